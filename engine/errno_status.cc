@@ -1,0 +1,33 @@
+#include "engine/errno_status.h"
+
+#include <cerrno>
+#include <optional>
+#include <string>
+
+#include "absl/strings/cord.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+
+namespace ringcow {
+namespace {
+
+constexpr absl::string_view kErrnoPayload = "ringcow/errno";
+
+}  // namespace
+
+absl::Status ErrnoStatus(int error, absl::string_view what) {
+  absl::Status status = absl::ErrnoToStatus(error, what);
+  status.SetPayload(kErrnoPayload, absl::Cord(absl::StrCat(error)));
+  return status;
+}
+
+int ErrnoOf(const absl::Status& status) {
+  if (status.ok()) return 0;
+  int error = EIO;
+  if (const auto payload = status.GetPayload(kErrnoPayload); payload.has_value()) {
+    if (!absl::SimpleAtoi(std::string(*payload), &error)) return EIO;
+  }
+  return error;
+}
+
+}  // namespace ringcow

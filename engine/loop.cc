@@ -1,0 +1,42 @@
+#include "engine/loop.h"
+
+#include "engine/invariant.h"
+
+namespace ringcow {
+
+Loop::~Loop() {
+  RINGCOW_INVARIANT(sources_.empty(), "disks and rings are destroyed before their loop");
+}
+
+void Loop::AddSource(CompletionSource& source) { sources_.push_back(&source); }
+
+void Loop::RemoveSource(CompletionSource& source) {
+  RINGCOW_INVARIANT(source.outstanding() == 0, "a disk is destroyed only when it is idle");
+  std::erase(sources_, &source);
+}
+
+void Loop::TurnUntil(const bool& done) {
+  while (!done) {
+    running_.swap(ready_);
+    for (std::coroutine_handle<> handle : running_) handle.resume();
+    running_.clear();
+
+    for (CompletionSource* source : sources_) source->Submit();
+    for (CompletionSource* source : sources_) source->Reap();
+    if (!done && ready_.empty()) WaitForCompletions();
+  }
+}
+
+// Sleeps in the first source that has work. A loop has one set of rings (which wait for all disks
+// at once) or simulated disks (which never block), so no source is starved by another's wait.
+void Loop::WaitForCompletions() {
+  for (CompletionSource* source : sources_) {
+    if (source->outstanding() == 0) continue;
+    source->Wait();
+    source->Reap();
+    return;
+  }
+  RINGCOW_INVARIANT(false, "every task of the loop waits for something that nobody will do");
+}
+
+}  // namespace ringcow
