@@ -1,0 +1,107 @@
+#ifndef RINGCOW_QCOW2_FORMAT_L2_ENTRY_H_
+#define RINGCOW_QCOW2_FORMAT_L2_ENTRY_H_
+
+#include <cstdint>
+#include <optional>
+
+#include "absl/status/status.h"
+#include "engine/host_offset.h"
+#include "engine/invariant.h"
+#include "qcow2/format/geometry.h"
+
+namespace ringcow {
+
+// Where the bytes of a compressed cluster are: any byte offset, and the number of bytes up to the
+// end of its last 512-byte sector (the stream may end earlier).
+struct CompressedExtent {
+  HostOffset offset;
+  uint64_t bytes;
+};
+
+// An entry of an L2 table (without subclusters): where the data of one guest cluster is.
+//   standard:   bit 0 reads as zeroes (version 3 only), bits 9-55 host offset, bit 63 COPIED
+//   compressed: bit 62, and a descriptor in bits 0-61
+// COPIED is set exactly when the host cluster's refcount is one; it is never set when compressed.
+class L2Entry {
+ public:
+  enum class Kind {
+    kUnallocated,    // reads from the backing file, or zeroes
+    kZeroPlain,      // reads zeroes
+    kZeroAllocated,  // reads zeroes; the host cluster is kept for later writes
+    kNormal,         // reads the host cluster
+    kCompressed,     // reads the host extent, decompressed
+  };
+
+  // As stored, in host byte order. Anything: what comes from disk must pass IsValid before use.
+  static constexpr L2Entry FromRaw(uint64_t raw) { return L2Entry(raw); }
+  static constexpr L2Entry Unallocated() { return L2Entry(0); }
+  static constexpr L2Entry ZeroPlain() { return L2Entry(kZero); }
+  // `cluster` is cluster-aligned, not 0, and at most kMaxEntryHostOffset.
+  static constexpr L2Entry ZeroAllocated(HostOffset cluster, bool copied) {
+    return L2Entry(Normal(cluster, copied).raw_ | kZero);
+  }
+  static constexpr L2Entry Normal(HostOffset cluster, bool copied) {
+    RINGCOW_INVARIANT(cluster.value() != 0 && (cluster.value() & ~kOffsetMask) == 0,
+                      "not a data cluster offset");
+    return L2Entry(cluster.value() | (copied ? kCopied : 0));
+  }
+
+  constexpr uint64_t raw() const { return raw_; }
+
+  constexpr Kind kind() const {
+    if ((raw_ & kCompressed) != 0) return Kind::kCompressed;
+    const bool allocated = (raw_ & kOffsetMask) != 0;
+    if ((raw_ & kZero) != 0) return allocated ? Kind::kZeroAllocated : Kind::kZeroPlain;
+    return allocated ? Kind::kNormal : Kind::kUnallocated;
+  }
+
+  constexpr bool copied() const { return (raw_ & kCopied) != 0; }
+  // Not for compressed entries.
+  constexpr L2Entry WithCopied(bool copied) const {
+    return L2Entry((raw_ & ~kCopied) | (copied ? kCopied : 0));
+  }
+
+  // The host cluster of kNormal and kZeroAllocated; nothing for the other kinds.
+  constexpr std::optional<HostOffset> host_offset() const {
+    const uint64_t offset = raw_ & kOffsetMask;
+    if ((raw_ & kCompressed) != 0 || offset == 0) return std::nullopt;
+    return HostOffset(offset);
+  }
+
+  // The extent of kCompressed; nothing for the other kinds. offset + bytes does not overflow.
+  std::optional<CompressedExtent> compressed_extent(const Geometry& geometry) const;
+
+  // 0 for compressed entries, which have none.
+  constexpr uint64_t reserved_bits() const {
+    return (raw_ & kCompressed) != 0 ? 0 : raw_ & kReservedMask;
+  }
+
+  // A standard entry with no reserved bit, the host cluster aligned, the zero flag only from
+  // version 3 on; or a compressed entry without COPIED. Whether the cluster lies inside the file is
+  // for the caller to check.
+  bool IsValid(const Geometry& geometry) const {
+    if ((raw_ & kCompressed) != 0) return !copied();
+    return (raw_ & kReservedMask) == 0 &&
+           geometry.IsClusterAligned(HostOffset(raw_ & kOffsetMask)) &&
+           ((raw_ & kZero) == 0 || geometry.version() >= 3);
+  }
+  // The same, as a message with the place: InvalidArgument when not valid.
+  absl::Status Validate(const Geometry& geometry, HostOffset l2_table, uint64_t l2_index) const;
+
+  friend constexpr bool operator==(L2Entry, L2Entry) = default;
+
+ private:
+  static constexpr uint64_t kCopied = uint64_t{1} << 63;
+  static constexpr uint64_t kCompressed = uint64_t{1} << 62;
+  static constexpr uint64_t kZero = 1;
+  static constexpr uint64_t kOffsetMask = 0x00fffffffffffe00;
+  static constexpr uint64_t kReservedMask = ~(kCopied | kCompressed | kZero | kOffsetMask);
+
+  constexpr explicit L2Entry(uint64_t raw) : raw_(raw) {}
+
+  uint64_t raw_;
+};
+
+}  // namespace ringcow
+
+#endif  // RINGCOW_QCOW2_FORMAT_L2_ENTRY_H_
