@@ -119,18 +119,9 @@ IoAwaiter Disk::Write(HostOffset offset, std::span<const std::byte> from, Conten
   return IoAwaiter(*this, MakeTransfer(Op::kWrite, offset, from, content));
 }
 
-IoAwaiter Disk::WriteDurably(HostOffset offset, std::span<const std::byte> from, Content content,
-                             Lane lane) {
+IoAwaiter Disk::WriteDurably(HostOffset offset, std::span<const std::byte> from, Content content) {
   Request request = MakeTransfer(Op::kWrite, offset, from, content);
   request.dsync = true;
-  request.lane = lane;
-  return IoAwaiter(*this, request);
-}
-
-IoAwaiter Disk::WriteOn(Lane lane, HostOffset offset, std::span<const std::byte> from,
-                        Content content) {
-  Request request = MakeTransfer(Op::kWrite, offset, from, content);
-  request.lane = lane;
   return IoAwaiter(*this, request);
 }
 
@@ -142,10 +133,8 @@ IoAwaiter Disk::WriteV(HostOffset offset, std::span<const iovec> from, Content c
   return IoAwaiter(*this, MakeTransfer(Op::kWrite, offset, from, content));
 }
 
-IoAwaiter Disk::Fdatasync(Lane lane) {
-  Request request = MakeRequest(Op::kFdatasync, HostOffset(0), 0);
-  request.lane = lane;
-  return IoAwaiter(*this, request);
+IoAwaiter Disk::Fdatasync() {
+  return IoAwaiter(*this, MakeRequest(Op::kFdatasync, HostOffset(0), 0));
 }
 
 IoAwaiter Disk::WriteZeroes(HostOffset offset, uint64_t length, Content content) {

@@ -65,16 +65,14 @@ class Disk {
   IoAwaiter Write(HostOffset offset, std::span<const std::byte> from,
                   Content content = Content::kData);
   // Durable on completion, together with nothing else: earlier writes need an Fdatasync.
-  IoAwaiter WriteDurably(HostOffset offset, std::span<const std::byte> from, Content content,
-                         Lane lane = Lane::kMetadata);
-  IoAwaiter WriteOn(Lane lane, HostOffset offset, std::span<const std::byte> from, Content content);
+  IoAwaiter WriteDurably(HostOffset offset, std::span<const std::byte> from, Content content);
   // Scatter and gather; `vectors` must outlive the await. At most IOV_MAX vectors.
   IoAwaiter ReadV(HostOffset offset, std::span<const iovec> into, Content content = Content::kData);
   IoAwaiter WriteV(HostOffset offset, std::span<const iovec> from,
                    Content content = Content::kData);
 
   // Makes durable every write, zeroing, punch and size change that completed before this call.
-  IoAwaiter Fdatasync(Lane lane = Lane::kData);
+  IoAwaiter Fdatasync();
 
   // fallocate's modes. A disk without them answers absl::StatusCode::kUnimplemented (EOPNOTSUPP).
   IoAwaiter WriteZeroes(HostOffset offset, uint64_t length, Content content = Content::kData);

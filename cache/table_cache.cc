@@ -1,0 +1,170 @@
+#include "cache/table_cache.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include "engine/invariant.h"
+#include "engine/status_macros.h"
+
+namespace ringcow {
+namespace {
+
+constexpr size_t kTablesPerAllocation = 256;
+// How many of the least recently used tables are looked at for one that can leave at once, and how
+// many are written together when none can: one ordered write-back then serves many misses.
+constexpr size_t kEvictionBatch = 64;
+
+uint32_t DirtyUnit(uint32_t table_bytes, uint32_t disk_alignment) {
+  const uint32_t sector = std::clamp(disk_alignment, uint32_t{512}, table_bytes);
+  return std::max(sector, table_bytes / 64);
+}
+
+}  // namespace
+
+TableCache::TableCache(WriteBack& write_back, const TableCacheOptions& options)
+    : write_back_(write_back), options_(options), loaded_(write_back.disk().loop()) {
+  RINGCOW_INVARIANT(std::has_single_bit(options_.table_bytes) && options_.table_bytes >= 512,
+                    "a table is a power of two of at least a sector");
+}
+
+TableCache::~TableCache() {
+  for (const auto& [offset, table] : by_offset_) {
+    RINGCOW_INVARIANT(table->pins == 0, "pins end before their cache");
+  }
+}
+
+TablePin TableCache::TryGet(HostOffset offset) {
+  const auto found = by_offset_.find(offset);
+  if (found == by_offset_.end() || found->second->loading) return TablePin();
+  Table& table = *found->second;
+  if (newest_ != &table) {
+    Unlink(table);
+    PushNewest(table);
+  }
+  return TablePin(table);
+}
+
+Task<absl::StatusOr<TablePin>> TableCache::Get(HostOffset offset) {
+  RINGCOW_INVARIANT(offset.value() % options_.table_bytes == 0, "tables are aligned to their size");
+  for (;;) {
+    if (TablePin pin = TryGet(offset)) co_return pin;
+    if (by_offset_.contains(offset)) {
+      co_await loaded_.Wait();
+      continue;
+    }
+    CO_ASSIGN_OR_RETURN(const TablePin pin, co_await Admit(offset));
+    if (!pin) continue;
+    Table& table = pin.table();
+    table.loading = true;
+    absl::Status status = co_await write_back_.disk().Read(offset, pin.bytes(), options_.content);
+    table.loading = false;
+    loaded_.WakeAll();
+    if (status.ok()) co_return pin;
+    Forget(table);
+    co_return status;
+  }
+}
+
+Task<absl::StatusOr<TablePin>> TableCache::GetEmpty(HostOffset offset) {
+  RINGCOW_INVARIANT(offset.value() % options_.table_bytes == 0, "tables are aligned to their size");
+  TablePin pin;
+  while (!pin) {
+    pin = TryGet(offset);
+    if (pin) break;
+    if (by_offset_.contains(offset)) {
+      co_await loaded_.Wait();
+      continue;
+    }
+    CO_ASSIGN_OR_RETURN(pin, co_await Admit(offset));
+  }
+  std::memset(pin.table().data, 0, pin.table().bytes);
+  MarkDirty(pin, 0, pin.table().bytes);
+  co_return pin;
+}
+
+Task<absl::StatusOr<TablePin>> TableCache::Admit(HostOffset offset) {
+  for (;;) {
+    Table* table = FindSettled();
+    if (table != nullptr) {
+      by_offset_.emplace(offset, table);
+      table->offset = offset;
+      // What the disk holds for it is durable: tables that are not do not leave the cache.
+      table->changed = table->written = table->durable = write_back_.now();
+      PushNewest(*table);
+      co_return TablePin(*table);
+    }
+    CO_RETURN_IF_ERROR(co_await write_back_.WriteOut(OldestUnsettled()));
+    if (by_offset_.contains(offset)) co_return TablePin();
+  }
+}
+
+// A table without contents: a new one while memory may grow, else the oldest that can leave.
+Table* TableCache::FindSettled() {
+  if (unused_.empty() && allocated_ < options_.tables) AddMemory();
+  if (unused_.empty()) {
+    size_t looked_at = 0;
+    bool all_pinned = true;
+    for (Table* table = oldest_; table != nullptr; table = table->lru_newer) {
+      if (table->pins > 0) continue;
+      all_pinned = false;
+      if (table->is_settled()) {
+        Forget(*table);
+        break;
+      }
+      if (++looked_at == kEvictionBatch) break;
+    }
+    if (all_pinned) AddMemory();
+  }
+  if (unused_.empty()) return nullptr;
+  Table* table = unused_.back();
+  unused_.pop_back();
+  return table;
+}
+
+std::vector<Table*> TableCache::OldestUnsettled() const {
+  std::vector<Table*> tables;
+  for (Table* table = oldest_; table != nullptr && tables.size() < kEvictionBatch;
+       table = table->lru_newer) {
+    if (table->pins == 0 && !table->is_settled()) tables.push_back(table);
+  }
+  return tables;
+}
+
+void TableCache::AddMemory() {
+  const size_t missing = allocated_ < options_.tables ? options_.tables - allocated_ : 1;
+  const size_t count = std::min(missing, kTablesPerAllocation);
+  memory_.emplace_back(count * options_.table_bytes);
+  tables_.push_back(std::make_unique<Table[]>(count));
+  for (size_t i = count; i-- > 0;) {
+    Table& table = tables_.back()[i];
+    table.data = memory_.back().data() + i * options_.table_bytes;
+    table.bytes = options_.table_bytes;
+    table.dirty_unit = DirtyUnit(options_.table_bytes, write_back_.disk().alignment());
+    table.content = options_.content;
+    unused_.push_back(&table);
+  }
+  allocated_ += count;
+}
+
+void TableCache::Forget(Table& table) {
+  by_offset_.erase(table.offset);
+  Unlink(table);
+  table.after.clear();
+  table.after_sync = 0;
+  unused_.push_back(&table);
+}
+
+void TableCache::PushNewest(Table& table) {
+  table.lru_older = newest_;
+  table.lru_newer = nullptr;
+  (newest_ != nullptr ? newest_->lru_newer : oldest_) = &table;
+  newest_ = &table;
+}
+
+void TableCache::Unlink(Table& table) {
+  (table.lru_newer != nullptr ? table.lru_newer->lru_older : newest_) = table.lru_older;
+  (table.lru_older != nullptr ? table.lru_older->lru_newer : oldest_) = table.lru_newer;
+}
+
+}  // namespace ringcow

@@ -1,0 +1,121 @@
+#ifndef RINGCOW_CACHE_TABLE_CACHE_H_
+#define RINGCOW_CACHE_TABLE_CACHE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "cache/table.h"
+#include "cache/write_back.h"
+#include "engine/aligned_buffer.h"
+#include "engine/task.h"
+#include "engine/wait_list.h"
+
+namespace ringcow {
+
+// A pinned table: it stays in the cache, at its address, until the pin goes out of scope (QEMU's
+// "put"). Cheap to copy and to move. Must not outlive its cache.
+class TablePin {
+ public:
+  TablePin() = default;
+  explicit TablePin(Table& table) : table_(&table) { ++table.pins; }
+  TablePin(const TablePin& other) : table_(other.table_) {
+    if (table_ != nullptr) ++table_->pins;
+  }
+  TablePin(TablePin&& other) noexcept : table_(std::exchange(other.table_, nullptr)) {}
+  TablePin& operator=(TablePin other) noexcept {
+    std::swap(table_, other.table_);
+    return *this;
+  }
+  ~TablePin() {
+    if (table_ != nullptr) --table_->pins;
+  }
+
+  explicit operator bool() const { return table_ != nullptr; }
+  Table& table() const { return *table_; }
+  HostOffset offset() const { return table_->offset; }
+  // What is changed here must be declared with TableCache::MarkDirty before the next suspension.
+  std::span<std::byte> bytes() const { return {table_->data, table_->bytes}; }
+
+ private:
+  Table* table_ = nullptr;
+};
+
+struct TableCacheOptions {
+  Content content = Content::kOther;
+  // Bytes a table, a power of two from 512: a slice of what the format calls a table.
+  uint32_t table_bytes = 4096;
+  // How many tables are kept. More are held only while all of them are pinned.
+  size_t tables = 64;
+};
+
+// Tables of one kind, by host offset: QEMU's Qcow2Cache, with the same operations. Create and
+// destroy are the constructor and destructor, put is the end of a TablePin; set dependency, depends
+// on flush and flush are WriteBack's, because order and durability concern all caches of an image.
+//
+// Least recently used tables leave first; among those, tables whose changes are durable. A changed
+// table leaves only after it was written in order and synced. Destroying a cache forgets what was
+// not flushed; the caches of an image end together, with no flush in between, because tables of
+// one refer to tables of another.
+//
+// Memory is allocated as tables are first used, at most tables * table_bytes.
+class TableCache {
+ public:
+  TableCache(WriteBack& write_back, const TableCacheOptions& options);
+  TableCache(const TableCache&) = delete;
+  TableCache& operator=(const TableCache&) = delete;
+  ~TableCache();
+
+  uint32_t table_bytes() const { return options_.table_bytes; }
+
+  // The table at `offset` (a multiple of table_bytes), read from the disk if need be. Requests for
+  // a table that is being read share the read. Fails with the disk's error, or that of the write
+  // that had to make room.
+  Task<absl::StatusOr<TablePin>> Get(HostOffset offset);
+
+  // The same without suspending; null when the table is not there.
+  TablePin TryGet(HostOffset offset);
+
+  // A table of zeroes for `offset`, whatever the disk holds there, all of it marked dirty: a new
+  // table's cluster may hold anything.
+  Task<absl::StatusOr<TablePin>> GetEmpty(HostOffset offset);
+
+  // `length` bytes at `at` of the table have been changed. Dependencies are declared before.
+  void MarkDirty(const TablePin& pin, size_t at, size_t length) {
+    write_back_.MarkDirty(pin.table(), at, length);
+  }
+
+ private:
+  // An unpinned table to be filled for `offset`, registered and pinned; null when somebody else
+  // brought the table in while room was being made.
+  Task<absl::StatusOr<TablePin>> Admit(HostOffset offset);
+  Table* FindSettled();
+  std::vector<Table*> OldestUnsettled() const;
+  void AddMemory();
+  void Forget(Table& table);
+
+  void PushNewest(Table& table);
+  void Unlink(Table& table);
+
+  WriteBack& write_back_;
+  const TableCacheOptions options_;
+  absl::flat_hash_map<HostOffset, Table*> by_offset_;
+  std::vector<std::unique_ptr<Table[]>> tables_;
+  std::vector<AlignedBuffer> memory_;
+  std::vector<Table*> unused_;
+  size_t allocated_ = 0;  // tables
+  Table* newest_ = nullptr;
+  Table* oldest_ = nullptr;
+  WaitList loaded_;
+};
+
+}  // namespace ringcow
+
+#endif  // RINGCOW_CACHE_TABLE_CACHE_H_

@@ -1,0 +1,213 @@
+#include "cache/write_back.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "engine/chain.h"
+#include "engine/invariant.h"
+#include "engine/scope.h"
+#include "engine/status_macros.h"
+
+namespace ringcow {
+
+WriteBack::WriteBack(Disk& disk, const WriteBackOptions& options)
+    : disk_(disk),
+      options_(options),
+      changes_synced_(disk.changes()),
+      one_plan_(disk.loop()),
+      flush_ended_(disk.loop()) {}
+
+void WriteBack::MarkDirty(Table& table, size_t at, size_t length) {
+  RINGCOW_INVARIANT(length > 0 && at + length <= table.bytes, "a change lies inside its table");
+  if (!table.is_dirty()) AddDirty(table);
+  table.dirty |= table.UnitsOf(at, length);
+  table.changed = order_.NextVersion();
+}
+
+void WriteBack::AddDirty(Table& table) {
+  table.dirty_next = first_dirty_;
+  if (first_dirty_ != nullptr) first_dirty_->dirty_previous = &table;
+  first_dirty_ = &table;
+  ++dirty_tables_;
+}
+
+void WriteBack::RemoveDirty(Table& table) {
+  (table.dirty_previous != nullptr ? table.dirty_previous->dirty_next : first_dirty_) =
+      table.dirty_next;
+  if (table.dirty_next != nullptr) table.dirty_next->dirty_previous = table.dirty_previous;
+  table.dirty_next = table.dirty_previous = nullptr;
+  --dirty_tables_;
+}
+
+Task<absl::Status> WriteBack::SetDependency(Table& after, Table& before) {
+  while (!order_.AddEdge(after, before)) CO_RETURN_IF_ERROR(co_await Flush());
+  co_return absl::OkStatus();
+}
+
+Task<absl::Status> WriteBack::EndUpdate() {
+  if (options_.mode == CacheMode::kWriteback) co_return absl::OkStatus();
+  co_return co_await Flush();
+}
+
+Task<absl::Status> WriteBack::Flush() {
+  FlushWaiter self;
+  flush_waiters_.push_back(&self);
+  while (!self.is_done) {
+    if (flushing_) {
+      co_await flush_ended_.Wait();
+      continue;
+    }
+    flushing_ = true;
+    const Mutex::Guard plan_lock = co_await one_plan_.Lock();
+    // Everybody who came until here is served by this plan: their changes are in the tables.
+    const std::vector<FlushWaiter*> served = std::exchange(flush_waiters_, {});
+    const absl::Status status = co_await FlushAll();
+    for (FlushWaiter* waiter : served) {
+      waiter->result = status;
+      waiter->is_done = true;
+    }
+    flushing_ = false;
+    flush_ended_.WakeAll();
+  }
+  co_return self.result;
+}
+
+Task<absl::Status> WriteBack::FlushAll() {
+  CO_RETURN_IF_ERROR(failure_);
+  std::vector<Table*> dirty;
+  dirty.reserve(dirty_tables_);
+  for (Table* table = first_dirty_; table != nullptr; table = table->dirty_next) {
+    dirty.push_back(table);
+  }
+  // With nothing dirty and nothing written since the last fsync, all is durable already.
+  if (dirty.empty() && disk_.changes() == changes_synced_) co_return absl::OkStatus();
+  WritePlan plan(order_.Stages(dirty));
+  co_return co_await CarryOut(plan);
+}
+
+Task<absl::Status> WriteBack::WriteOut(std::vector<Table*> tables) {
+  const Mutex::Guard plan_lock = co_await one_plan_.Lock();
+  CO_RETURN_IF_ERROR(failure_);
+  std::erase_if(tables, [](const Table* table) { return table->is_settled(); });
+  if (tables.empty()) co_return absl::OkStatus();
+  WritePlan plan(order_.Stages(tables));
+  co_return co_await CarryOut(plan);
+}
+
+Task<absl::Status> WriteBack::CarryOut(WritePlan& plan) {
+  TakeOver(plan);
+  if (IsChain(plan)) co_return co_await CarryOutAsChain(plan);
+  co_return co_await CarryOutInStages(plan);
+}
+
+// From here on a table's `dirty` holds what changes while the plan is under way.
+void WriteBack::TakeOver(WritePlan& plan) {
+  for (std::vector<PlannedWrite>& writes : plan.stages()) {
+    for (PlannedWrite& write : writes) {
+      for (const PlannedWrite::Part& part : write.parts) {
+        part.table->in_flight = std::exchange(part.table->dirty, 0);
+        RemoveDirty(*part.table);
+      }
+    }
+  }
+}
+
+void WriteBack::Settle(PlannedWrite& write, bool written) {
+  for (const PlannedWrite::Part& part : write.parts) {
+    Table& table = *part.table;
+    table.in_flight = 0;
+    if (written) {
+      order_.Written(table, part.through);
+    } else {
+      if (!table.is_dirty()) AddDirty(table);
+      table.dirty |= part.dirty;
+    }
+  }
+}
+
+bool WriteBack::IsChain(const WritePlan& plan) const {
+  // A lone fsync has nothing to be ordered against.
+  if (options_.form == PlanForm::kStages || plan.empty()) return false;
+  const size_t writes = plan.writes();
+  if (writes + plan.stages().size() > disk_.max_chain()) return false;
+  if (options_.form == PlanForm::kAuto && writes > options_.chain_writes) return false;
+  for (const std::vector<PlannedWrite>& stage : plan.stages()) {
+    for (const PlannedWrite& write : stage) {
+      // Clusters smaller than the device's blocks are written by read-modify-write.
+      const uint64_t bits = write.offset.value() | write.bytes.size();
+      if ((bits & (disk_.alignment() - 1)) != 0) return false;
+    }
+  }
+  return true;
+}
+
+Task<absl::Status> WriteBack::CarryOutAsChain(WritePlan& plan) {
+  Chain chain = disk_.NewChain();
+  const uint64_t changes = disk_.changes();
+  for (const std::vector<PlannedWrite>& stage : plan.stages()) {
+    for (const PlannedWrite& write : stage) chain.Write(write.offset, write.bytes, write.content);
+    chain.Fdatasync();
+    order_.SyncStarted();
+  }
+  const absl::Status status = co_await chain;
+
+  size_t member = 0;
+  for (std::vector<PlannedWrite>& stage : plan.stages()) {
+    for (PlannedWrite& write : stage) Settle(write, chain.error(member++) == 0);
+    SyncEnded(chain.error(member++));
+  }
+  // The chain's own writes lie between its syncs: the last sync covers them, and what else had
+  // completed before the chain was submitted.
+  if (status.ok()) changes_synced_ = std::max(changes_synced_, changes + plan.writes());
+  co_return status;
+}
+
+Task<absl::Status> WriteBack::CarryOutInStages(WritePlan& plan) {
+  absl::Status status;
+  for (std::vector<PlannedWrite>& stage : plan.stages()) {
+    if (!status.ok()) {
+      for (PlannedWrite& write : stage) Settle(write, /*written=*/false);
+      continue;
+    }
+    Scope writes(disk_.loop());
+    for (PlannedWrite& write : stage) writes.Spawn(WriteOne(write));
+    status = co_await writes.Join();
+    if (status.ok()) status = co_await Sync();
+  }
+  // A plan without stages is a guest's flush of data alone.
+  if (plan.stages().empty()) status = co_await Sync();
+  co_return status;
+}
+
+Task<absl::Status> WriteBack::WriteOne(PlannedWrite& write) {
+  absl::Status status = co_await disk_.Write(write.offset, write.bytes, write.content);
+  Settle(write, status.ok());
+  co_return status;
+}
+
+Task<absl::Status> WriteBack::Sync() {
+  const uint64_t changes = disk_.changes();
+  order_.SyncStarted();
+  IoAwaiter sync = disk_.Fdatasync();
+  absl::Status status = co_await sync;
+  SyncEnded(sync.error());
+  if (status.ok()) changes_synced_ = changes;
+  co_return status;
+}
+
+void WriteBack::SyncEnded(int error) {
+  if (error == 0) {
+    order_.SyncSucceeded();
+    return;
+  }
+  order_.SyncFailed();
+  // A cancelled one was never tried.
+  if (error == ECANCELED || !failure_.ok()) return;
+  failure_ = absl::DataLossError(absl::StrCat(
+      "'", disk_.name(), "': fdatasync failed (errno ", error,
+      "): what was written since the last good one may be lost; no more writes are accepted"));
+}
+
+}  // namespace ringcow

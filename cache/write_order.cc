@@ -1,0 +1,92 @@
+#include "cache/write_order.h"
+
+#include <algorithm>
+
+#include "absl/container/flat_hash_map.h"
+#include "engine/invariant.h"
+
+namespace ringcow {
+
+bool WriteOrder::AddEdge(Table& after, Table& before) {
+  if (before.durable >= before.changed) return true;
+  RINGCOW_INVARIANT(&after != &before, "a table cannot be written before itself");
+  if (WaitsFor(before, after)) return false;
+  after.after.erase(std::remove_if(after.after.begin(), after.after.end(),
+                                   [this](const OrderEdge& edge) { return IsSatisfied(edge); }),
+                    after.after.end());
+  for (OrderEdge& edge : after.after) {
+    if (edge.before == &before) {
+      edge.through = before.changed;
+      return true;
+    }
+  }
+  after.after.push_back({&before, before.changed});
+  return true;
+}
+
+bool WriteOrder::WaitsFor(const Table& table, const Table& other) const {
+  return std::any_of(table.after.begin(), table.after.end(), [&](const OrderEdge& edge) {
+    return !IsSatisfied(edge) && (edge.before == &other || WaitsFor(*edge.before, other));
+  });
+}
+
+namespace {
+
+// Numbers the stages of a plan depth first; the edges form no cycle (AddEdge refuses them).
+class StageNumbering {
+ public:
+  explicit StageNumbering(uint64_t last_good_sync) : last_good_sync_(last_good_sync) {}
+
+  size_t StageOf(Table& table) {
+    if (const auto known = stages_.find(&table); known != stages_.end()) return known->second;
+    size_t stage = table.after_sync > last_good_sync_ ? 1 : 0;
+    for (const OrderEdge& edge : table.after) {
+      if (edge.before->durable >= edge.through) continue;
+      // What is written already waits for one sync only, whatever else is dirty in that table.
+      const bool is_written = edge.before->written >= edge.through;
+      stage = std::max(stage, is_written ? 1 : StageOf(*edge.before) + 1);
+    }
+    stages_.emplace(&table, stage);
+    return stage;
+  }
+
+  const absl::flat_hash_map<Table*, size_t>& stages() const { return stages_; }
+
+ private:
+  const uint64_t last_good_sync_;
+  absl::flat_hash_map<Table*, size_t> stages_;
+};
+
+}  // namespace
+
+std::vector<std::vector<Table*>> WriteOrder::Stages(std::span<Table* const> targets) const {
+  StageNumbering numbering(last_good_sync_);
+  size_t count = 0;
+  for (Table* target : targets) count = std::max(count, numbering.StageOf(*target) + 1);
+  std::vector<std::vector<Table*>> stages(count);
+  for (const auto& [table, stage] : numbering.stages()) stages[stage].push_back(table);
+  for (std::vector<Table*>& stage : stages) {
+    std::sort(stage.begin(), stage.end(),
+              [](const Table* a, const Table* b) { return a->offset < b->offset; });
+  }
+  return stages;
+}
+
+void WriteOrder::Written(Table& table, Version through) {
+  if (table.written <= table.durable) unsynced_.push_back(&table);
+  table.written = through;
+  // Syncs that have started may not cover a write that ends only now; a plan announces each of its
+  // writes before it announces the sync behind them.
+  table.sync_due = syncs_ended_ + 1;
+}
+
+void WriteOrder::SyncSucceeded() {
+  last_good_sync_ = ++syncs_ended_;
+  std::erase_if(unsynced_, [this](Table* table) {
+    if (table->sync_due > last_good_sync_) return false;
+    table->durable = table->written;
+    return true;
+  });
+}
+
+}  // namespace ringcow

@@ -1,0 +1,52 @@
+#ifndef RINGCOW_CACHE_WRITE_PLAN_H_
+#define RINGCOW_CACHE_WRITE_PLAN_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "cache/table.h"
+#include "engine/aligned_buffer.h"
+#include "engine/counters.h"
+#include "engine/host_offset.h"
+
+namespace ringcow {
+
+// One disk write of a plan: the changed sectors of one table, or of several neighbouring ones, with
+// the unchanged sectors between them. The bytes are a copy.
+struct PlannedWrite {
+  struct Part {
+    Table* table;
+    Version through;  // the table's newest change that the copy holds
+    uint64_t dirty;   // the units it covers
+  };
+
+  HostOffset offset;
+  std::span<const std::byte> bytes;
+  Content content = Content::kOther;
+  std::vector<Part> parts;
+};
+
+// The writes of a flush by stage, copied out of the tables: stage i must be durable before stage
+// i + 1 begins.
+class WritePlan {
+ public:
+  // `stages` as WriteOrder::Stages gives them: sorted by offset; tables in it that are not dirty
+  // are skipped. Copies only; the tables are not changed.
+  explicit WritePlan(const std::vector<std::vector<Table*>>& stages);
+  WritePlan(WritePlan&&) = default;
+
+  std::span<std::vector<PlannedWrite>> stages() { return stages_; }
+  std::span<const std::vector<PlannedWrite>> stages() const { return stages_; }
+  size_t writes() const;
+  bool empty() const { return writes() == 0; }
+
+ private:
+  std::vector<std::vector<PlannedWrite>> stages_;
+  AlignedBuffer copies_;
+};
+
+}  // namespace ringcow
+
+#endif  // RINGCOW_CACHE_WRITE_PLAN_H_
