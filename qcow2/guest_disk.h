@@ -1,0 +1,42 @@
+#ifndef RINGCOW_QCOW2_GUEST_DISK_H_
+#define RINGCOW_QCOW2_GUEST_DISK_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "absl/status/status.h"
+#include "engine/disk.h"
+#include "engine/task.h"
+#include "qcow2/format/units.h"
+
+namespace ringcow {
+
+// A virtual disk as a guest sees it, whatever the format of the file behind it (Image for qcow2,
+// RawImage for raw).
+//
+// Offsets and lengths are bytes, of any alignment, inside [0, size()): OutOfRange else. Any number
+// of requests may be under way; those that overlap take effect in an undefined order, each sector
+// of one or the other. A write is acknowledged when its task ends, and durable when a Flush that
+// was called later has ended well. The memory belongs to the caller until the task ends.
+// Belongs to its loop's thread. Close ends it; destroying it without Close forgets what was not
+// flushed, as a crash does, and must not be done with requests under way.
+class GuestDisk {
+ public:
+  virtual ~GuestDisk() = default;
+
+  virtual uint64_t size() const = 0;
+  virtual Task<absl::Status> Read(GuestOffset offset, std::span<std::byte> into) = 0;
+  virtual Task<absl::Status> Write(GuestOffset offset, std::span<const std::byte> from) = 0;
+  virtual Task<absl::Status> Flush() = 0;
+  // Flushes and gives back what was held in reserve. No request may follow.
+  virtual Task<absl::Status> Close() = 0;
+
+  // What the host's disk was asked to do.
+  virtual const DiskCounters& counters() const = 0;
+  virtual void ResetCounters() = 0;
+};
+
+}  // namespace ringcow
+
+#endif  // RINGCOW_QCOW2_GUEST_DISK_H_

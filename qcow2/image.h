@@ -1,0 +1,74 @@
+#ifndef RINGCOW_QCOW2_IMAGE_H_
+#define RINGCOW_QCOW2_IMAGE_H_
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "cache/write_back.h"
+#include "engine/disk.h"
+#include "engine/task.h"
+#include "qcow2/format/geometry.h"
+#include "qcow2/format/header.h"
+#include "qcow2/guest_disk.h"
+
+namespace ringcow {
+
+struct OpenOptions {
+  bool read_only = false;
+  WriteBackOptions write_back;
+  // Memory for cached L2 tables and refcount blocks, in bytes. 0: what covers the whole image, at
+  // most 32 MiB and 8 MiB.
+  uint64_t l2_cache_bytes = 0;
+  uint64_t refcount_cache_bytes = 0;
+  // What is read and evicted at once: a power of two from 512 to the cluster size (larger values
+  // are taken as the cluster size).
+  uint32_t cache_slice_bytes = 4096;
+  // Grow the file in large steps ahead of allocation, so that data writes do not extend it; what
+  // was not used is cut off on Close.
+  bool grow_ahead = true;
+};
+
+// A qcow2 image open for I/O: the public face of the format.
+//
+// Writes allocate in memory only: the data write is issued at once, and the refcount blocks and L2
+// tables that it changed are written by a later Flush, in order. At every instant the file is a
+// consistent image: after a crash at worst some clusters are leaked.
+//
+// After a failed fsync the image accepts no more writes (see WriteBack::failure).
+class Image final : public GuestDisk {
+ public:
+  // `disk` must outlive the image and be used by nobody else; its lock (see FileLock) protects the
+  // image as long as it is open. Fails with a sentence that names the disk and
+  //   InvalidArgument     what is not qcow2, or contradicts the format
+  //   Unimplemented       a feature this build cannot read
+  //   FailedPrecondition  for writing: marked corrupt, or not closed cleanly with lazy refcounts
+  // and the disk's own errors.
+  static Task<absl::StatusOr<std::unique_ptr<Image>>> Open(Disk& disk, OpenOptions options);
+  ~Image() override;
+
+  uint64_t size() const override;
+  Task<absl::Status> Read(GuestOffset offset, std::span<std::byte> into) override;
+  Task<absl::Status> Write(GuestOffset offset, std::span<const std::byte> from) override;
+  Task<absl::Status> Flush() override;
+  Task<absl::Status> Close() override;
+  const DiskCounters& counters() const override;
+  void ResetCounters() override;
+
+  const Header& header() const;
+  const Geometry& geometry() const;
+  // OK, or why writes are refused.
+  const absl::Status& failure() const;
+
+ private:
+  struct Parts;
+  explicit Image(std::unique_ptr<Parts> parts);
+
+  std::unique_ptr<Parts> parts_;
+};
+
+}  // namespace ringcow
+
+#endif  // RINGCOW_QCOW2_IMAGE_H_

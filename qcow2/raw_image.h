@@ -1,0 +1,39 @@
+#ifndef RINGCOW_QCOW2_RAW_IMAGE_H_
+#define RINGCOW_QCOW2_RAW_IMAGE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "absl/status/status.h"
+#include "engine/disk.h"
+#include "qcow2/guest_disk.h"
+
+namespace ringcow {
+
+// A raw image: guest offsets are host offsets. Its size is the disk's, rounded up to a sector, and
+// does not change.
+class RawImage final : public GuestDisk {
+ public:
+  // `disk` must outlive the image.
+  RawImage(Disk& disk, bool read_only);
+
+  uint64_t size() const override;
+  Task<absl::Status> Read(GuestOffset offset, std::span<std::byte> into) override;
+  Task<absl::Status> Write(GuestOffset offset, std::span<const std::byte> from) override;
+  Task<absl::Status> Flush() override;
+  Task<absl::Status> Close() override;
+  const DiskCounters& counters() const override;
+  void ResetCounters() override;
+
+ private:
+  absl::Status CheckRange(GuestOffset offset, uint64_t length) const;
+
+  Disk& disk_;
+  const bool read_only_;
+  uint64_t changes_synced_;
+};
+
+}  // namespace ringcow
+
+#endif  // RINGCOW_QCOW2_RAW_IMAGE_H_
