@@ -54,6 +54,7 @@ class PendingChange {
   // A change applied later is durable.
   void HideBehind(const PendingChange& later);
   void Remove(Range hidden);
+  bool IsHidden() const;
   void Change(DiskImage& image, Range range) const;
   void ChangeSize(DiskImage& image) const;
 
@@ -106,7 +107,7 @@ class CrashPoint {
   void CompleteFsync(size_t started_at, bool succeeded);
   // Moves to durable() the pending changes for which covered[i].
   void MakeDurable(const std::vector<bool>& covered);
-  size_t IndexOf(uint64_t ordinal) const;
+  std::optional<size_t> Find(uint64_t ordinal) const;
 
   const DiskTrace& trace_;
   size_t position_ = 0;

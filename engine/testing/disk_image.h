@@ -61,7 +61,6 @@ class DiskImage {
     Block() = default;
     Block(const Block& other) : bytes(other.bytes) {}
     Block& operator=(const Block&) = delete;
-    bool IsZero() const;
     uint64_t Hash() const;
   };
   using Leaf = std::array<std::shared_ptr<Block>, kBlocksPerLeaf>;

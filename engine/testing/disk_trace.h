@@ -39,9 +39,9 @@ struct TraceEvent {
   Kind kind = Kind::kMark;
   // Never null but for kMark. In kApplied of a write it holds the bytes as they were then, which
   // are others than in kStarted if the caller changed the memory while it was being written.
-  std::shared_ptr<const TracedRequest> request;
+  std::shared_ptr<const TracedRequest> request = nullptr;
   int64_t result = 0;
-  std::string mark;
+  std::string mark = {};
   uint64_t mark_id = 0;
 };
 

@@ -9,6 +9,7 @@
 #include <limits>
 #include <memory>
 #include <queue>
+#include <random>
 #include <set>
 #include <string>
 #include <tuple>
@@ -98,7 +99,7 @@ class SimDisk final : public Disk, private CompletionSource {
     Request* request;
     uint64_t ordinal;
     Fault fault;
-    std::shared_ptr<const TracedRequest> traced;
+    std::shared_ptr<const TracedRequest> traced = nullptr;
     int64_t result = 0;
   };
   // What starts as one: a request by itself, or a chain.
@@ -139,19 +140,20 @@ class SimDisk final : public Disk, private CompletionSource {
   void StartCurrent(const std::shared_ptr<Unit>& unit);
   void ApplyCurrent(const std::shared_ptr<Unit>& unit);
   void CompleteCurrent(const std::shared_ptr<Unit>& unit);
-  void CancelRest(Unit& unit);
+  void Cancel(Job& job);
   void Schedule(const std::shared_ptr<Unit>& unit, bool completes);
 
-  // What the request does, without faults: a result as the kernel's.
+  // How much of `length` the disk takes, or a negative errno; 1 for what transfers no bytes.
   int64_t Check(const Request& request, uint64_t length) const;
-  int64_t Perform(Request& request, uint64_t length);
+  void Perform(const Request& request, uint64_t length);
   void ReadInto(const Request& request, uint64_t length) const;
   void WriteFrom(const Request& request, uint64_t length);
 
+  // Sets job.traced to the request as it is now.
+  void Describe(Job& job) const;
   void RecordStart(Job& job);
   void RecordApplied(Job& job, uint64_t bytes);
   void RecordCompleted(const Job& job);
-  uint64_t Random();
   LaneState& lane(Lane lane) { return lanes_[static_cast<size_t>(lane)]; }
 
   const Options options_;
@@ -164,7 +166,7 @@ class SimDisk final : public Disk, private CompletionSource {
   int size_limit_error_ = 0;
   uint64_t changed_under_way_ = 0;
 
-  uint64_t random_state_;
+  std::mt19937_64 random_;
   uint64_t now_ = 0;  // turns
   uint64_t next_ordinal_ = 0;
   uint64_t next_sequence_ = 0;

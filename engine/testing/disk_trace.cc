@@ -1,0 +1,82 @@
+#include "engine/testing/disk_trace.h"
+
+#include <cstring>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/string_view.h"
+
+namespace ringcow {
+namespace {
+
+absl::string_view NameOf(Content content) {
+  switch (content) {
+    case Content::kData:
+      return "data";
+    case Content::kHeader:
+      return "header";
+    case Content::kRefcountTable:
+      return "refcount table";
+    case Content::kRefcountBlock:
+      return "refcount block";
+    case Content::kL1:
+      return "L1";
+    case Content::kL2:
+      return "L2";
+    case Content::kOther:
+      return "other";
+  }
+  return "?";
+}
+
+std::string Describe(const TracedRequest& request) {
+  const auto ranged = [&](absl::string_view what) {
+    return absl::StrFormat("%s #%d of %d bytes at %#x (%s)", what, request.ordinal, request.length,
+                           request.offset.value(), NameOf(request.content));
+  };
+  switch (request.op) {
+    case Op::kRead:
+      return ranged("read");
+    case Op::kWrite:
+      return ranged(request.dsync ? "durable write" : "write");
+    case Op::kFdatasync:
+      return absl::StrFormat("fdatasync #%d", request.ordinal);
+    case Op::kWriteZeroes:
+      return ranged("zeroing");
+    case Op::kPunch:
+      return ranged("punch");
+    case Op::kAllocate:
+      return ranged("allocation");
+    case Op::kTruncate:
+      return absl::StrFormat("truncation #%d to %d bytes", request.ordinal, request.offset.value());
+  }
+  return "?";
+}
+
+}  // namespace
+
+std::string ToString(const TraceEvent& event) {
+  switch (event.kind) {
+    case TraceEvent::Kind::kStarted:
+      return absl::StrCat("started ", Describe(*event.request));
+    case TraceEvent::Kind::kApplied:
+      return absl::StrFormat("applied %d of %s", event.result, Describe(*event.request));
+    case TraceEvent::Kind::kCompleted:
+      return absl::StrCat("completed ", Describe(*event.request), ": ",
+                          event.result < 0 ? std::strerror(static_cast<int>(-event.result))
+                                           : absl::StrCat(event.result));
+    case TraceEvent::Kind::kMark:
+      return absl::StrFormat("mark %s %d", event.mark, event.mark_id);
+  }
+  return "?";
+}
+
+std::string DiskTrace::ToString() const {
+  std::string text;
+  for (size_t i = 0; i < events_.size(); ++i) {
+    absl::StrAppend(&text, i, " ", ringcow::ToString(events_[i]), "\n");
+  }
+  return text;
+}
+
+}  // namespace ringcow
