@@ -21,22 +21,30 @@ void Loop::TurnUntil(const bool& done) {
     for (std::coroutine_handle<> handle : running_) handle.resume();
     running_.clear();
 
-    for (CompletionSource* source : sources_) source->Submit();
     for (CompletionSource* source : sources_) source->Reap();
-    if (!done && ready_.empty()) WaitForCompletions();
+    if (done || !ready_.empty()) {
+      for (CompletionSource* source : sources_) source->Submit();
+    } else {
+      SubmitAndWait();
+    }
   }
 }
 
 // Sleeps in the first source that has work. A loop has one set of rings (which wait for all disks
 // at once) or simulated disks (which never block), so no source is starved by another's wait.
-void Loop::WaitForCompletions() {
+void Loop::SubmitAndWait() {
+  CompletionSource* sleeper = nullptr;
   for (CompletionSource* source : sources_) {
-    if (source->outstanding() == 0) continue;
-    source->Wait();
-    source->Reap();
-    return;
+    if (sleeper == nullptr && source->outstanding() > 0) {
+      sleeper = source;
+    } else {
+      source->Submit();
+    }
   }
-  RINGCOW_INVARIANT(false, "every task of the loop waits for something that nobody will do");
+  RINGCOW_INVARIANT(sleeper != nullptr,
+                    "every task of the loop waits for something that nobody will do");
+  sleeper->Wait();
+  sleeper->Reap();
 }
 
 }  // namespace ringcow

@@ -21,16 +21,18 @@ class CompletionSource {
   virtual void Submit() = 0;
   // Posts to the loop the waiters of what has completed. Never blocks, never resumes anything.
   virtual void Reap() = 0;
-  // Requests under way. While it is zero, Wait is not called.
+  // Requests under way, the queued ones included. While it is zero, Wait is not called.
   virtual size_t outstanding() const = 0;
-  // Blocks until Reap has something to post.
+  // Hands over what was queued, as Submit does, and blocks until Reap may have something to post:
+  // one call instead of two, because on io_uring each would be a system call.
   virtual void Wait() = 0;
 };
 
-// One thread's scheduler. In a turn it resumes everything that is ready, then lets each source
-// submit what those coroutines queued (one io_uring_enter for all of them), then reaps. A
-// completion puts its waiter on the ready queue and nothing is resumed from within a completion, so
-// a coroutine sees no state change between two of its suspensions except its own.
+// One thread's scheduler. In a turn it resumes everything that is ready, reaps, and lets each
+// source submit what those coroutines queued (one io_uring_enter for all of them, which also sleeps
+// when nothing became ready). A completion puts its waiter on the ready queue and nothing is
+// resumed from within a completion, so a coroutine sees no state change between two of its
+// suspensions except its own.
 //
 // Not thread-safe: everything that runs on a loop, and every disk and image on it, belongs to the
 // thread that calls Run.
@@ -86,7 +88,7 @@ class Loop {
   }
 
   void TurnUntil(const bool& done);
-  void WaitForCompletions();
+  void SubmitAndWait();
 
   std::vector<std::coroutine_handle<>> ready_;
   std::vector<std::coroutine_handle<>> running_;  // kept for its capacity

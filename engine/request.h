@@ -13,6 +13,7 @@
 namespace ringcow {
 
 class Chain;
+class RingClient;
 
 enum class Op : uint8_t {
   kRead,
@@ -54,6 +55,7 @@ struct Request {
 
   // Links of the disk that works on the request.
   Request* next = nullptr;
+  RingClient* ring_client = nullptr;
   Request* newer_write = nullptr;
   Request* older_write = nullptr;
 

@@ -1,0 +1,237 @@
+#include "engine/ring.h"
+
+#include <poll.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <iterator>
+
+#include "absl/memory/memory.h"
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
+#include "engine/errno_status.h"
+#include "engine/invariant.h"
+
+namespace ringcow {
+namespace {
+
+// Flags that ringcow can do without, newest first.
+struct OptionalFlags {
+  unsigned flags;
+  absl::string_view without;
+};
+
+constexpr OptionalFlags kOptionalFlags[] = {
+    {IORING_SETUP_DEFER_TASKRUN,
+     "without IORING_SETUP_DEFER_TASKRUN (Linux 6.1) completions cost more"},
+    {IORING_SETUP_SINGLE_ISSUER,
+     "without IORING_SETUP_SINGLE_ISSUER (Linux 6.0) submissions cost a little more"},
+    {IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+     "without IORING_SETUP_COOP_TASKRUN (Linux 5.19) completions interrupt the thread"},
+    {IORING_SETUP_SUBMIT_ALL,
+     "without IORING_SETUP_SUBMIT_ALL (Linux 5.18) an invalid request delays those behind it"},
+};
+
+constexpr unsigned kTaskRunModes = IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_COOP_TASKRUN;
+
+// The kernel refuses DEFER_TASKRUN without SINGLE_ISSUER or together with COOP_TASKRUN, and
+// TASKRUN_FLAG without one of the two modes.
+unsigned Consistent(unsigned flags) {
+  if ((flags & IORING_SETUP_SINGLE_ISSUER) == 0) flags &= ~IORING_SETUP_DEFER_TASKRUN;
+  if ((flags & IORING_SETUP_DEFER_TASKRUN) != 0) flags &= ~IORING_SETUP_COOP_TASKRUN;
+  if ((flags & kTaskRunModes) == 0) flags &= ~IORING_SETUP_TASKRUN_FLAG;
+  return flags;
+}
+
+absl::Status SetupError(int error) {
+  switch (error) {
+    case ENOSYS:
+      return ErrnoStatus(error, "this kernel has no io_uring, which ringcow needs (Linux 5.15)");
+    case EPERM:
+    case EACCES:
+      return ErrnoStatus(error,
+                         "this process may not use io_uring (see the sysctl "
+                         "kernel.io_uring_disabled and the container's seccomp profile)");
+    default:
+      return ErrnoStatus(error, "io_uring cannot be set up");
+  }
+}
+
+// What user_data says when it is not a Request: these are never dereferenced.
+constexpr uint64_t kIgnored = 0;
+constexpr uint64_t kWatch = 1;
+
+// The watch and its removal.
+constexpr unsigned kOwnSqes = 2;
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Ring>> Ring::Create(const Setup& setup, RingCounters& counters,
+                                                   std::vector<std::string>& notices) {
+  auto ring = absl::WrapUnique(new Ring(counters));
+  unsigned allowed = setup.flags;
+  const OptionalFlags* next_to_drop = std::begin(kOptionalFlags);
+  while (true) {
+    io_uring_params params{};
+    params.flags = Consistent(allowed) | IORING_SETUP_CQSIZE;
+    // The longest chain must fit, or it would wait in the queue for good.
+    params.cq_entries = std::max(setup.cq_entries, 2 * setup.sq_entries + kOwnSqes);
+    const int result = io_uring_queue_init_params(setup.sq_entries, &ring->ring_, &params);
+    if (result == 0) return ring;
+    ring->ring_.ring_fd = -1;
+    while (next_to_drop != std::end(kOptionalFlags) && (allowed & next_to_drop->flags) == 0) {
+      ++next_to_drop;
+    }
+    if (result != -EINVAL || next_to_drop == std::end(kOptionalFlags)) return SetupError(-result);
+    allowed &= ~next_to_drop->flags;
+    notices.push_back(absl::StrCat("io_uring: ", next_to_drop->without));
+  }
+}
+
+Ring::~Ring() {
+  if (ring_.ring_fd >= 0) io_uring_queue_exit(&ring_);
+}
+
+void Ring::Queue(Request& request) {
+  request.next = nullptr;
+  (last_ != nullptr ? last_->next : first_) = &request;
+  last_ = &request;
+  ++requests_;
+}
+
+void Ring::Queue(Chain& chain) {
+  RINGCOW_INVARIANT(chain.size() <= max_chain(), "a chain is submitted whole");
+  for (Request& member : chain.members()) Queue(member);
+}
+
+void Ring::Submit() {
+  LayQueue();
+  const unsigned kernel_flags = IO_URING_READ_ONCE(*ring_.sq.kflags);
+  if (io_uring_sq_ready(&ring_) > 0 ||
+      (kernel_flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) != 0) {
+    Enter(0);
+  }
+}
+
+// A lone chain is waited for as a whole: its middle members wake nobody, and it costs one call.
+void Ring::SubmitAndWait() {
+  LayQueue();
+  Enter(one_chain_ ? in_flight_ : 1);
+}
+
+void Ring::LayQueue() {
+  while (first_ != nullptr) {
+    const size_t count = first_->chain == nullptr ? 1 : first_->chain->size();
+    if (in_flight_ + count + kOwnSqes > ring_.cq.ring_entries) return;
+    if (first_->chain != nullptr && first_->chain->drained() && !EndWatch()) return;
+    if (!MakeRoom(count)) return;
+    LayFirst(count);
+  }
+}
+
+void Ring::LayFirst(size_t count) {
+  Chain* const chain = first_->chain;
+  const bool alone = in_flight_ == 0;
+  for (size_t i = 0; i < count; ++i) {
+    Request& request = *first_;
+    first_ = request.next;
+    io_uring_sqe& sqe = NextSqe();
+    request.ring_client->Prepare(request, sqe);
+    sqe.user_data = reinterpret_cast<uint64_t>(&request);
+    if (i + 1 < count) sqe.flags |= IOSQE_IO_LINK;
+    if (i == 0 && chain != nullptr && chain->drained()) {
+      sqe.flags |= IOSQE_IO_DRAIN;
+      ++drains_;
+    }
+  }
+  if (first_ == nullptr) last_ = nullptr;
+  one_chain_ = alone && chain != nullptr;
+}
+
+bool Ring::MakeRoom(size_t sqes) {
+  if (io_uring_sq_space_left(&ring_) < sqes) Enter(0);
+  return io_uring_sq_space_left(&ring_) >= sqes;
+}
+
+io_uring_sqe& Ring::NextSqe() {
+  io_uring_sqe* const sqe = io_uring_get_sqe(&ring_);
+  RINGCOW_INVARIANT(sqe != nullptr, "room in the SQ is made before it is used");
+  ++in_flight_;
+  ++counters_.sqes;
+  one_chain_ = false;
+  return *sqe;
+}
+
+void Ring::Watch(const Ring& other) {
+  if (watch_ != WatchState::kOff || drains_ > 0 || !MakeRoom(1)) return;
+  io_uring_sqe& sqe = NextSqe();
+  io_uring_prep_poll_add(&sqe, other.ring_.ring_fd, POLLIN);
+  sqe.user_data = kWatch;
+  watch_ = WatchState::kOn;
+}
+
+// Withdraws the watch ahead of a drain, which would wait for it. False when there is no room.
+bool Ring::EndWatch() {
+  if (watch_ != WatchState::kOn) return true;
+  if (!MakeRoom(1)) return false;
+  io_uring_sqe& sqe = NextSqe();
+  io_uring_prep_poll_remove(&sqe, kWatch);
+  sqe.user_data = kIgnored;
+  watch_ = WatchState::kEnding;
+  return true;
+}
+
+void Ring::Enter(unsigned wait_for) {
+  const int result = wait_for > 0 ? io_uring_submit_and_wait(&ring_, wait_for)
+                                  : io_uring_submit_and_get_events(&ring_);
+  ++counters_.enters;
+  // A signal, or no memory for the moment: what was not consumed stays in the SQ for the next call.
+  RINGCOW_INVARIANT(
+      result >= 0 || result == -EINTR || result == -EAGAIN || result == -EBUSY || result == -ENOMEM,
+      "a ring is entered by its own thread with valid arguments");
+  BreakCutChain();
+}
+
+// When the kernel runs out of memory between the members of a chain, it starts what it has got as
+// a chain of its own, and would start the rest as another one, without regard to the first one's
+// failures. So the rest is made to fail.
+void Ring::BreakCutChain() {
+  if (io_uring_sq_ready(&ring_) == 0) return;
+  const unsigned head = io_uring_smp_load_acquire(ring_.sq.khead);
+  const unsigned mask = ring_.sq.ring_mask;
+  if ((ring_.sq.sqes[(head - 1) & mask].flags & IOSQE_IO_LINK) != 0) {
+    ring_.sq.sqes[head & mask].fd = -1;
+  }
+}
+
+void Ring::Reap() {
+  unsigned head = 0;
+  unsigned reaped = 0;
+  const io_uring_cqe* cqe = nullptr;
+  io_uring_for_each_cqe(&ring_, head, cqe) {
+    ++reaped;
+    Dispatch(*cqe);
+  }
+  if (reaped == 0) return;
+  io_uring_cq_advance(&ring_, reaped);
+  counters_.cqes += reaped;
+  in_flight_ -= reaped;
+}
+
+void Ring::Dispatch(const io_uring_cqe& cqe) {
+  if (cqe.user_data == kIgnored) return;
+  if (cqe.user_data == kWatch) {
+    watch_ = WatchState::kOff;
+    return;
+  }
+  Request& request = *reinterpret_cast<Request*>(cqe.user_data);
+  --requests_;
+  if (request.chain != nullptr && request.chain->drained() &&
+      &request == &request.chain->members().front()) {
+    --drains_;
+  }
+  request.ring_client->Completed(request, cqe.res);
+}
+
+}  // namespace ringcow

@@ -1,0 +1,102 @@
+#ifndef RINGCOW_ENGINE_RING_H_
+#define RINGCOW_ENGINE_RING_H_
+
+#include <liburing.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/chain.h"
+#include "engine/counters.h"
+#include "engine/request.h"
+
+namespace ringcow {
+
+// Whose requests a ring carries: it knows the file and what to do about a completion.
+class RingClient {
+ public:
+  // Fills `sqe`; its flags and user_data are the ring's.
+  virtual void Prepare(const Request& request, io_uring_sqe& sqe) = 0;
+  // `result` is the CQE's: bytes or a negative errno.
+  virtual void Completed(Request& request, int result) = 0;
+
+ protected:
+  ~RingClient() = default;
+};
+
+// One io_uring. Requests are queued in the order of the calls (through Request::next, so nothing is
+// allocated) and become SQEs when the ring submits. No more are in flight than the CQ can hold, so
+// it never overflows; the rest waits in the queue.
+//
+// A chain's SQEs lie in the SQ together and are consumed by one io_uring_enter: a chain ends at the
+// submit boundary, and its second half would run although the first had failed.
+//
+// Belongs to the thread that created it (IORING_SETUP_SINGLE_ISSUER).
+class Ring {
+ public:
+  struct Setup {
+    unsigned sq_entries = 0;
+    unsigned cq_entries = 0;
+    unsigned flags = 0;  // IORING_SETUP_*; those the kernel does not know are left out
+  };
+
+  // Adds a sentence to `notices` for every flag that the kernel does not know. The counters must
+  // outlive the ring.
+  static absl::StatusOr<std::unique_ptr<Ring>> Create(const Setup& setup, RingCounters& counters,
+                                                      std::vector<std::string>& notices);
+  Ring(const Ring&) = delete;
+  Ring& operator=(const Ring&) = delete;
+  ~Ring();
+
+  // request.ring_client is set; the request stays where it is until Completed is called for it.
+  void Queue(Request& request);
+  // All members; at most max_chain() of them.
+  void Queue(Chain& chain);
+
+  // Enters the kernel if there is something to hand over or to collect.
+  void Submit();
+  // Enters the kernel once, and stays there until there are completions to reap, or a signal came.
+  void SubmitAndWait();
+  // Calls Completed for what the kernel has completed. No system call.
+  void Reap();
+
+  // Wakes this ring's SubmitAndWait when `other` has completions. Costs an SQE each time; kept off
+  // while a drained chain is in flight, since a drain waits for everything before it.
+  void Watch(const Ring& other);
+
+  size_t requests() const { return requests_; }  // queued and in flight
+  size_t max_chain() const { return ring_.sq.ring_entries; }
+  unsigned flags() const { return ring_.flags; }  // the IORING_SETUP_* in force
+
+ private:
+  enum class WatchState : uint8_t { kOff, kOn, kEnding };
+
+  explicit Ring(RingCounters& counters) : counters_(counters) { ring_.ring_fd = -1; }
+
+  void LayQueue();
+  void LayFirst(size_t count);
+  bool MakeRoom(size_t sqes);
+  io_uring_sqe& NextSqe();
+  bool EndWatch();
+  void Enter(unsigned wait_for);
+  void BreakCutChain();
+  void Dispatch(const io_uring_cqe& cqe);
+
+  RingCounters& counters_;
+  io_uring ring_{};
+  Request* first_ = nullptr;  // the queue
+  Request* last_ = nullptr;
+  size_t requests_ = 0;
+  size_t in_flight_ = 0;    // SQEs whose CQE was not reaped, the watch included
+  size_t drains_ = 0;       // drained chains whose head is in flight
+  bool one_chain_ = false;  // all that is in flight is a single chain
+  WatchState watch_ = WatchState::kOff;
+};
+
+}  // namespace ringcow
+
+#endif  // RINGCOW_ENGINE_RING_H_

@@ -1,0 +1,78 @@
+#ifndef RINGCOW_ENGINE_RINGS_H_
+#define RINGCOW_ENGINE_RINGS_H_
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "engine/counters.h"
+#include "engine/loop.h"
+#include "engine/request.h"
+#include "engine/ring.h"
+
+namespace ringcow {
+
+// The io_urings of one loop, which all its disks share: one for each lane.
+//
+// The data ring runs completions only when its thread asks for them (DEFER_TASKRUN), which is the
+// cheapest. The metadata ring is a plain one: there the kernel starts the next member of a chain by
+// itself, also while the thread computes, and a drain on it stalls no guest data. It carries
+// metadata I/O and nothing else: a pending poll would hold its drains back for good.
+//
+// The loop sleeps in the data ring's io_uring_enter, which watches the metadata ring while that has
+// requests in flight; when only the metadata ring has any, the loop sleeps there.
+class Rings final : public CompletionSource {
+ public:
+  struct Options {
+    unsigned sq_entries = 256;           // the data ring's; a power of two
+    unsigned cq_entries = 4096;          // requests in flight on it at most
+    unsigned metadata_sq_entries = 256;  // also the longest chain
+    unsigned metadata_cq_entries = 1024;
+    // IORING_SETUP_* flags that may be used where the kernel has them. For measurements.
+    unsigned allowed_flags = ~0U;
+  };
+
+  // On the thread that will run the loop. Linux 5.15 is enough. Errors: one sentence that says why
+  // there is no io_uring (the kernel has none, or it is forbidden here).
+  static absl::StatusOr<std::unique_ptr<Rings>> Create(Loop& loop, const Options& options);
+  static absl::StatusOr<std::unique_ptr<Rings>> Create(Loop& loop) {
+    return Create(loop, Options());
+  }
+  Rings(const Rings&) = delete;
+  Rings& operator=(const Rings&) = delete;
+  // All disks on the rings are gone by then.
+  ~Rings() override;
+
+  void Queue(Request& request) { LaneRing(request.lane).Queue(request); }
+  void Queue(Chain& chain) { LaneRing(chain.lane()).Queue(chain); }
+
+  void Submit() override;
+  void Reap() override;
+  size_t outstanding() const override { return data_->requests() + metadata_->requests(); }
+  void Wait() override;
+
+  Loop& loop() { return loop_; }
+  size_t max_chain() const;
+  // What this kernel does not offer, a sentence each; for front ends to say once.
+  const std::vector<std::string>& notices() const { return notices_; }
+
+  const RingCounters& counters() const { return counters_; }
+  void ResetCounters() { counters_ = RingCounters(); }
+
+ private:
+  explicit Rings(Loop& loop) : loop_(loop) {}
+
+  Ring& LaneRing(Lane lane) { return lane == Lane::kData ? *data_ : *metadata_; }
+
+  Loop& loop_;
+  RingCounters counters_;
+  std::vector<std::string> notices_;
+  std::unique_ptr<Ring> metadata_;
+  std::unique_ptr<Ring> data_;  // after the ring it watches, so that it goes first
+};
+
+}  // namespace ringcow
+
+#endif  // RINGCOW_ENGINE_RINGS_H_
