@@ -17,7 +17,9 @@ constexpr absl::string_view kErrnoPayload = "ringcow/errno";
 
 absl::Status ErrnoStatus(int error, absl::string_view what) {
   absl::Status status = absl::ErrnoToStatus(error, what);
-  status.SetPayload(kErrnoPayload, absl::Cord(absl::StrCat(error)));
+  // Not from a std::string: GCC, which compiled Abseil, and clang mangle that template differently.
+  const std::string digits = absl::StrCat(error);
+  status.SetPayload(kErrnoPayload, absl::Cord(absl::string_view(digits)));
   return status;
 }
 
