@@ -20,6 +20,7 @@ class Geometry {
     uint32_t cluster_bits = 16;
     uint32_t refcount_order = 4;  // a refcount has 2^refcount_order bits
     uint64_t virtual_size = 0;    // bytes, a multiple of 512
+    bool extended_l2 = false;     // L2 entries of 16 bytes instead of 8, with subclusters
   };
 
   // InvalidArgument in QEMU's words for a version, cluster size or refcount width that does not
@@ -36,6 +37,8 @@ class Geometry {
   uint32_t cluster_bits() const { return cluster_bits_; }
   uint64_t cluster_bytes() const { return uint64_t{1} << cluster_bits_; }
 
+  bool extended_l2() const { return extended_l2_; }
+  uint64_t l2_entry_bytes() const { return extended_l2_ ? 16 : 8; }
   uint32_t l2_bits() const { return l2_bits_; }
   uint64_t l2_entries() const { return uint64_t{1} << l2_bits_; }  // per L2 table
   // Guest bytes that one L2 table (one L1 entry) maps.
@@ -107,6 +110,7 @@ class Geometry {
   uint32_t cluster_bits_ = 0;
   uint32_t l2_bits_ = 0;
   uint32_t refcount_order_ = 0;
+  bool extended_l2_ = false;
 };
 
 }  // namespace ringcow

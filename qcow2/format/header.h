@@ -29,11 +29,11 @@ struct Header {
   CryptMethod crypt_method = CryptMethod::kNone;
   CompressionType compression_type = CompressionType::kZlib;
 
-  HostOffset l1_table_offset;
+  HostOffset l1_table_offset{};
   uint32_t l1_entries = 0;  // "l1_size" in the specification
-  HostOffset refcount_table_offset;
+  HostOffset refcount_table_offset{};
   uint32_t refcount_table_clusters = 0;
-  HostOffset snapshots_offset;
+  HostOffset snapshots_offset{};
   uint32_t nb_snapshots = 0;
 
   // All 0 in version 2.
@@ -44,10 +44,10 @@ struct Header {
   // Bytes 105 to 111, undefined as yet, and what a longer header has behind byte 112: kept byte for
   // byte, as the specification asks for unknown fields.
   std::array<std::byte, 7> padding{};
-  std::vector<std::byte> unknown_fields;
+  std::vector<std::byte> unknown_fields = {};
 
-  std::string backing_file;  // empty: none
-  HeaderExtensions extensions;
+  std::string backing_file = {};  // empty: none
+  HeaderExtensions extensions = {};
 
   uint64_t cluster_bytes() const { return uint64_t{1} << cluster_bits; }
   uint64_t l1_table_bytes() const { return uint64_t{l1_entries} * kTableEntryBytes; }
@@ -57,6 +57,7 @@ struct Header {
   uint64_t refcount_table_entries() const { return refcount_table_bytes() / kTableEntryBytes; }
   bool dirty() const { return (incompatible_features & kIncompatibleDirty) != 0; }
   bool corrupt() const { return (incompatible_features & kIncompatibleCorrupt) != 0; }
+  bool extended_l2() const { return (incompatible_features & kIncompatibleExtendedL2) != 0; }
   bool lazy_refcounts() const { return (compatible_features & kCompatibleLazyRefcounts) != 0; }
 };
 
@@ -64,11 +65,11 @@ struct Header {
 // at an image whose refcount table is missing or whose snapshot table is out of bounds.
 enum class HeaderChecks { kForIo, kForRepair };
 
-// The smallest number of bytes that ReadClusterBytes needs.
-inline constexpr size_t kHeaderPrefixBytes = 24;
+// How many of a file's first bytes (or all, when there are fewer) ReadClusterBytes needs.
+inline constexpr size_t kHeaderPrefixBytes = 512;
 
-// The cluster size of the image that begins with `prefix`, which ParseHeader has to be given as
-// many bytes of. Fails exactly like ParseHeader for what is not qcow2.
+// The cluster size of the image that begins with `prefix`: as many bytes ParseHeader has to be
+// given. Fails exactly like ParseHeader for what is not qcow2.
 absl::StatusOr<uint64_t> ReadClusterBytes(std::span<const std::byte> prefix);
 
 // Parses and validates the first cluster. `header_cluster` holds the file's first
@@ -86,8 +87,8 @@ absl::StatusOr<Header> ParseHeader(std::span<const std::byte> header_cluster, ui
 
 // The whole first cluster (cluster_bytes() bytes, zero-filled behind the content), laid out as QEMU
 // lays it out: header (72 bytes in version 2, 112 and the unknown fields in version 3), extensions,
-// backing file name. The feature name table, version 3 only, is left out in clusters of less than
-// 4 KiB, where it would take the room of a backing file name. OutOfRange when it does not fit.
+// backing file name. The feature name table, version 3 only, is left out in clusters of 4 KiB or
+// less, where it would take the room of a backing file name. OutOfRange when it does not fit.
 absl::StatusOr<std::vector<std::byte>> SerializeHeader(const Header& header);
 
 // The geometry of a parsed header. A virtual size that is not whole sectors is rounded down, as

@@ -16,6 +16,8 @@ namespace ringcow {
 struct CompressedExtent {
   HostOffset offset;
   uint64_t bytes;
+
+  friend bool operator==(const CompressedExtent&, const CompressedExtent&) = default;
 };
 
 // An entry of an L2 table (without subclusters): where the data of one guest cluster is.
@@ -80,7 +82,7 @@ class L2Entry {
   // version 3 on; or a compressed entry without COPIED. Whether the cluster lies inside the file is
   // for the caller to check.
   bool IsValid(const Geometry& geometry) const {
-    if ((raw_ & kCompressed) != 0) return !copied();
+    if ((raw_ & kCompressed) != 0) return IsValidCompressed(geometry);
     return (raw_ & kReservedMask) == 0 &&
            geometry.IsClusterAligned(HostOffset(raw_ & kOffsetMask)) &&
            ((raw_ & kZero) == 0 || geometry.version() >= 3);
@@ -98,6 +100,8 @@ class L2Entry {
   static constexpr uint64_t kReservedMask = ~(kCopied | kCompressed | kZero | kOffsetMask);
 
   constexpr explicit L2Entry(uint64_t raw) : raw_(raw) {}
+
+  bool IsValidCompressed(const Geometry& geometry) const;
 
   uint64_t raw_;
 };

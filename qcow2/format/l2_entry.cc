@@ -1,0 +1,44 @@
+#include "qcow2/format/l2_entry.h"
+
+#include "absl/strings/str_format.h"
+
+namespace ringcow {
+
+std::optional<CompressedExtent> L2Entry::compressed_extent(const Geometry& geometry) const {
+  if ((raw_ & kCompressed) == 0) return std::nullopt;
+  // The descriptor gives the cluster_bits - 8 bits below bit 62 to the number of sectors the extent
+  // has beyond the one it begins in; the rest is the byte offset.
+  const uint32_t sector_count_shift = 62 - (geometry.cluster_bits() - 8);
+  const uint64_t offset_mask = (uint64_t{1} << sector_count_shift) - 1;
+  const uint64_t further_sectors = (raw_ & (kCompressed - 1)) >> sector_count_shift;
+  const uint64_t offset = raw_ & offset_mask;
+  const uint64_t first_sector_bytes = kSectorBytes - offset % kSectorBytes;
+  return CompressedExtent{HostOffset(offset), further_sectors * kSectorBytes + first_sector_bytes};
+}
+
+bool L2Entry::IsValidCompressed(const Geometry& geometry) const {
+  // Small clusters leave the offset more bits than the 56 that host offsets have.
+  return !copied() && compressed_extent(geometry)->offset.value() <= kMaxEntryHostOffset;
+}
+
+absl::Status L2Entry::Validate(const Geometry& geometry, HostOffset l2_table,
+                               uint64_t l2_index) const {
+  if (IsValid(geometry)) return absl::OkStatus();
+  const auto broken = [&](absl::string_view what) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("%s (L2 offset: %#x, L2 index: %#x)", what, l2_table.value(), l2_index));
+  };
+  if ((raw_ & kCompressed) != 0) {
+    return broken(absl::StrFormat("Compressed L2 entry %#x has %s", raw_,
+                                  copied() ? "the copied flag set" : "an impossible offset"));
+  }
+  if ((raw_ & kZero) != 0 && geometry.version() < 3) {
+    return broken("Zero cluster entry found in pre-v3 image");
+  }
+  if (reserved_bits() != 0) {
+    return broken(absl::StrFormat("L2 entry %#x has reserved bits set", raw_));
+  }
+  return broken(absl::StrFormat("Cluster allocation offset %#x unaligned", raw_ & kOffsetMask));
+}
+
+}  // namespace ringcow
