@@ -121,8 +121,8 @@ void PendingChange::Remove(Range hidden) {
 }
 
 bool CrashPoint::Advance() {
-  if (position_ == trace_.size()) return false;
-  const TraceEvent& event = trace_.events()[position_];
+  if (position_ == trace_->size()) return false;
+  const TraceEvent& event = trace_->events()[position_];
   switch (event.kind) {
     case TraceEvent::Kind::kStarted:
       Start(event);
@@ -141,7 +141,7 @@ bool CrashPoint::Advance() {
 }
 
 void CrashPoint::AdvanceTo(size_t position) {
-  RINGCOW_INVARIANT(position_ <= position && position <= trace_.size(),
+  RINGCOW_INVARIANT(position_ <= position && position <= trace_->size(),
                     "a crash point moves forward, within its trace");
   while (position_ < position) Advance();
 }

@@ -86,7 +86,7 @@ class CrashPoint {
  public:
   // Before the first event. `trace` must outlive the point and may grow. `initial` is durable.
   explicit CrashPoint(const DiskTrace& trace, DiskImage initial = DiskImage())
-      : trace_(trace), durable_(std::move(initial)) {}
+      : trace_(&trace), durable_(std::move(initial)) {}
 
   // Events that have happened before the crash.
   size_t position() const { return position_; }
@@ -109,7 +109,7 @@ class CrashPoint {
   void MakeDurable(const std::vector<bool>& covered);
   std::optional<size_t> Find(uint64_t ordinal) const;
 
-  const DiskTrace& trace_;
+  const DiskTrace* trace_;
   size_t position_ = 0;
   DiskImage durable_;
   std::vector<PendingChange> pending_;
