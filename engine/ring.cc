@@ -142,7 +142,7 @@ void Ring::LayFirst(size_t count) {
     if (i + 1 < count) sqe.flags |= IOSQE_IO_LINK;
     if (i == 0 && chain != nullptr && chain->drained()) {
       sqe.flags |= IOSQE_IO_DRAIN;
-      ++drains_;
+      drained_ = true;
     }
   }
   if (first_ == nullptr) last_ = nullptr;
@@ -164,21 +164,21 @@ io_uring_sqe& Ring::NextSqe() {
 }
 
 void Ring::Watch(const Ring& other) {
-  if (watch_ != WatchState::kOff || drains_ > 0 || !MakeRoom(1)) return;
+  if (watching_ || drained_ || !MakeRoom(1)) return;
   io_uring_sqe& sqe = NextSqe();
   io_uring_prep_poll_add(&sqe, other.ring_.ring_fd, POLLIN);
   sqe.user_data = kWatch;
-  watch_ = WatchState::kOn;
+  watching_ = true;
 }
 
 // Withdraws the watch ahead of a drain, which would wait for it. False when there is no room.
 bool Ring::EndWatch() {
-  if (watch_ != WatchState::kOn) return true;
+  if (!watching_) return true;
   if (!MakeRoom(1)) return false;
   io_uring_sqe& sqe = NextSqe();
   io_uring_prep_poll_remove(&sqe, kWatch);
   sqe.user_data = kIgnored;
-  watch_ = WatchState::kEnding;
+  watching_ = false;
   return true;
 }
 
@@ -222,15 +222,11 @@ void Ring::Reap() {
 void Ring::Dispatch(const io_uring_cqe& cqe) {
   if (cqe.user_data == kIgnored) return;
   if (cqe.user_data == kWatch) {
-    watch_ = WatchState::kOff;
+    watching_ = false;
     return;
   }
   Request& request = *reinterpret_cast<Request*>(cqe.user_data);
   --requests_;
-  if (request.chain != nullptr && request.chain->drained() &&
-      &request == &request.chain->members().front()) {
-    --drains_;
-  }
   request.ring_client->Completed(request, cqe.res);
 }
 

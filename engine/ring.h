@@ -64,8 +64,9 @@ class Ring {
   // Calls Completed for what the kernel has completed. No system call.
   void Reap();
 
-  // Wakes this ring's SubmitAndWait when `other` has completions. Costs an SQE each time; kept off
-  // while a drained chain is in flight, since a drain waits for everything before it.
+  // Wakes this ring's next SubmitAndWait when `other` has completions. Costs an SQE each time. Does
+  // nothing from the first drained chain on: a drain waits for every request before it, and those
+  // behind it wait for each other (Linux 6.18), so a poll among them would hold up the ring.
   void Watch(const Ring& other);
 
   size_t requests() const { return requests_; }  // queued and in flight
@@ -73,8 +74,6 @@ class Ring {
   unsigned flags() const { return ring_.flags; }  // the IORING_SETUP_* in force
 
  private:
-  enum class WatchState : uint8_t { kOff, kOn, kEnding };
-
   explicit Ring(RingCounters& counters) : counters_(counters) { ring_.ring_fd = -1; }
 
   void LayQueue();
@@ -92,9 +91,9 @@ class Ring {
   Request* last_ = nullptr;
   size_t requests_ = 0;
   size_t in_flight_ = 0;    // SQEs whose CQE was not reaped, the watch included
-  size_t drains_ = 0;       // drained chains whose head is in flight
   bool one_chain_ = false;  // all that is in flight is a single chain
-  WatchState watch_ = WatchState::kOff;
+  bool drained_ = false;    // a drained chain was submitted here
+  bool watching_ = false;
 };
 
 }  // namespace ringcow

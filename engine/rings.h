@@ -22,7 +22,9 @@ namespace ringcow {
 // metadata I/O and nothing else: a pending poll would hold its drains back for good.
 //
 // The loop sleeps in the data ring's io_uring_enter, which watches the metadata ring while that has
-// requests in flight; when only the metadata ring has any, the loop sleeps there.
+// requests in flight; when only the metadata ring has any, the loop sleeps there. Drained chains on
+// the data ring (for measurements only) end the watch for good: from then on completions of
+// metadata are noticed when data completes.
 class Rings final : public CompletionSource {
  public:
   struct Options {

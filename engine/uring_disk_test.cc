@@ -1,0 +1,205 @@
+#include "engine/uring_disk.h"
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "engine/aligned_buffer.h"
+#include "engine/errno_status.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace ringcow {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+using ::testing::StrEq;
+
+using Creation = UringDisk::Creation;
+
+struct stat StatOf(const std::string& path) {
+  struct stat info{};
+  EXPECT_EQ(stat(path.c_str(), &info), 0) << path;
+  return info;
+}
+
+class UringDiskTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    auto rings = Rings::Create(loop_);
+    ASSERT_TRUE(rings.ok()) << rings.status();
+    rings_ = *std::move(rings);
+    path_ = testing::TempDir() + "/" +
+            testing::UnitTest::GetInstance()->current_test_info()->name() + ".img";
+    std::memset(block_.data(), 0x5a, block_.size());
+  }
+  void TearDown() override { unlink(path_.c_str()); }
+
+  std::unique_ptr<UringDisk> Open(const std::string& path, const UringDisk::Options& options) {
+    auto disk = UringDisk::Open(*rings_, path, options);
+    EXPECT_TRUE(disk.ok()) << disk.status();
+    return disk.ok() ? *std::move(disk) : nullptr;
+  }
+  std::string ErrorOf(const std::string& path, const UringDisk::Options& options = {}) {
+    return std::string(UringDisk::Open(*rings_, path, options).status().message());
+  }
+
+  absl::Status Await(IoAwaiter awaiter) {
+    return loop_.Run([](IoAwaiter& io) -> Task<absl::Status> { co_return co_await io; }(awaiter));
+  }
+
+  Loop loop_;
+  std::unique_ptr<Rings> rings_;
+  std::string path_;
+  AlignedBuffer block_{4096};
+};
+
+TEST_F(UringDiskTest, ErrorsNameThePathAsQemuDoes) {
+  EXPECT_EQ(ErrorOf("/nowhere/x"), "Could not open '/nowhere/x': No such file or directory");
+  EXPECT_EQ(UringDisk::Open(*rings_, "/nowhere/x").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ(ErrorOf("/nowhere/x", {.creation = Creation::kIfMissing}),
+            "Could not create '/nowhere/x': No such file or directory");
+  EXPECT_EQ(ErrorOf("/"), "Could not open '/': Is a directory");
+  EXPECT_EQ(ErrorOf("/", {.read_only = true}),
+            "Could not open '/': it is neither a regular file nor a block device");
+  EXPECT_EQ(ErrorOf("/dev/null"),
+            "Could not open '/dev/null': it is neither a regular file nor a block device");
+}
+
+TEST_F(UringDiskTest, DoesNotWaitForAFifo) {
+  ASSERT_EQ(mkfifo(path_.c_str(), 0600), 0);
+  EXPECT_THAT(ErrorOf(path_, {.read_only = true}), HasSubstr("neither a regular file"));
+}
+
+TEST_F(UringDiskTest, CreatesAndTruncatesOnlyWhenAsked) {
+  EXPECT_EQ(UringDisk::Open(*rings_, path_).status().code(), absl::StatusCode::kNotFound);
+  auto disk = Open(path_, {.creation = Creation::kExclusive});
+  ASSERT_TRUE(Await(disk->Write(HostOffset(0), block_.span())).ok());
+  disk = nullptr;
+
+  EXPECT_EQ(UringDisk::Open(*rings_, path_, {.creation = Creation::kExclusive}).status().code(),
+            absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(Open(path_, {.creation = Creation::kIfMissing})->size(), 4096U);
+  EXPECT_EQ(Open(path_, {.truncate = true})->size(), 0U);
+  EXPECT_EQ(StatOf(path_).st_size, 0);
+}
+
+TEST_F(UringDiskTest, AnImageInUseIsNotTruncated) {
+  auto disk = Open(path_, {.creation = Creation::kExclusive});
+  ASSERT_TRUE(Await(disk->Write(HostOffset(0), block_.span())).ok());
+  EXPECT_EQ(UringDisk::Open(*rings_, path_, {.truncate = true}).status().code(),
+            absl::StatusCode::kUnavailable);
+  EXPECT_EQ(StatOf(path_).st_size, 4096);
+}
+
+TEST_F(UringDiskTest, IsDirectByDefaultAndAlignedForIt) {
+  auto disk = Open(path_, {.creation = Creation::kExclusive});
+  ASSERT_TRUE(disk->direct()) << disk->notice();
+  EXPECT_THAT(disk->notice(), IsEmpty());
+  EXPECT_NE(fcntl(disk->fd(), F_GETFL) & O_DIRECT, 0);
+  EXPECT_EQ(fcntl(disk->fd(), F_GETFL) & O_NONBLOCK, 0);
+  // The kernel takes what the disk calls aligned, and nothing is bounced.
+  const std::span<std::byte> smallest = block_.span().first(disk->alignment());
+  EXPECT_EQ(Await(disk->Write(HostOffset(disk->alignment()), smallest)), absl::OkStatus());
+  EXPECT_EQ(Await(disk->Read(HostOffset(disk->alignment()), smallest)), absl::OkStatus());
+  EXPECT_EQ(disk->counters().bounced, 0U);
+}
+
+TEST_F(UringDiskTest, IsBufferedWhenAskedWithoutANotice) {
+  auto disk = Open(path_, {.direct = false, .creation = Creation::kExclusive});
+  EXPECT_FALSE(disk->direct());
+  EXPECT_THAT(disk->notice(), IsEmpty());
+  EXPECT_EQ(disk->alignment(), 1U);
+  EXPECT_EQ(Await(disk->Write(HostOffset(3), block_.span().subspan(1, 7))), absl::OkStatus());
+  EXPECT_EQ(disk->size(), 10U);
+  EXPECT_EQ(disk->counters().bounced, 0U);
+}
+
+// procfs has regular files, and no O_DIRECT.
+TEST_F(UringDiskTest, SaysWhenTheFileSystemHasNoDirectIo) {
+  auto disk = Open("/proc/self/limits", {.read_only = true});
+  EXPECT_FALSE(disk->direct());
+  EXPECT_THAT(disk->notice(), HasSubstr("'/proc/self/limits' is opened without O_DIRECT"));
+}
+
+TEST_F(UringDiskTest, AReadOnlyDiskRefusesWrites) {
+  Open(path_, {.creation = Creation::kExclusive});
+  auto disk = Open(path_, {.read_only = true});
+  EXPECT_EQ(ErrnoOf(Await(disk->Write(HostOffset(0), block_.span()))), EBADF);
+  EXPECT_EQ(StatOf(path_).st_size, 0);
+}
+
+TEST_F(UringDiskTest, FallocateAndTruncateReachTheFile) {
+  auto disk = Open(path_, {.creation = Creation::kExclusive});
+  ASSERT_EQ(Await(disk->Allocate(HostOffset(0), 1 << 20)), absl::OkStatus());
+  EXPECT_EQ(StatOf(path_).st_size, 1 << 20);
+  EXPECT_GE(StatOf(path_).st_blocks * 512, 1 << 20);
+
+  ASSERT_EQ(Await(disk->Write(HostOffset(4096), block_.span())), absl::OkStatus());
+  ASSERT_EQ(Await(disk->WriteZeroes(HostOffset(0), 1 << 21)), absl::OkStatus());
+  EXPECT_EQ(StatOf(path_).st_size, 1 << 21);
+  EXPECT_GE(StatOf(path_).st_blocks * 512, 1 << 21);
+  ASSERT_EQ(Await(disk->Read(HostOffset(4096), block_.span())), absl::OkStatus());
+  EXPECT_EQ(block_.data()[0], std::byte{0});
+
+  ASSERT_EQ(Await(disk->Punch(HostOffset(0), 1 << 22)), absl::OkStatus());
+  EXPECT_EQ(StatOf(path_).st_size, 1 << 21) << "punching keeps the size";
+  EXPECT_LT(StatOf(path_).st_blocks * 512, 1 << 20);
+
+  ASSERT_EQ(Await(disk->Truncate(12345)), absl::OkStatus());
+  EXPECT_EQ(StatOf(path_).st_size, 12345);
+  EXPECT_EQ(disk->size(), 12345U);
+}
+
+TEST_F(UringDiskTest, WhatTheFileSystemCannotDoIsUnimplemented) {
+  struct statfs info{};
+  if (statfs("/dev/shm", &info) != 0 || info.f_type != TMPFS_MAGIC) {
+    GTEST_SKIP() << "no tmpfs in /dev/shm, which is without FALLOC_FL_ZERO_RANGE";
+  }
+  path_ = "/dev/shm/ringcow_uring_disk_test." + std::to_string(getpid());
+  auto disk = Open(path_, {.creation = Creation::kExclusive});
+  EXPECT_EQ(Await(disk->WriteZeroes(HostOffset(0), 4096)).code(), absl::StatusCode::kUnimplemented);
+}
+
+TEST_F(UringDiskTest, ErrorsOfRequestsNameWhatAndWhere) {
+  auto disk = Open(path_, {.creation = Creation::kExclusive});
+  const absl::Status status = Await(disk->Write(HostOffset(uint64_t{1} << 62), block_.span()));
+  EXPECT_EQ(ErrnoOf(status), EFBIG);
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("write of 4096 bytes at host offset 0x4000000000000000 of '" + path_));
+}
+
+// Two vectors take other SQEs than one.
+TEST_F(UringDiskTest, GathersAndScatters) {
+  auto disk = Open(path_, {.creation = Creation::kExclusive});
+  AlignedBuffer low(4096);
+  AlignedBuffer high(8192);
+  std::memset(low.data(), 1, low.size());
+  std::memset(high.data(), 2, high.size());
+  const std::vector<iovec> vectors = {{low.data(), low.size()}, {high.data(), high.size()}};
+  ASSERT_EQ(Await(disk->WriteV(HostOffset(4096), vectors)), absl::OkStatus());
+  EXPECT_EQ(disk->size(), 16384U);
+
+  std::memset(low.data(), 0, low.size());
+  std::memset(high.data(), 0, high.size());
+  ASSERT_EQ(Await(disk->ReadV(HostOffset(4096), vectors)), absl::OkStatus());
+  EXPECT_EQ(low.data()[4095], std::byte{1});
+  EXPECT_EQ(high.data()[0], std::byte{2});
+  EXPECT_EQ(high.data()[8191], std::byte{2});
+  EXPECT_EQ(disk->counters().bounced, 0U);
+}
+
+}  // namespace
+}  // namespace ringcow
