@@ -26,8 +26,9 @@ class Disk;
 // nothing of them is written. (IOSQE_IO_HARDLINK would go on; it is never used.)
 //
 // The Chain and the memory of its writes must live until the await returns; afterwards error(i)
-// tells what became of each member. Offsets, lengths and memory must be aligned to
-// Disk::alignment(): an unaligned member fails with EINVAL. At most Disk::max_chain() members.
+// tells what became of each member. Invariants, for whoever builds a chain to keep: offsets,
+// lengths and memory are aligned to Disk::alignment(), and it has at most Disk::max_chain()
+// members.
 class Chain {
  public:
   Chain& Write(HostOffset offset, std::span<const std::byte> bytes, Content content);
