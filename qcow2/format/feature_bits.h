@@ -33,8 +33,8 @@ inline constexpr uint64_t kAutoclearRawExternalData = uint64_t{1} << 1;
 inline constexpr uint64_t kMaintainedAutoclearFeatures = 0;
 
 struct KnownFeature {
-  FeatureType type;
-  uint8_t bit;
+  FeatureType type = FeatureType::kIncompatible;
+  uint8_t bit = 0;
   absl::string_view name;
 };
 

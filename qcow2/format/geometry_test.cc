@@ -31,13 +31,13 @@ TEST(GeometryTest, DefaultsOfQemu) {
 
 TEST(GeometryTest, SplitsAndJoinsOffsets) {
   const Geometry geometry = Make({.virtual_size = kTiB});
-  const GuestOffset offset(3 * geometry.bytes_per_l2_table() + 5 * 65536 + 7);
+  const GuestOffset offset(3 * geometry.bytes_per_l2_table() + 5 * geometry.cluster_bytes() + 7);
   EXPECT_EQ(geometry.L1Index(offset), 3u);
   EXPECT_EQ(geometry.L2Index(offset), 5u);
   EXPECT_EQ(geometry.OffsetInCluster(offset), 7u);
   EXPECT_EQ(geometry.GuestOffsetOf(3, 5), geometry.ClusterStart(offset));
 
-  const HostOffset host(uint64_t{32768} * 65536 + 9 * 65536 + 11);
+  const HostOffset host(32777 * geometry.cluster_bytes() + 11);
   const ClusterIndex cluster = geometry.ClusterOf(host);
   EXPECT_EQ(cluster, ClusterIndex(32777));
   EXPECT_EQ(geometry.OffsetOf(cluster), geometry.ClusterStart(host));

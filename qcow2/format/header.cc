@@ -119,10 +119,10 @@ absl::Status ReadRefcountOrderAndCrypto(const Parsing& parsing, Header& header) 
 
 struct TableBounds {
   absl::string_view name;
-  uint64_t offset;
-  uint64_t entries;
-  uint64_t entry_bytes;
-  uint64_t max_bytes;
+  uint64_t offset = 0;
+  uint64_t entries = 0;
+  uint64_t entry_bytes = 0;
+  uint64_t max_bytes = 0;
 };
 
 // An empty table is not looked at, so its offset need only be aligned.

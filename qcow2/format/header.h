@@ -29,11 +29,11 @@ struct Header {
   CryptMethod crypt_method = CryptMethod::kNone;
   CompressionType compression_type = CompressionType::kZlib;
 
-  HostOffset l1_table_offset{};
+  HostOffset l1_table_offset = HostOffset(0);
   uint32_t l1_entries = 0;  // "l1_size" in the specification
-  HostOffset refcount_table_offset{};
+  HostOffset refcount_table_offset = HostOffset(0);
   uint32_t refcount_table_clusters = 0;
-  HostOffset snapshots_offset{};
+  HostOffset snapshots_offset = HostOffset(0);
   uint32_t nb_snapshots = 0;
 
   // All 0 in version 2.
@@ -44,10 +44,10 @@ struct Header {
   // Bytes 105 to 111, undefined as yet, and what a longer header has behind byte 112: kept byte for
   // byte, as the specification asks for unknown fields.
   std::array<std::byte, 7> padding{};
-  std::vector<std::byte> unknown_fields = {};
+  std::vector<std::byte> unknown_fields;
 
-  std::string backing_file = {};  // empty: none
-  HeaderExtensions extensions = {};
+  std::string backing_file;  // empty: none
+  HeaderExtensions extensions;
 
   uint64_t cluster_bytes() const { return uint64_t{1} << cluster_bits; }
   uint64_t l1_table_bytes() const { return uint64_t{l1_entries} * kTableEntryBytes; }

@@ -44,7 +44,7 @@ std::vector<FeatureName> ParseFeatureNames(std::span<const std::byte> payload) {
   std::vector<FeatureName> names;
   for (; payload.size() >= sizeof(FeatureNameOnDisk);
        payload = payload.subspan(sizeof(FeatureNameOnDisk))) {
-    FeatureNameOnDisk entry;
+    FeatureNameOnDisk entry = {};
     std::memcpy(&entry, payload.data(), sizeof(entry));
     const auto name_end = std::find(entry.name.begin(), entry.name.end(), '\0');
     if (name_end == entry.name.begin()) break;
@@ -107,24 +107,25 @@ void AppendExtension(uint32_t magic, std::span<const std::byte> payload,
   out.resize(out.size() + AlignUp(payload.size(), kExtensionAlignment) - payload.size());
 }
 
+absl::Status TooLarge() { return absl::InvalidArgumentError("Header extension too large"); }
+
 }  // namespace
 
 absl::StatusOr<HeaderExtensions> ParseHeaderExtensions(std::span<const std::byte> header_cluster,
                                                        uint64_t begin, uint64_t end) {
   HeaderExtensions extensions;
-  const absl::Status too_large = absl::InvalidArgumentError("Header extension too large");
   uint64_t offset = begin;
   while (offset < std::min<uint64_t>(end, header_cluster.size())) {
     ExtensionHeaderOnDisk header;
     if (end - offset < sizeof(header) || header_cluster.size() - offset < sizeof(header)) {
-      return too_large;
+      return TooLarge();
     }
     std::memcpy(&header, header_cluster.data() + offset, sizeof(header));
     if (header.magic.value() == kExtensionEnd) break;
 
     const uint64_t payload = offset + sizeof(header);
     const uint64_t length = header.length.value();
-    if (length > end - payload) return too_large;
+    if (length > end - payload) return TooLarge();
     if (length > header_cluster.size() - payload) {
       return absl::InvalidArgumentError(absl::StrFormat(
           "Header extension at offset %#x lies beyond the end of the file", offset));

@@ -22,7 +22,7 @@ class List {
     return AddHeader(magic, static_cast<uint32_t>(payload.size())).AddBytes(payload).Pad();
   }
   List& AddHeader(uint32_t magic, uint32_t length) {
-    std::array<std::byte, 8> header;
+    std::array<std::byte, 8> header = {};
     StoreBe<uint32_t>(header.data(), magic);
     StoreBe<uint32_t>(header.data() + 4, length);
     bytes_.insert(bytes_.end(), header.begin(), header.end());

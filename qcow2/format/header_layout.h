@@ -33,8 +33,8 @@ struct HeaderOnDisk {
   Be32 refcount_order;
   Be32 header_length;
 
-  uint8_t compression_type;
-  std::array<std::byte, 7> padding;
+  uint8_t compression_type = 0;
+  std::array<std::byte, 7> padding{};
 };
 
 inline constexpr size_t kHeaderLengthV2 = offsetof(HeaderOnDisk, incompatible_features);

@@ -24,7 +24,7 @@ std::string Shell(const std::string& command) {
   std::string output;
   FILE* pipe = popen((command + " 2>&1").c_str(), "r");
   if (pipe == nullptr) return "popen failed";
-  std::array<char, 4096> buffer;
+  std::array<char, 4096> buffer = {};
   while (const size_t n = fread(buffer.data(), 1, buffer.size(), pipe)) {
     output.append(buffer.data(), n);
   }

@@ -18,7 +18,8 @@ std::optional<CompressedExtent> L2Entry::compressed_extent(const Geometry& geome
 
 bool L2Entry::IsValidCompressed(const Geometry& geometry) const {
   // Small clusters leave the offset more bits than the 56 that host offsets have.
-  return !copied() && compressed_extent(geometry)->offset.value() <= kMaxEntryHostOffset;
+  const std::optional<CompressedExtent> extent = compressed_extent(geometry);
+  return !copied() && extent.has_value() && extent->offset.value() <= kMaxEntryHostOffset;
 }
 
 absl::Status L2Entry::Validate(const Geometry& geometry, HostOffset l2_table,

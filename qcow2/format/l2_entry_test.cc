@@ -35,10 +35,10 @@ TEST(L2EntryTest, BuildsTheSpecifiedBits) {
 
 TEST(L2EntryTest, ReadsTheSpecifiedBits) {
   const struct {
-    uint64_t raw;
-    Kind kind;
+    uint64_t raw = 0;
+    Kind kind = Kind::kUnallocated;
     std::optional<HostOffset> host_offset;
-    bool copied;
+    bool copied = false;
   } kCases[] = {
       {0, Kind::kUnallocated, std::nullopt, false},
       {kCopied, Kind::kUnallocated, std::nullopt, true},
@@ -59,24 +59,22 @@ TEST(L2EntryTest, ReadsTheSpecifiedBits) {
 }
 
 TEST(L2EntryTest, CompressedExtents) {
+  const auto extent = [](uint64_t raw, uint32_t cluster_bits) {
+    return L2Entry::FromRaw(raw).compressed_extent(Make(cluster_bits));
+  };
+  const auto from_to = [](uint64_t begin, uint64_t end) {
+    return CompressedExtent{.offset = HostOffset(begin), .bytes = end - begin};
+  };
   // 64 KiB clusters: 54 bits of offset, 8 bits of further sectors.
-  const auto extent =
-      L2Entry::FromRaw(kCompressed | uint64_t{3} << 54 | 0x50123).compressed_extent(Make(16));
-  ASSERT_TRUE(extent.has_value());
-  EXPECT_EQ(extent->offset, HostOffset(0x50123));
-  EXPECT_EQ(extent->offset.value() + extent->bytes, 0x50200u + 3 * 512);
-
-  // 512 byte clusters: 1 bit of further sectors; an offset of up to 61 bits.
-  const auto small = L2Entry::FromRaw(kCompressed | uint64_t{1} << 61 | 0x50000);
-  EXPECT_EQ(small.compressed_extent(Make(9))->offset, HostOffset(0x50000));
-  EXPECT_EQ(small.compressed_extent(Make(9))->bytes, 1024u);
-
+  EXPECT_EQ(extent(kCompressed | uint64_t{3} << 54 | 0x50123, 16), from_to(0x50123, 0x50800));
+  EXPECT_EQ(extent(kCompressed | 0x50000, 16), from_to(0x50000, 0x50200));
+  // 512 byte clusters: 1 bit of further sectors.
+  EXPECT_EQ(extent(kCompressed | uint64_t{1} << 61 | 0x50000, 9), from_to(0x50000, 0x50400));
   // 2 MiB clusters: 13 bits of further sectors.
-  const auto all_ones = L2Entry::FromRaw(~kCopied).compressed_extent(Make(21));
-  EXPECT_EQ(all_ones->offset, HostOffset((uint64_t{1} << 49) - 1));
-  EXPECT_EQ(all_ones->bytes, 8191u * 512 + 1);
+  constexpr uint64_t kOffsetLimit = uint64_t{1} << 49;
+  EXPECT_EQ(extent(~kCopied, 21), from_to(kOffsetLimit - 1, kOffsetLimit + uint64_t{8191} * 512));
 
-  EXPECT_EQ(L2Entry::FromRaw(0x50000).compressed_extent(Make(16)), std::nullopt);
+  EXPECT_EQ(extent(0x50000, 16), std::nullopt);
 }
 
 TEST(L2EntryTest, Validity) {

@@ -35,6 +35,11 @@ absl::Status CheckFeatures(const CreateOptions& options) {
   return absl::OkStatus();
 }
 
+absl::Status TooLarge() {
+  return absl::OutOfRangeError(
+      "The image size is too large for file format 'qcow2' (try using a larger cluster size)");
+}
+
 absl::Status NotAccepted(absl::string_view parameter, absl::string_view value) {
   return absl::InvalidArgumentError(
       absl::StrFormat("Parameter '%s' does not accept value '%s'", parameter, value));
@@ -52,15 +57,13 @@ absl::StatusOr<Geometry> ValidateCreateOptions(const CreateOptions& options) {
                         kMaxClusterBytes / 1024));
   }
   RETURN_IF_ERROR(CheckFeatures(options));
-  const absl::Status too_large = absl::OutOfRangeError(
-      "The image size is too large for file format 'qcow2' (try using a larger cluster size)");
-  if (options.virtual_size > kMaxFileOffset) return too_large;
+  if (options.virtual_size > kMaxFileOffset) return TooLarge();
   absl::StatusOr<Geometry> geometry = Geometry::Create(
       {.version = options.version,
        .cluster_bits = static_cast<uint32_t>(std::countr_zero(options.cluster_size)),
        .refcount_order = static_cast<uint32_t>(std::countr_zero(options.refcount_bits)),
        .virtual_size = AlignUp(options.virtual_size, kSectorBytes)});
-  if (absl::IsOutOfRange(geometry.status())) return too_large;
+  if (absl::IsOutOfRange(geometry.status())) return TooLarge();
   return geometry;
 }
 

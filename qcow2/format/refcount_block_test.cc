@@ -24,7 +24,7 @@ TEST(RefcountBlockTest, WidthsBelowAByteStartAtTheLeastSignificantBit) {
 }
 
 TEST(RefcountBlockTest, WiderOnesAreBigEndian) {
-  std::array<std::byte, 16> block;
+  std::array<std::byte, 16> block = {};
   for (size_t i = 0; i < block.size(); ++i) block[i] = static_cast<std::byte>(i);
   EXPECT_EQ(GetRefcount(block, 3, 3), 3u);
   EXPECT_EQ(GetRefcount(block, 3, 4), 0x0607u);

@@ -32,7 +32,7 @@ void Apply(const std::vector<Patch>& patches, std::vector<std::byte>& bytes);
 struct BrokenHeader {
   std::string name;
   uint32_t version = 3;
-  std::vector<Patch> patches = {};
+  std::vector<Patch> patches;
   uint64_t file_bytes = kFreshFileBytes;
   absl::StatusCode code;
   std::string message;
