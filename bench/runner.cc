@@ -1,0 +1,107 @@
+#include "bench/runner.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+#include "engine/aligned_buffer.h"
+#include "engine/scope.h"
+#include "engine/status_macros.h"
+
+namespace ringcow {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr int kFillByte = 0xa5;
+
+class Run {
+ public:
+  Run(Loop& loop, GuestDisk& disk, std::span<const GuestOp> ops, const RunOptions& options)
+      : loop_(loop), disk_(disk), ops_(ops), options_(options) {
+    uint32_t largest = 0;
+    for (const GuestOp& op : ops) largest = std::max(largest, op.length);
+    for (uint32_t i = 0; i < options.depth; ++i) {
+      buffers_.emplace_back(largest);
+      if (largest > 0) std::memset(buffers_.back().data(), kFillByte, largest);
+    }
+  }
+
+  Task<absl::StatusOr<RunResult>> Go() {
+    const Clock::time_point start = Clock::now();
+    deadline_ = start + options_.time_limit;
+    while (next_ < ops_.size() && !stopped_) {
+      const bool drains = options_.flush_every > 1;
+      const size_t end = drains ? std::min(ops_.size(), next_ + options_.flush_every) : ops_.size();
+      CO_RETURN_IF_ERROR(co_await RunUntil(end));
+      if (drains) CO_RETURN_IF_ERROR(co_await Flush());
+    }
+    result_.elapsed = Clock::now() - start;
+    co_return std::move(result_);
+  }
+
+ private:
+  Task<absl::Status> RunUntil(size_t end) {
+    Scope scope(loop_);
+    for (AlignedBuffer& buffer : buffers_) scope.Spawn(Work(end, buffer.span()));
+    co_return co_await scope.Join();
+  }
+
+  Task<absl::Status> Work(size_t end, std::span<std::byte> buffer) {
+    Clock::time_point now = Clock::now();
+    while (next_ < end && !stopped_) {
+      const GuestOp& op = ops_[next_++];
+      const Clock::time_point start = now;
+      if (absl::Status status = co_await Perform(op, buffer.first(op.length)); !status.ok()) {
+        stopped_ = true;
+        co_return status;
+      }
+      now = Clock::now();
+      if (now >= deadline_) stopped_ = true;
+      if (op.kind == GuestOp::Kind::kFlush) continue;
+      result_.latency.Record(now - start);
+      ++result_.requests;
+      result_.bytes += op.length;
+    }
+    co_return absl::OkStatus();
+  }
+
+  Task<absl::Status> Perform(const GuestOp& op, std::span<std::byte> buffer) {
+    switch (op.kind) {
+      case GuestOp::Kind::kFlush:
+        co_return co_await Flush();
+      case GuestOp::Kind::kRead:
+        co_return co_await disk_.Read(op.offset, buffer);
+      case GuestOp::Kind::kWrite:
+        break;
+    }
+    CO_RETURN_IF_ERROR(co_await disk_.Write(op.offset, buffer));
+    if (options_.flush_every == 1) co_return co_await Flush();
+    co_return absl::OkStatus();
+  }
+
+  Task<absl::Status> Flush() {
+    ++result_.flushes;
+    co_return co_await disk_.Flush();
+  }
+
+  Loop& loop_;
+  GuestDisk& disk_;
+  const std::span<const GuestOp> ops_;
+  const RunOptions options_;
+  std::vector<AlignedBuffer> buffers_;
+  size_t next_ = 0;
+  bool stopped_ = false;
+  Clock::time_point deadline_;
+  RunResult result_;
+};
+
+}  // namespace
+
+Task<absl::StatusOr<RunResult>> RunOps(Loop& loop, GuestDisk& disk, std::span<const GuestOp> ops,
+                                       RunOptions options) {
+  Run run(loop, disk, ops, options);
+  co_return co_await run.Go();
+}
+
+}  // namespace ringcow
