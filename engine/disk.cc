@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <limits>
 #include <utility>
 #include <vector>
 
@@ -66,6 +67,10 @@ void CopyFrom(std::span<const iovec> memory, std::byte* to) {
     std::memcpy(to, vector.iov_base, vector.iov_len);
     to += vector.iov_len;
   }
+}
+
+uint64_t EndOfChange(const Request& request) {
+  return request.op == Op::kTruncate ? std::numeric_limits<uint64_t>::max() : request.end().value();
 }
 
 absl::string_view NameOf(Op op) {
@@ -187,48 +192,71 @@ void Disk::Count(const Request& request) {
 }
 
 void Disk::Submit(Request& request) {
-  if (!request.is_transfer()) {
-    Count(request);
-    Start(request);
-  } else if (IsAligned(request)) {
-    SubmitAligned(request);
-  } else {
+  if (request.is_transfer() && !IsAligned(request)) {
     ++counters_.bounced;
     StartDetached(Bounce(request));
+  } else if (OverlapsReadModifyWrite(request)) {
+    StartDetached(SubmitAfterReadModifyWrites(request));
+  } else {
+    Begin(request);
   }
 }
 
-void Disk::SubmitAligned(Request& request) {
-  if (request.op == Op::kWrite) {
-    if (!request.holds_range && !read_modify_writes_.empty() &&
-        read_modify_writes_.Overlaps(request.offset.value(), request.end().value())) {
-      StartDetached(SubmitAfterReadModifyWrites(request));
-      return;
-    }
-    LinkWrite(request);
-  }
+void Disk::Begin(Request& request) {
+  if (request.changes_bytes()) LinkWrite(request);
+  request.disk_size = size_;
   Count(request);
   Start(request);
 }
 
-// A read-modify-write that has read its blocks would write back their old bytes over this write.
+// A read-modify-write that has read its blocks would write back their old bytes over this change.
+bool Disk::OverlapsReadModifyWrite(const Request& request) const {
+  return request.changes_bytes() && !request.holds_range && !read_modify_writes_.empty() &&
+         read_modify_writes_.Overlaps(request.offset.value(), EndOfChange(request));
+}
+
 Task<void> Disk::SubmitAfterReadModifyWrites(Request& request) {
-  RangeLock::Hold hold(read_modify_writes_, request.offset.value(), request.end().value());
+  RangeLock::Hold hold(read_modify_writes_, request.offset.value(), EndOfChange(request));
   co_await hold;
-  LinkWrite(request);
-  Count(request);
-  Start(request);
+  Begin(request);
 }
 
 void Disk::SubmitChain(Chain& chain) {
   RINGCOW_INVARIANT(chain.size() <= max_chain_, "a chain longer than the ring would be cut");
+  bool overlaps = false;
   for (const Request& member : chain.members()) {
     RINGCOW_INVARIANT(!member.is_transfer() || IsAligned(member), "a chain cannot bounce");
+    overlaps |= OverlapsReadModifyWrite(member);
+  }
+  if (overlaps) {
+    StartDetached(SubmitChainAfterReadModifyWrites(chain));
+  } else {
+    BeginChain(chain);
+  }
+}
+
+void Disk::BeginChain(Chain& chain) {
+  for (Request& member : chain.members()) {
+    if (member.changes_bytes()) LinkWrite(member);
     Count(member);
   }
   ++counters_.chains;
   if (chain.drained()) ++counters_.drains;
   StartChain(chain);
+}
+
+// One lock for all members: two chains that took theirs one by one could wait for each other.
+Task<void> Disk::SubmitChainAfterReadModifyWrites(Chain& chain) {
+  uint64_t begin = std::numeric_limits<uint64_t>::max();
+  uint64_t end = 0;
+  for (const Request& member : chain.members()) {
+    if (!member.changes_bytes()) continue;
+    begin = std::min(begin, member.offset.value());
+    end = std::max(end, EndOfChange(member));
+  }
+  RangeLock::Hold hold(read_modify_writes_, begin, end);
+  co_await hold;
+  BeginChain(chain);
 }
 
 Task<void> Disk::Bounce(Request& request) {
@@ -288,6 +316,10 @@ Task<int> Disk::ReadPartialBlocks(const Request& request, std::span<std::byte> b
 }
 
 void Disk::Finish(Request& request, int64_t result) {
+  if (request.op == Op::kWrite && result > 0) {
+    // Also of a write that fails later on: its bytes are there, where the disk seemed to end.
+    size_ = std::max(size_, request.offset.value() + static_cast<uint64_t>(result));
+  }
   if (request.chain != nullptr) {
     FinishMember(request, result);
   } else if (result == -EINTR || result == -EAGAIN) {
@@ -303,8 +335,10 @@ void Disk::Finish(Request& request, int64_t result) {
 
 // A transfer stopped early: at the end of the disk, where a read gives zeroes, or in the middle,
 // where it goes on from the last whole block; the host then tells the true error, or it succeeds.
+// The end is where it was at any time during the read: the disk may have grown since.
 void Disk::Shorten(Request& request, uint64_t transferred) {
-  if (request.op == Op::kRead && request.offset.value() + transferred >= size_) {
+  const uint64_t disk_end = std::min(request.disk_size, size_);
+  if (request.op == Op::kRead && request.offset.value() + transferred >= disk_end) {
     for (const iovec& rest : Skip(request.memory(), transferred)) {
       std::memset(rest.iov_base, 0, rest.iov_len);
     }
@@ -367,7 +401,7 @@ void Disk::UnlinkWrite(Request& request) {
 
 bool Disk::OverlapsWriteInFlight(HostOffset begin, HostOffset end) const {
   for (const Request* write = newest_write_; write != nullptr; write = write->older_write) {
-    if (write->offset < end && begin < write->end()) return true;
+    if (write->offset < end && begin.value() < EndOfChange(*write)) return true;
   }
   return false;
 }

@@ -44,8 +44,9 @@ class [[nodiscard]] IoAwaiter {
 //
 // Any offset and length may be read and written; requests that are not multiples of alignment() (in
 // offset, length or memory address) go through an aligned buffer and cost a copy, and a write also
-// a read of the blocks it covers in part. Such a read-modify-write excludes overlapping writes, so
-// neighbouring bytes written at the same time are never lost.
+// a read of the blocks it covers in part. Such a read-modify-write excludes overlapping writes (a
+// chain's too), zeroings, punches and truncations, so neighbouring bytes changed at the same time
+// are never lost. Where it extends the disk, the size becomes a multiple of alignment().
 //
 // A read beyond the end of the disk gives zeroes, as qcow2 readers expect of a file that ends
 // inside a cluster. Short transfers are continued until they are whole or fail. Writes become
@@ -121,12 +122,15 @@ class Disk {
   friend class IoAwaiter;
 
   void Submit(Request& request);
-  void SubmitAligned(Request& request);
+  void Begin(Request& request);
   void SubmitChain(Chain& chain);
+  void BeginChain(Chain& chain);
   void Count(const Request& request);
 
   bool IsAligned(const Request& request) const;
+  bool OverlapsReadModifyWrite(const Request& request) const;
   Task<void> SubmitAfterReadModifyWrites(Request& request);
+  Task<void> SubmitChainAfterReadModifyWrites(Chain& chain);
   Task<void> Bounce(Request& request);
   Task<int> BounceRead(Request& request);
   Task<int> BounceWrite(Request& request);
@@ -138,7 +142,8 @@ class Disk {
   void Shorten(Request& request, uint64_t transferred);
   Task<void> TransferRest(Request& request, uint64_t from);
 
-  // Writes in flight, newest first, so that a read-modify-write can see what it overlaps.
+  // What changes bytes and is in flight, newest first, so that a read-modify-write can see what it
+  // overlaps.
   void LinkWrite(Request& request);
   void UnlinkWrite(Request& request);
   bool OverlapsWriteInFlight(HostOffset begin, HostOffset end) const;

@@ -47,6 +47,9 @@ struct Request {
   // The outcome, valid once `waiter` was posted: an errno, 0 on success.
   int error = 0;
 
+  // The disk's size when the request was handed over.
+  uint64_t disk_size = 0;
+
   // Part of an operation that already excludes overlapping read-modify-writes.
   bool holds_range = false;
 
@@ -64,6 +67,10 @@ struct Request {
   }
   HostOffset end() const { return offset + length; }
   bool is_transfer() const { return op == Op::kRead || op == Op::kWrite; }
+  // Afterwards some bytes may read differently.
+  bool changes_bytes() const {
+    return op == Op::kWrite || op == Op::kWriteZeroes || op == Op::kPunch || op == Op::kTruncate;
+  }
 };
 
 }  // namespace ringcow

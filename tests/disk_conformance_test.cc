@@ -1,0 +1,475 @@
+// What every Disk promises, asked of each of them alike: what is proved on the simulated disk then
+// holds on the real one.
+
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <deque>
+#include <limits>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "absl/strings/str_format.h"
+#include "engine/aligned_buffer.h"
+#include "engine/errno_status.h"
+#include "engine/loop.h"
+#include "engine/rings.h"
+#include "engine/scope.h"
+#include "engine/testing/await.h"
+#include "engine/testing/sim_disk.h"
+#include "engine/uring_disk.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace ringcow {
+namespace {
+
+using ::testing::ElementsAreArray;
+using ::testing::HasSubstr;
+
+// Aligned for every disk here, and a whole number of its blocks.
+constexpr uint64_t kBlock = 4096;
+
+constexpr uint64_t kSeed = 20;
+
+template <uint32_t kAlignment>
+class SimHost {
+ public:
+  SimHost()
+      : disk_(loop_, {.name = "simulated",
+                      .seed = kSeed,
+                      .alignment = kAlignment,
+                      .memory_alignment = std::min(kAlignment, 512U)}) {}
+
+  Disk& disk() { return disk_; }
+  uint64_t size() const { return disk_.content().size(); }
+  void SetSizeLimit(uint64_t bytes) { disk_.SetSizeLimit(bytes, EFBIG); }
+
+ private:
+  Loop loop_;
+  SimDisk disk_;
+};
+
+template <bool kDirect>
+class UringHost {
+ public:
+  UringHost() : path_(testing::TempDir() + "/disk_conformance") {
+    rings_ = Rings::Create(loop_).value();
+    disk_ = UringDisk::Open(*rings_, path_,
+                            {.direct = kDirect, .creation = UringDisk::Creation::kExclusive})
+                .value();
+    if (kDirect && !disk_->direct()) std::printf("%s\n", disk_->notice().c_str());
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &limit_before_);
+  }
+  ~UringHost() {
+    setrlimit(RLIMIT_FSIZE, &limit_before_);
+    unlink(path_.c_str());
+  }
+
+  Disk& disk() { return *disk_; }
+  uint64_t size() const {
+    struct stat info{};
+    EXPECT_EQ(stat(path_.c_str(), &info), 0);
+    return static_cast<uint64_t>(info.st_size);
+  }
+  void SetSizeLimit(uint64_t bytes) {
+    const rlimit limit{bytes, limit_before_.rlim_max};
+    ASSERT_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
+  }
+
+ private:
+  const std::string path_;
+  rlimit limit_before_{};
+  Loop loop_;
+  std::unique_ptr<Rings> rings_;
+  std::unique_ptr<UringDisk> disk_;
+};
+
+template <typename Host>
+class DiskConformanceTest : public testing::Test {
+ protected:
+  Disk& disk() { return host_.disk(); }
+  Loop& loop() { return disk().loop(); }
+  std::mt19937_64& random() { return random_; }
+
+  // Memory that lives as long as the test, `skew` bytes off a page.
+  std::span<std::byte> Memory(uint64_t length, uint64_t skew = 0) {
+    return memory_.emplace_back(length + skew).span().subspan(skew);
+  }
+  std::span<std::byte> Filled(uint64_t length, int value, uint64_t skew = 0) {
+    const std::span<std::byte> bytes = Memory(length, skew);
+    std::ranges::fill(bytes, static_cast<std::byte>(value));
+    return bytes;
+  }
+  absl::Status Do(IoAwaiter io) { return Perform(disk(), std::move(io)); }
+  absl::Status Write(uint64_t offset, std::span<const std::byte> bytes) {
+    return Do(disk().Write(HostOffset(offset), bytes));
+  }
+  absl::Status Fill(uint64_t offset, uint64_t length, int value) {
+    return Write(offset, Filled(length, value));
+  }
+  std::vector<std::byte> ReadBack(uint64_t offset, uint64_t length) {
+    const std::span<std::byte> into = Filled(length, 0xee);
+    EXPECT_EQ(Do(disk().Read(HostOffset(offset), into)), absl::OkStatus());
+    return {into.begin(), into.end()};
+  }
+  bool Holds(uint64_t offset, uint64_t length, int value) {
+    const std::vector<std::byte> bytes = ReadBack(offset, length);
+    return std::ranges::all_of(
+        bytes, [value](std::byte byte) { return byte == static_cast<std::byte>(value); });
+  }
+  std::vector<int> ErrorsOf(const Chain& chain) {
+    std::vector<int> errors;
+    for (size_t i = 0; i < chain.size(); ++i) errors.push_back(chain.error(i));
+    return errors;
+  }
+
+  // `length` bytes of memory as a few vectors, each anywhere in its own buffer.
+  std::span<const iovec> Scattered(uint64_t length) {
+    std::vector<iovec>& vectors = vectors_.emplace_back();
+    while (length > 0) {
+      const uint64_t part = vectors.size() == 7 ? length : 1 + random_() % length;
+      vectors.push_back({Memory(part, random_() % 3 * 100).data(), part});
+      length -= part;
+    }
+    return vectors;
+  }
+
+  Host host_;
+  std::mt19937_64 random_{kSeed};
+  std::deque<AlignedBuffer> memory_;
+  std::deque<std::vector<iovec>> vectors_;
+};
+
+using Hosts = testing::Types<SimHost<512>, SimHost<4096>, SimHost<1>, UringHost<true>,  //
+                             UringHost<false>>;
+TYPED_TEST_SUITE(DiskConformanceTest, Hosts);
+
+void CopyOut(std::span<const iovec> vectors, std::byte* to) {
+  for (const iovec& vector : vectors) {
+    std::memcpy(to, vector.iov_base, vector.iov_len);
+    to += vector.iov_len;
+  }
+}
+
+void CopyIn(std::span<const iovec> vectors, const std::byte* from) {
+  for (const iovec& vector : vectors) {
+    std::memcpy(vector.iov_base, from, vector.iov_len);
+    from += vector.iov_len;
+  }
+}
+
+// Requests of every kind on neighbouring ranges of bytes, all at once, share blocks and do not
+// disturb each other; the disk grows under them.
+TYPED_TEST(DiskConformanceTest, NeighboursNeverLoseBytes) {
+  constexpr uint64_t kSpan = 48 * kBlock;
+  std::vector<std::byte> model(kSpan);
+  for (int round = 0; round < 60; ++round) {
+    SCOPED_TRACE(round);
+    struct PendingRead {
+      uint64_t offset;
+      std::span<const iovec> into;
+    };
+    std::vector<PendingRead> reads;
+    Scope scope(this->loop());
+    const uint64_t span = std::min<uint64_t>(kSpan, (round + 1) * kBlock);
+    const bool in_blocks = round % 4 == 0;
+    for (uint64_t begin = 0; begin < span;) {
+      uint64_t length = 1 + this->random()() % (round % 3 == 0 ? 700 : 9000);
+      if (in_blocks) length = (1 + length / kBlock) * kBlock;
+      length = std::min(length, span - begin);
+      const HostOffset offset(begin);
+      std::byte* const expected = &model[begin];
+      const auto write = [&](std::span<const iovec> vectors) {
+        const std::vector<std::byte> bytes = RandomBytes(this->random(), length);
+        std::ranges::copy(bytes, expected);
+        CopyIn(vectors, bytes.data());
+        return vectors;
+      };
+      switch (this->random()() % 8) {
+        case 0:
+        case 1:
+          scope.Spawn(Await(this->disk().WriteV(offset, write(this->Scattered(length)))));
+          break;
+        case 2:
+        case 3: {
+          const std::span<std::byte> bytes = this->Memory(length, this->random()() % 2 * 512);
+          const iovec vector{bytes.data(), length};
+          write({&vector, 1});
+          scope.Spawn(Await(this->disk().Write(offset, bytes)));
+          break;
+        }
+        case 4:
+          std::fill_n(expected, length, std::byte{0});
+          scope.Spawn(Await(this->disk().WriteZeroes(offset, length)));
+          break;
+        case 5:
+          std::fill_n(expected, length, std::byte{0});
+          scope.Spawn(Await(this->disk().Punch(offset, length)));
+          break;
+        default:
+          reads.push_back({begin, this->Scattered(length)});
+          scope.Spawn(Await(this->disk().ReadV(offset, reads.back().into)));
+          break;
+      }
+      begin += length;
+    }
+    ASSERT_EQ(this->loop().Run(scope.Join()), absl::OkStatus());
+    for (const PendingRead& read : reads) {
+      std::vector<std::byte> got(kSpan);
+      CopyOut(read.into, got.data());
+      size_t length = 0;
+      for (const iovec& vector : read.into) length += vector.iov_len;
+      ASSERT_EQ(std::memcmp(got.data(), &model[read.offset], length), 0) << "read " << read.offset;
+    }
+    ASSERT_TRUE(this->ReadBack(0, kSpan) == model);
+    const uint64_t odd = 1 + this->random()() % 5000;
+    ASSERT_EQ(
+        std::memcmp(this->ReadBack(odd, kSpan - odd - 7).data(), &model[odd], kSpan - odd - 7), 0);
+    EXPECT_EQ(this->disk().size(), this->host_.size());
+  }
+}
+
+// A read-modify-write neither brings back what an overlapping whole-block write replaced, nor is it
+// cut in two by it.
+TYPED_TEST(DiskConformanceTest, AWriteOfWholeBlocksAndOneOfPartsAreOneAfterTheOther) {
+  for (int round = 0; round < 100; ++round) {
+    SCOPED_TRACE(round);
+    ASSERT_TRUE(this->Fill(0, 2 * kBlock, 1).ok());
+    const std::span<std::byte> whole = this->Filled(2 * kBlock, 2);
+    const std::span<std::byte> part = this->Filled(1000, 3);
+    const uint64_t begin = kBlock - 500 + this->random()() % 400;
+    Chain chain = this->disk().NewChain();
+    chain.Write(HostOffset(0), whole, Content::kL2);
+    Scope scope(this->loop());
+    const bool part_first = this->random()() % 2 == 0;
+    if (part_first) scope.Spawn(Await(this->disk().Write(HostOffset(begin), part)));
+    if (round % 2 == 0) {
+      scope.Spawn(Await(this->disk().Write(HostOffset(0), whole)));
+    } else {
+      scope.Spawn(Await(chain));
+    }
+    if (!part_first) scope.Spawn(Await(this->disk().Write(HostOffset(begin), part)));
+    ASSERT_EQ(this->loop().Run(scope.Join()), absl::OkStatus());
+
+    const std::vector<std::byte> bytes = this->ReadBack(0, 2 * kBlock);
+    for (uint64_t i = 0; i < bytes.size(); ++i) {
+      if (i < begin || i >= begin + part.size()) {
+        ASSERT_EQ(bytes[i], std::byte{2}) << "byte " << i;
+      } else {
+        ASSERT_EQ(bytes[i], bytes[begin]) << "byte " << i;
+        ASSERT_NE(bytes[i], std::byte{1}) << "byte " << i;
+      }
+    }
+  }
+}
+
+TYPED_TEST(DiskConformanceTest, BeyondTheEndAreZeroes) {
+  EXPECT_TRUE(this->Holds(0, 3 * kBlock, 0));
+  EXPECT_TRUE(this->Holds(77, 100, 0));
+  ASSERT_TRUE(this->Fill(kBlock, kBlock, 5).ok());
+  EXPECT_TRUE(this->Holds(0, kBlock, 0));
+  EXPECT_TRUE(this->Holds(kBlock, kBlock, 5));
+  EXPECT_TRUE(this->Holds(2 * kBlock, kBlock, 0));
+  EXPECT_TRUE(this->Holds(uint64_t{1} << 40, kBlock + 3, 0));
+  const std::vector<std::byte> across = this->ReadBack(2 * kBlock - 10, 300);
+  EXPECT_EQ(std::ranges::count(across, std::byte{5}), 10);
+  EXPECT_EQ(std::ranges::count(across, std::byte{0}), 290);
+}
+
+TYPED_TEST(DiskConformanceTest, SizeFollowsWhatIsDone) {
+  const auto expect_size = [this](uint64_t size) {
+    EXPECT_EQ(this->disk().size(), size);
+    EXPECT_EQ(this->host_.size(), size);
+  };
+  expect_size(0);
+  ASSERT_TRUE(this->Fill(kBlock, kBlock, 1).ok());
+  expect_size(2 * kBlock);
+  ASSERT_TRUE(this->Fill(2 * kBlock, 3, 1).ok());
+  // What is written in whole blocks ends with one.
+  expect_size(2 * kBlock + std::max<uint64_t>(3, this->disk().alignment()));
+  ASSERT_TRUE(this->Do(this->disk().Truncate(2 * kBlock)).ok());
+  expect_size(2 * kBlock);
+  ASSERT_TRUE(this->Do(this->disk().Punch(HostOffset(kBlock), 4 * kBlock)).ok());
+  expect_size(2 * kBlock);
+  EXPECT_TRUE(this->Holds(kBlock, kBlock, 0));
+  ASSERT_TRUE(this->Fill(0, 2 * kBlock, 2).ok());
+  ASSERT_TRUE(this->Do(this->disk().WriteZeroes(HostOffset(kBlock), 2 * kBlock)).ok());
+  expect_size(3 * kBlock);
+  EXPECT_TRUE(this->Holds(0, kBlock, 2));
+  EXPECT_TRUE(this->Holds(kBlock, 2 * kBlock, 0));
+  ASSERT_TRUE(this->Do(this->disk().Allocate(HostOffset(0), 5 * kBlock)).ok());
+  expect_size(5 * kBlock);
+  EXPECT_TRUE(this->Holds(0, kBlock, 2)) << "a reservation keeps what is there";
+  EXPECT_TRUE(this->Holds(3 * kBlock, 2 * kBlock, 0));
+
+  ASSERT_TRUE(this->Do(this->disk().Truncate(100)).ok());
+  expect_size(100);
+  ASSERT_TRUE(this->Do(this->disk().Truncate(kBlock)).ok());
+  EXPECT_TRUE(this->Holds(0, 100, 2));
+  EXPECT_TRUE(this->Holds(100, kBlock - 100, 0)) << "what was cut off does not come back";
+}
+
+TYPED_TEST(DiskConformanceTest, ChangesCountsWhatAnFsyncWouldMakeDurable) {
+  uint64_t before = this->disk().changes();
+  EXPECT_TRUE(this->Do(this->disk().Fdatasync()).ok());
+  this->ReadBack(0, kBlock);
+  EXPECT_EQ(this->disk().changes(), before);
+  const std::span<std::byte> bytes = this->Filled(kBlock, 1);
+  Chain chain = this->disk().NewChain();
+  chain.Write(HostOffset(0), bytes, Content::kL2);
+  const auto expect_change = [&](const absl::Status& status) {
+    EXPECT_EQ(status, absl::OkStatus());
+    EXPECT_GT(this->disk().changes(), before);
+    before = this->disk().changes();
+  };
+  expect_change(this->Write(0, bytes));
+  expect_change(this->Do(this->disk().WriteDurably(HostOffset(0), bytes, Content::kL2)));
+  expect_change(this->Do(this->disk().WriteZeroes(HostOffset(0), kBlock)));
+  expect_change(this->Do(this->disk().Punch(HostOffset(0), kBlock)));
+  expect_change(this->Do(this->disk().Allocate(HostOffset(0), 2 * kBlock)));
+  expect_change(this->Do(this->disk().Truncate(kBlock)));
+  expect_change(Perform(this->disk(), chain));
+  EXPECT_TRUE(this->Holds(0, kBlock, 1));
+}
+
+TYPED_TEST(DiskConformanceTest, NothingIsTransferredAtOnce) {
+  EXPECT_EQ(this->Write(5, {}), absl::OkStatus());
+  EXPECT_EQ(this->Do(this->disk().Read(HostOffset(5), {})), absl::OkStatus());
+  EXPECT_EQ(this->disk().size(), 0U);
+}
+
+TYPED_TEST(DiskConformanceTest, ManyVectorsAreOneRequest) {
+  constexpr size_t kVectors = 1024;  // IOV_MAX
+  std::vector<iovec> vectors;
+  for (size_t i = 0; i < kVectors; ++i) {
+    vectors.push_back({this->Filled(512, static_cast<int>(i % 251) + 1).data(), 512});
+  }
+  ASSERT_EQ(this->Do(this->disk().WriteV(HostOffset(0), vectors)), absl::OkStatus());
+  for (size_t i = 0; i < kVectors; i += 100) {
+    EXPECT_TRUE(this->Holds(i * 512, 512, static_cast<int>(i % 251) + 1)) << i;
+  }
+}
+
+TYPED_TEST(DiskConformanceTest, AChainRunsInOrderToItsEnd) {
+  const size_t longest = this->disk().max_chain();
+  ASSERT_GE(longest, 16U);
+  for (const bool drained : {true, false}) {
+    for (const Lane lane : {Lane::kData, Lane::kMetadata}) {
+      Chain chain = this->disk().NewChain();
+      chain.OnLane(lane);
+      if (!drained) chain.WithoutDrain();
+      for (size_t i = 0; i < longest; ++i) {
+        chain.Write(HostOffset(i % 3 * kBlock),
+                    this->Filled(kBlock * 3, static_cast<int>(i % 250) + 1), Content::kL2);
+      }
+      ASSERT_EQ(Perform(this->disk(), chain), absl::OkStatus());
+      EXPECT_THAT(this->ErrorsOf(chain), ElementsAreArray(std::vector<int>(longest, 0)));
+      const uint64_t last = (longest - 1) % 3;
+      EXPECT_TRUE(
+          this->Holds(last * kBlock, 3 * kBlock, static_cast<int>((longest - 1) % 250) + 1));
+    }
+  }
+  Chain empty = this->disk().NewChain();
+  EXPECT_EQ(Perform(this->disk(), empty), absl::OkStatus());
+}
+
+// A drained chain comes after everything that was handed over on its lane before it, and before
+// everything after it.
+TYPED_TEST(DiskConformanceTest, ADrainSeparatesBeforeAndAfter) {
+  constexpr uint64_t kLong = 32 * kBlock;
+  for (int round = 0; round < 50; ++round) {
+    SCOPED_TRACE(round);
+    const std::span<std::byte> first = this->Filled(kLong, 1);
+    const std::span<std::byte> second = this->Filled(kBlock, 2);
+    const std::span<std::byte> seen = this->Filled(kLong, 0xee);
+    Chain chain = this->disk().NewChain();
+    chain.OnLane(Lane::kData).Fdatasync().Write(HostOffset(kLong - kBlock), second, Content::kL2);
+    Scope scope(this->loop());
+    scope.Spawn(Await(this->disk().Write(HostOffset(0), first)));
+    scope.Spawn(Await(chain));
+    scope.Spawn(Await(this->disk().Read(HostOffset(0), seen)));
+    ASSERT_EQ(this->loop().Run(scope.Join()), absl::OkStatus());
+    ASSERT_EQ(seen.front(), std::byte{1});
+    ASSERT_EQ(seen.back(), std::byte{2});
+    ASSERT_TRUE(this->Holds(kLong - kBlock, kBlock, 2));
+  }
+}
+
+TYPED_TEST(DiskConformanceTest, AShortOrFailedWriteCancelsTheRestOfItsChain) {
+  constexpr uint64_t kLimit = 8 * kBlock;
+  ASSERT_TRUE(this->Fill(0, 4 * kBlock, 1).ok());
+  this->host_.SetSizeLimit(kLimit);
+  struct {
+    uint64_t offset;
+    int error;
+  } kFailing[] = {{kLimit - kBlock, EIO}, {kLimit, EFBIG}};
+  for (const auto& [offset, error] : kFailing) {
+    for (const bool drained : {true, false}) {
+      Chain chain = this->disk().NewChain();
+      if (!drained) chain.WithoutDrain();
+      chain.Write(HostOffset(0), this->Filled(kBlock, 2), Content::kRefcountBlock)
+          .Fdatasync()
+          .Write(HostOffset(offset), this->Filled(2 * kBlock, 3), Content::kL2)
+          .Fdatasync()
+          .Write(HostOffset(kBlock), this->Filled(kBlock, 4), Content::kL1);
+      const absl::Status status = Perform(this->disk(), chain);
+      EXPECT_EQ(ErrnoOf(status), error) << status;
+      EXPECT_THAT(std::string(status.message()),
+                  HasSubstr(absl::StrFormat("write of %d bytes at host offset %#x of '%s'",
+                                            2 * kBlock, offset, this->disk().name())));
+      EXPECT_THAT(this->ErrorsOf(chain), ElementsAreArray({0, 0, error, ECANCELED, ECANCELED}));
+      EXPECT_TRUE(this->Holds(0, kBlock, 2));
+      EXPECT_TRUE(this->Holds(kBlock, kBlock, 1)) << "written behind a failure";
+    }
+  }
+  // The lane goes on, and so does the chain once there is room.
+  Chain again = this->disk().NewChain();
+  again.Write(HostOffset(kLimit - kBlock), this->Filled(kBlock, 5), Content::kL2).Fdatasync();
+  EXPECT_EQ(Perform(this->disk(), again), absl::OkStatus());
+  EXPECT_TRUE(this->Holds(kLimit - kBlock, kBlock, 5));
+}
+
+TYPED_TEST(DiskConformanceTest, AFullDiskSaysSoAndKeepsWhatItTook) {
+  constexpr uint64_t kLimit = 4 * kBlock;
+  this->host_.SetSizeLimit(kLimit);
+  const absl::Status status = this->Fill(kLimit - kBlock, 2 * kBlock, 1);
+  EXPECT_EQ(ErrnoOf(status), EFBIG) << status;
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr(absl::StrFormat("write of %d bytes at host offset %#x of '%s'", 2 * kBlock,
+                                        kLimit - kBlock, this->disk().name())));
+  EXPECT_TRUE(this->Holds(kLimit - kBlock, kBlock, 1));
+  EXPECT_EQ(ErrnoOf(this->Fill(kLimit + 3, 5, 1)), EFBIG);
+  const HostOffset last(kLimit - kBlock);
+  EXPECT_EQ(ErrnoOf(this->Do(this->disk().WriteDurably(HostOffset(kLimit), this->Filled(kBlock, 1),
+                                                       Content::kL2))),
+            EFBIG);
+  EXPECT_EQ(ErrnoOf(this->Do(this->disk().WriteZeroes(last, 2 * kBlock))), EFBIG);
+  EXPECT_EQ(ErrnoOf(this->Do(this->disk().Allocate(last, 2 * kBlock))), EFBIG);
+  const absl::Status truncation = this->Do(this->disk().Truncate(2 * kLimit));
+  EXPECT_EQ(ErrnoOf(truncation), EFBIG);
+  EXPECT_THAT(std::string(truncation.message()), HasSubstr(this->disk().name()));
+  EXPECT_EQ(this->host_.size(), kLimit);
+  EXPECT_EQ(this->disk().size(), kLimit);
+  EXPECT_TRUE(this->Fill(0, kBlock, 2).ok());
+}
+
+TYPED_TEST(DiskConformanceTest, EmptyRangesAreRefused) {
+  for (const IoAwaiter& io :
+       {this->disk().WriteZeroes(HostOffset(0), 0),  //
+        this->disk().Punch(HostOffset(0), 0), this->disk().Allocate(HostOffset(0), 0)}) {
+    EXPECT_EQ(ErrnoOf(this->Do(io)), EINVAL);
+  }
+}
+
+}  // namespace
+}  // namespace ringcow
