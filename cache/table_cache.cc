@@ -66,7 +66,7 @@ Task<absl::StatusOr<TablePin>> TableCache::Get(HostOffset offset) {
   }
 }
 
-Task<absl::StatusOr<TablePin>> TableCache::GetEmpty(HostOffset offset) {
+Task<absl::StatusOr<TablePin>> TableCache::GetEmpty(HostOffset offset, OnDisk on_disk) {
   RINGCOW_INVARIANT(offset.value() % options_.table_bytes == 0, "tables are aligned to their size");
   TablePin pin;
   while (!pin) {
@@ -79,28 +79,52 @@ Task<absl::StatusOr<TablePin>> TableCache::GetEmpty(HostOffset offset) {
     CO_ASSIGN_OR_RETURN(pin, co_await Admit(offset));
   }
   std::memset(pin.table().data, 0, pin.table().bytes);
-  MarkDirty(pin, 0, pin.table().bytes);
+  if (on_disk == OnDisk::kUnknown) MarkDirty(pin, 0, pin.table().bytes);
   co_return pin;
+}
+
+Task<void> TableCache::Drop(HostOffset begin, uint64_t length) {
+  std::vector<TablePin> dropped;  // pinned, so that eviction does not take them meanwhile
+  std::vector<Table*> tables;
+  for (uint64_t at = 0; at < length; at += options_.table_bytes) {
+    TablePin pin = TryGet(begin + at);
+    if (!pin) continue;
+    RINGCOW_INVARIANT(pin.table().pins == 1, "a dropped table is not in use");
+    tables.push_back(&pin.table());
+    dropped.push_back(std::move(pin));
+  }
+  co_await write_back_.Abandon(tables);
+  dropped.clear();
+  for (Table* table : tables) {
+    RINGCOW_INVARIANT(table->pins == 0, "nobody asks for a table that is being dropped");
+    Forget(*table);
+  }
 }
 
 Task<absl::StatusOr<TablePin>> TableCache::Admit(HostOffset offset) {
   for (;;) {
-    Table* table = FindSettled();
-    if (table != nullptr) {
-      by_offset_.emplace(offset, table);
-      table->offset = offset;
-      // What the disk holds for it is durable: tables that are not do not leave the cache.
-      table->changed = table->written = table->durable = write_back_.now();
-      PushNewest(*table);
-      co_return TablePin(*table);
-    }
-    CO_RETURN_IF_ERROR(co_await write_back_.WriteOut(OldestUnsettled()));
+    if (Table* table = FindSettled(kEvictionBatch)) co_return Register(*table, offset);
+    const absl::Status status = co_await write_back_.WriteOut(OldestUnsettled());
     if (by_offset_.contains(offset)) co_return TablePin();
+    if (status.ok()) continue;
+    // A full or failed disk must not stop reads while anything clean can leave.
+    if (Table* table = FindSettled(allocated_)) co_return Register(*table, offset);
+    co_return status;
   }
 }
 
-// A table without contents: a new one while memory may grow, else the oldest that can leave.
-Table* TableCache::FindSettled() {
+TablePin TableCache::Register(Table& table, HostOffset offset) {
+  by_offset_.emplace(offset, &table);
+  table.offset = offset;
+  // What the disk holds for it is durable: tables that are not do not leave the cache.
+  table.changed = table.written = table.durable = write_back_.now();
+  PushNewest(table);
+  return TablePin(table);
+}
+
+// A table without contents: a new one while memory may grow, else the oldest that can leave among
+// the `candidates` oldest that are not pinned.
+Table* TableCache::FindSettled(size_t candidates) {
   if (unused_.empty() && allocated_ < options_.tables) AddMemory();
   if (unused_.empty()) {
     size_t looked_at = 0;
@@ -112,7 +136,7 @@ Table* TableCache::FindSettled() {
         Forget(*table);
         break;
       }
-      if (++looked_at == kEvictionBatch) break;
+      if (++looked_at == candidates) break;
     }
     if (all_pinned) AddMemory();
   }

@@ -52,7 +52,7 @@ struct TableCacheOptions {
   Content content = Content::kOther;
   // Bytes a table, a power of two from 512: a slice of what the format calls a table.
   uint32_t table_bytes = 4096;
-  // How many tables are kept. More are held only while all of them are pinned.
+  // How many tables are kept. More are made only when all of them are pinned; they stay.
   size_t tables = 64;
 };
 
@@ -76,16 +76,25 @@ class TableCache {
   uint32_t table_bytes() const { return options_.table_bytes; }
 
   // The table at `offset` (a multiple of table_bytes), read from the disk if need be. Requests for
-  // a table that is being read share the read. Fails with the disk's error, or that of the write
-  // that had to make room.
+  // a table that is being read share the read. Fails with the disk's error, or, when no unchanged
+  // table can leave, with that of the write that had to make room.
   Task<absl::StatusOr<TablePin>> Get(HostOffset offset);
 
   // The same without suspending; null when the table is not there.
   TablePin TryGet(HostOffset offset);
 
-  // A table of zeroes for `offset`, whatever the disk holds there, all of it marked dirty: a new
-  // table's cluster may hold anything.
-  Task<absl::StatusOr<TablePin>> GetEmpty(HostOffset offset);
+  // What the disk holds where a new table begins its life.
+  enum class OnDisk {
+    kUnknown,  // a cluster that was used before may hold anything
+    kZeroes,   // space the file has just grown by
+  };
+  // A table of zeroes for `offset`, without a read. All of it is marked dirty, unless the disk
+  // holds zeroes already.
+  Task<absl::StatusOr<TablePin>> GetEmpty(HostOffset offset, OnDisk on_disk = OnDisk::kUnknown);
+
+  // Forgets the tables in [begin, begin + length), changed or not: their cluster was given back, or
+  // never came to be used. None of them may be pinned.
+  Task<void> Drop(HostOffset begin, uint64_t length);
 
   // `length` bytes at `at` of the table have been changed. Dependencies are declared before.
   void MarkDirty(const TablePin& pin, size_t at, size_t length) {
@@ -96,7 +105,8 @@ class TableCache {
   // An unpinned table to be filled for `offset`, registered and pinned; null when somebody else
   // brought the table in while room was being made.
   Task<absl::StatusOr<TablePin>> Admit(HostOffset offset);
-  Table* FindSettled();
+  TablePin Register(Table& table, HostOffset offset);
+  Table* FindSettled(size_t candidates);
   std::vector<Table*> OldestUnsettled() const;
   void AddMemory();
   void Forget(Table& table);

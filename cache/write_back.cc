@@ -13,11 +13,7 @@
 namespace ringcow {
 
 WriteBack::WriteBack(Disk& disk, const WriteBackOptions& options)
-    : disk_(disk),
-      options_(options),
-      changes_synced_(disk.changes()),
-      one_plan_(disk.loop()),
-      flush_ended_(disk.loop()) {}
+    : disk_(disk), options_(options), one_plan_(disk.loop()), flush_ended_(disk.loop()) {}
 
 void WriteBack::MarkDirty(Table& table, size_t at, size_t length) {
   RINGCOW_INVARIANT(length > 0 && at + length <= table.bytes, "a change lies inside its table");
@@ -94,6 +90,15 @@ Task<absl::Status> WriteBack::WriteOut(std::vector<Table*> tables) {
   if (tables.empty()) co_return absl::OkStatus();
   WritePlan plan(order_.Stages(tables));
   co_return co_await CarryOut(plan);
+}
+
+Task<void> WriteBack::Abandon(std::vector<Table*> tables) {
+  const Mutex::Guard plan_lock = co_await one_plan_.Lock();
+  for (Table* table : tables) {
+    if (table->is_dirty()) RemoveDirty(*table);
+    table->dirty = 0;
+    order_.Abandon(*table);
+  }
 }
 
 Task<absl::Status> WriteBack::CarryOut(WritePlan& plan) {

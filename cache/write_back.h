@@ -77,6 +77,11 @@ class WriteBack {
   // settled in the meantime are left alone.
   Task<absl::Status> WriteOut(std::vector<Table*> tables);
 
+  // Forgets the changes of `tables`: their clusters are no longer what they were, and writing them
+  // later would overwrite what comes next. Nothing must refer to them. Waits for the plan that may
+  // be writing one of them.
+  Task<void> Abandon(std::vector<Table*> tables);
+
   // OK, or why no more writes may be accepted.
   const absl::Status& failure() const { return failure_; }
 

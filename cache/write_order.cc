@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "engine/invariant.h"
 
 namespace ringcow {
@@ -10,7 +11,7 @@ namespace ringcow {
 bool WriteOrder::AddEdge(Table& after, Table& before) {
   if (before.durable >= before.changed) return true;
   RINGCOW_INVARIANT(&after != &before, "a table cannot be written before itself");
-  if (WaitsFor(before, after)) return false;
+  if (absl::flat_hash_set<const Table*> seen; WaitsFor(before, after, seen)) return false;
   after.after.erase(std::remove_if(after.after.begin(), after.after.end(),
                                    [this](const OrderEdge& edge) { return IsSatisfied(edge); }),
                     after.after.end());
@@ -24,9 +25,13 @@ bool WriteOrder::AddEdge(Table& after, Table& before) {
   return true;
 }
 
-bool WriteOrder::WaitsFor(const Table& table, const Table& other) const {
+bool WriteOrder::WaitsFor(const Table& table, const Table& other,
+                          absl::flat_hash_set<const Table*>& seen) const {
   return std::any_of(table.after.begin(), table.after.end(), [&](const OrderEdge& edge) {
-    return !IsSatisfied(edge) && (edge.before == &other || WaitsFor(*edge.before, other));
+    if (IsSatisfied(edge)) return false;
+    if (edge.before == &other) return true;
+    return !edge.before->after.empty() && seen.insert(edge.before).second &&
+           WaitsFor(*edge.before, other, seen);
   });
 }
 
@@ -87,6 +92,13 @@ void WriteOrder::SyncSucceeded() {
     table->durable = table->written;
     return true;
   });
+}
+
+void WriteOrder::Abandon(Table& table) {
+  std::erase(unsynced_, &table);
+  table.written = table.durable = table.changed;
+  table.after.clear();
+  table.after_sync = 0;
 }
 
 }  // namespace ringcow

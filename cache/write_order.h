@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "cache/table.h"
 
 namespace ringcow {
@@ -40,9 +41,14 @@ class WriteOrder {
   void SyncSucceeded();
   void SyncFailed() { ++syncs_ended_; }
 
+  // Nothing waits for `table` any more, and it waits for nothing.
+  void Abandon(Table& table);
+
  private:
   bool IsSatisfied(const OrderEdge& edge) const { return edge.before->durable >= edge.through; }
-  bool WaitsFor(const Table& table, const Table& other) const;
+  // `seen`: tables whose edges have been followed, so that a dense graph is searched once.
+  bool WaitsFor(const Table& table, const Table& other,
+                absl::flat_hash_set<const Table*>& seen) const;
 
   Version clock_ = 0;
   uint64_t syncs_started_ = 0;

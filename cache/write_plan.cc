@@ -17,6 +17,12 @@ size_t EndOfDirtyBytes(const Table& table) {
   return (64 - std::countl_zero(table.dirty)) * size_t{table.dirty_unit};
 }
 
+// Room for a write's copy. Each begins on a page, because a disk may want more alignment of memory
+// than of offsets, and a chain cannot bounce.
+size_t RoomFor(const PlannedWrite& write) {
+  return (write.bytes.size() + kBufferAlignment - 1) & ~(kBufferAlignment - 1);
+}
+
 // Neighbouring tables of the same content go into one write when nothing but sectors of those two
 // tables lies between their changes.
 bool Joins(const PlannedWrite& write, const Table& table) {
@@ -59,7 +65,7 @@ WritePlan::WritePlan(const std::vector<std::vector<Table*>>& stages) {
       if (writes.empty() || !Joins(writes.back(), *table)) writes.emplace_back();
       Extend(writes.back(), *table);
     }
-    for (const PlannedWrite& write : writes) copied += write.bytes.size();
+    for (const PlannedWrite& write : writes) copied += RoomFor(write);
   }
 
   copies_ = AlignedBuffer(copied);
@@ -67,7 +73,7 @@ WritePlan::WritePlan(const std::vector<std::vector<Table*>>& stages) {
   for (std::vector<PlannedWrite>& writes : stages_) {
     for (PlannedWrite& write : writes) {
       CopyTables(write, next);
-      next += write.bytes.size();
+      next += RoomFor(write);
     }
   }
 }
