@@ -3,7 +3,7 @@
 #include <fcntl.h>
 
 #include <cerrno>
-#include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <utility>
 
@@ -30,7 +30,7 @@ constexpr int kPermissions = 4;
 // Nobody else may change an image under a user who caches its metadata, reader or writer.
 constexpr unsigned kNotShared = kWrite | kResize;
 
-struct flock ByteLock(short type, off_t byte) {
+struct flock ByteLock(int16_t type, off_t byte) {
   struct flock lock{};  // l_pid must be zero
   lock.l_type = type;
   lock.l_whence = SEEK_SET;

@@ -1,11 +1,11 @@
 #include "engine/file_lock.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
@@ -38,6 +38,7 @@ class QemuIo {
       dup2(out[1], STDERR_FILENO);
       arguments.insert(arguments.begin(), "qemu-io");
       std::vector<char*> argv;
+      argv.reserve(arguments.size() + 1);
       for (std::string& argument : arguments) argv.push_back(argument.data());
       argv.push_back(nullptr);
       execvp("qemu-io", argv.data());

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/invariant.h"
 #include "engine/task.h"
 
 namespace ringcow {
@@ -61,6 +62,7 @@ class Loop {
       std::optional<T> result;
       StartDetached(Store(std::move(task), result, done));
       TurnUntil(done);
+      RINGCOW_INVARIANT(result.has_value(), "a task that is done has stored its result");
       return *std::move(result);
     }
   }

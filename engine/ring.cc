@@ -18,7 +18,7 @@ namespace {
 
 // Flags that ringcow can do without, newest first.
 struct OptionalFlags {
-  unsigned flags;
+  unsigned flags = 0;
   absl::string_view without;
 };
 
@@ -138,7 +138,7 @@ void Ring::LayFirst(size_t count) {
     first_ = request.next;
     io_uring_sqe& sqe = NextSqe();
     request.ring_client->Prepare(request, sqe);
-    sqe.user_data = reinterpret_cast<uint64_t>(&request);
+    io_uring_sqe_set_data(&sqe, &request);
     if (i + 1 < count) sqe.flags |= IOSQE_IO_LINK;
     if (i == 0 && chain != nullptr && chain->drained()) {
       sqe.flags |= IOSQE_IO_DRAIN;
@@ -225,7 +225,7 @@ void Ring::Dispatch(const io_uring_cqe& cqe) {
     watching_ = false;
     return;
   }
-  Request& request = *reinterpret_cast<Request*>(cqe.user_data);
+  Request& request = *static_cast<Request*>(io_uring_cqe_get_data(&cqe));
   --requests_;
   request.ring_client->Completed(request, cqe.res);
 }

@@ -45,21 +45,19 @@ extern "C" int io_uring_queue_init_params(unsigned entries, io_uring* ring,
   return Liburing(&io_uring_queue_init_params, "io_uring_queue_init_params")(entries, ring, params);
 }
 
-extern "C" int io_uring_submit_and_wait(io_uring* ring, unsigned wait_for) {
+extern "C" int io_uring_submit_and_wait(io_uring* ring, unsigned wait_nr) {
   if (const unsigned limit = std::exchange(simulated.consumes_at_most, 0); limit > 0) {
     ring->sq.sqe_head = ring->sq.sqe_tail;
     io_uring_smp_store_release(ring->sq.ktail, ring->sq.sqe_tail);
     return static_cast<int>(syscall(__NR_io_uring_enter, ring->ring_fd, limit, 0, 0, nullptr, 0));
   }
-  return Liburing(&io_uring_submit_and_wait, "io_uring_submit_and_wait")(ring, wait_for);
+  return Liburing(&io_uring_submit_and_wait, "io_uring_submit_and_wait")(ring, wait_nr);
 }
 
 namespace ringcow {
 namespace {
 
-using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using ::testing::IsEmpty;
 using ::testing::SizeIs;
 
 class Pipe {

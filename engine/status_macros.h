@@ -13,6 +13,8 @@
 #define RINGCOW_CONCAT_INNER(a, b) a##b
 #define RINGCOW_CONCAT(a, b) RINGCOW_CONCAT_INNER(a, b)
 
+// A return keyword and a declaration cannot stand in parentheses.
+// NOLINTBEGIN(bugprone-macro-parentheses)
 #define RINGCOW_RETURN_IF_ERROR_IMPL(return_keyword, expr)            \
   do {                                                                \
     if (absl::Status ringcow_status = (expr); !ringcow_status.ok()) { \
@@ -24,6 +26,7 @@
   auto result = (expr);                                                  \
   if (!result.ok()) return_keyword std::move(result).status();           \
   lhs = *std::move(result)
+// NOLINTEND(bugprone-macro-parentheses)
 
 #define RETURN_IF_ERROR(expr) RINGCOW_RETURN_IF_ERROR_IMPL(return, expr)
 #define CO_RETURN_IF_ERROR(expr) RINGCOW_RETURN_IF_ERROR_IMPL(co_return, expr)

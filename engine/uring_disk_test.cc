@@ -1,7 +1,9 @@
 #include "engine/uring_disk.h"
 
 #include <fcntl.h>
+#include <linux/loop.h>
 #include <linux/magic.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -16,6 +18,7 @@
 #include "absl/status/status.h"
 #include "engine/aligned_buffer.h"
 #include "engine/errno_status.h"
+#include "engine/file_descriptor.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -24,8 +27,6 @@ namespace {
 
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-using ::testing::Not;
-using ::testing::StrEq;
 
 using Creation = UringDisk::Creation;
 
@@ -179,6 +180,54 @@ TEST_F(UringDiskTest, ErrorsOfRequestsNameWhatAndWhere) {
   EXPECT_EQ(ErrnoOf(status), EFBIG);
   EXPECT_THAT(std::string(status.message()),
               HasSubstr("write of 4096 bytes at host offset 0x4000000000000000 of '" + path_));
+}
+
+// A block device with blocks of 4 KiB, backed by a file.
+class LoopDevice {
+ public:
+  explicit LoopDevice(const std::string& file) {
+    const FileDescriptor control(open("/dev/loop-control", O_RDWR | O_CLOEXEC));
+    const FileDescriptor backing(open(file.c_str(), O_RDWR | O_CLOEXEC));
+    const int number = ioctl(control.get(), LOOP_CTL_GET_FREE);
+    if (number < 0) return;
+    path_ = "/dev/loop" + std::to_string(number);
+    device_ = FileDescriptor(open(path_.c_str(), O_RDWR | O_CLOEXEC));
+    loop_config config{};
+    config.fd = static_cast<uint32_t>(backing.get());
+    config.block_size = 4096;
+    attached_ = ioctl(device_.get(), LOOP_CONFIGURE, &config) == 0;
+  }
+  ~LoopDevice() {
+    if (attached_) ioctl(device_.get(), LOOP_CLR_FD);
+  }
+
+  bool attached() const { return attached_; }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+  FileDescriptor device_;
+  bool attached_ = false;
+};
+
+TEST_F(UringDiskTest, OpensBlockDevices) {
+  Open(path_, {.creation = Creation::kExclusive});
+  ASSERT_EQ(truncate(path_.c_str(), 1 << 20), 0);
+  const LoopDevice device(path_);
+  if (!device.attached()) GTEST_SKIP() << "no loop device to be had here";
+
+  auto disk = Open(device.path(), {.truncate = true});  // it has no length to change
+  EXPECT_EQ(disk->size(), 1U << 20);
+  EXPECT_EQ(disk->alignment(), 4096U);
+  EXPECT_TRUE(disk->direct());
+  EXPECT_EQ(Await(disk->Write(HostOffset((1 << 20) - 4096), block_.span())), absl::OkStatus());
+  EXPECT_EQ(Await(disk->Write(HostOffset(512), block_.span().first(512))), absl::OkStatus());
+  EXPECT_EQ(disk->counters().bounced, 1U);
+  EXPECT_EQ(Await(disk->WriteZeroes(HostOffset(0), 8192)), absl::OkStatus());
+  EXPECT_EQ(Await(disk->Read(HostOffset(0), block_.span())), absl::OkStatus());
+  EXPECT_EQ(block_.data()[512], std::byte{0});
+  EXPECT_EQ(Await(disk->Fdatasync()), absl::OkStatus());
+  EXPECT_EQ(ErrnoOf(Await(disk->Write(HostOffset(1 << 20), block_.span()))), ENOSPC);
 }
 
 // Two vectors take other SQEs than one.
