@@ -211,7 +211,7 @@ class RandomRun {
       mismatch_ = absl::StrCat("the last flush failed: ", status.ToString());
     }
     for (size_t n = 0; n < kTables; ++n) (void)co_await Get(n);
-    std::array<std::byte, kTable> bytes;
+    std::array<std::byte, kTable> bytes{};
     for (size_t n = 0; n < kTables; ++n) {
       disk_.content().Read(n * kTable, bytes);
       Compare(n, bytes, "the disk");
@@ -273,7 +273,7 @@ class RandomRun {
 // The stamps a crash has left, or of a torn sector none: a sector is written whole or not at all.
 Stamps ReadStamps(const DiskImage& image) {
   Stamps stamps{};
-  std::array<std::byte, kTable> bytes;
+  std::array<std::byte, kTable> bytes{};
   for (size_t n = 0; n < kPlaces; ++n) {
     image.Read(n * kTable, bytes);
     for (size_t i = 0; i < kSectors; ++i) {
@@ -353,16 +353,20 @@ DiskTrace WithoutEveryNthFsync(const DiskTrace& trace, size_t n) {
   std::vector<uint64_t> ignored;
   size_t fsyncs = 0;
   for (const TraceEvent& event : trace.events()) {
-    if (event.request != nullptr && event.request->op == Op::kFdatasync) {
+    if (event.kind == TraceEvent::Kind::kMark) {
+      lied.Mark(event.mark, event.mark_id);
+      continue;
+    }
+    if (event.request->op == Op::kFdatasync) {
       const uint64_t ordinal = event.request->ordinal;
       if (event.kind == TraceEvent::Kind::kStarted && ++fsyncs % n == 0) ignored.push_back(ordinal);
       // A mark keeps the positions that promises refer to.
       if (std::find(ignored.begin(), ignored.end(), ordinal) != ignored.end()) {
-        lied.Add({.mark = "ignored fsync"});
+        lied.Mark("ignored fsync", ordinal);
         continue;
       }
     }
-    lied.Add(event);
+    lied.Add(event.kind, event.request, event.result);
   }
   return lied;
 }
