@@ -1,0 +1,41 @@
+#include "qcow2/allocator.h"
+
+#include <utility>
+
+#include "engine/status_macros.h"
+
+namespace ringcow {
+
+Allocator::Allocator(Metadata& metadata, Growth& growth)
+    : metadata_(metadata),
+      refcounts_(metadata),
+      free_space_(metadata, refcounts_, growth),
+      growth_(metadata, refcounts_, free_space_),
+      one_at_a_time_(metadata.disk.loop()) {}
+
+Task<absl::StatusOr<AllocatedRun>> Allocator::Allocate(uint64_t count) {
+  const Mutex::Guard guard = co_await one_at_a_time_.Lock();
+  for (;;) {
+    CO_ASSIGN_OR_RETURN(const AllocatedRun run, co_await free_space_.Take(count));
+    auto missing = co_await refcounts_.FirstWithoutBlock(run);
+    absl::Status status = missing.status();
+    if (status.ok() && !missing->has_value()) {
+      status = co_await refcounts_.Set(run, 1);
+      if (status.ok()) co_return run;
+    } else if (status.ok()) {
+      status = co_await growth_.AddBlock(metadata_.geometry.RefcountTableIndex(**missing));
+    }
+    // A new block may lie in what was found; the search goes on from the same place, as QEMU's.
+    free_space_.Return(run);
+    CO_RETURN_IF_ERROR(status);
+  }
+}
+
+Task<absl::Status> Allocator::Free(ClusterRun run) {
+  const Mutex::Guard guard = co_await one_at_a_time_.Lock();
+  CO_RETURN_IF_ERROR(co_await refcounts_.Set(run, 0));
+  free_space_.Return(run);
+  co_return absl::OkStatus();
+}
+
+}  // namespace ringcow

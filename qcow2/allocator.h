@@ -1,0 +1,47 @@
+#ifndef RINGCOW_QCOW2_ALLOCATOR_H_
+#define RINGCOW_QCOW2_ALLOCATOR_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/mutex.h"
+#include "engine/task.h"
+#include "qcow2/free_space.h"
+#include "qcow2/growth.h"
+#include "qcow2/metadata.h"
+#include "qcow2/refcount_growth.h"
+#include "qcow2/refcounts.h"
+
+namespace ringcow {
+
+// Gives out host clusters in the order in which QEMU would.
+//
+// Allocation is a change in memory: what refers to the clusters afterwards is ordered behind their
+// refcounts by Refcounts::OrderBefore. Until then a crash forgets them, or leaks them.
+class Allocator {
+ public:
+  Allocator(Metadata& metadata, Growth& growth);
+
+  // `count` > 0 neighbouring clusters, with a refcount of one. ENOSPC when the disk cannot grow,
+  // EFBIG beyond what the format can describe; then none is allocated.
+  Task<absl::StatusOr<AllocatedRun>> Allocate(uint64_t count);
+
+  // Gives back clusters that no table on the disk refers to: none ever did, or the removal of the
+  // last reference is durable.
+  Task<absl::Status> Free(ClusterRun run);
+
+  Refcounts& refcounts() { return refcounts_; }
+  HostOffset taken_end() const { return free_space_.taken_end(); }
+
+ private:
+  Metadata& metadata_;
+  Refcounts refcounts_;
+  FreeSpace free_space_;
+  RefcountGrowth growth_;
+  Mutex one_at_a_time_;
+};
+
+}  // namespace ringcow
+
+#endif  // RINGCOW_QCOW2_ALLOCATOR_H_

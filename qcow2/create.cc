@@ -1,0 +1,119 @@
+#include "qcow2/create.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+#include <vector>
+
+#include "engine/aligned_buffer.h"
+#include "engine/errno_status.h"
+#include "engine/status_macros.h"
+#include "qcow2/allocator.h"
+#include "qcow2/format/header.h"
+#include "qcow2/format/refcount_block.h"
+#include "qcow2/format/refcount_table_entry.h"
+#include "qcow2/growth.h"
+#include "qcow2/mapper.h"
+#include "qcow2/metadata.h"
+#include "qcow2/preallocate.h"
+
+namespace ringcow {
+namespace {
+
+// A fresh image begins with its header, a refcount table of one cluster, and a refcount block.
+constexpr uint64_t kInitialClusters = 3;
+
+Header MakeHeader(const CreateOptions& options, const Geometry& geometry) {
+  Header header;
+  header.version = options.version;
+  header.cluster_bits = geometry.cluster_bits();
+  header.refcount_order = geometry.refcount_order();
+  header.virtual_size = geometry.virtual_size();
+  header.compression_type = options.compression_type;
+  if (options.compression_type != CompressionType::kZlib) {
+    header.incompatible_features |= kIncompatibleCompressionType;
+  }
+  if (options.lazy_refcounts) header.compatible_features |= kCompatibleLazyRefcounts;
+  header.refcount_table_offset = HostOffset(geometry.cluster_bytes());
+  header.refcount_table_clusters = 1;
+  return header;
+}
+
+// The first clusters, which the rest is then allocated by.
+Task<absl::Status> WriteInitialClusters(Disk& disk, const Header& header,
+                                        const Geometry& geometry) {
+  CO_ASSIGN_OR_RETURN(const std::vector<std::byte> header_cluster, SerializeHeader(header));
+  AlignedBuffer clusters(kInitialClusters * geometry.cluster_bytes());
+  std::fill(clusters.span().begin(), clusters.span().end(), std::byte{0});
+  std::copy(header_cluster.begin(), header_cluster.end(), clusters.span().begin());
+  const uint64_t block = 2 * geometry.cluster_bytes();
+  StoreBe64At(clusters.span().subspan(geometry.cluster_bytes()), 0,
+              RefcountTableEntry::Block(HostOffset(block)).raw());
+  for (uint64_t i = 0; i < kInitialClusters; ++i) {
+    SetRefcount(clusters.span().subspan(block), i, geometry.refcount_order(), 1);
+  }
+  co_return co_await disk.Write(HostOffset(0), clusters.span(), Content::kOther);
+}
+
+Task<absl::Status> AddL1Table(Metadata& metadata, Allocator& allocator) {
+  const uint64_t bytes = metadata.geometry.l1_entries() * kTableEntryBytes;
+  if (bytes == 0) co_return absl::OkStatus();
+  CO_ASSIGN_OR_RETURN(const AllocatedRun run,
+                      co_await allocator.Allocate(metadata.geometry.ClustersFor(bytes)));
+  CO_RETURN_IF_ERROR(co_await allocator.refcounts().OrderBefore(metadata.header_table(), run));
+  const HostOffset offset = metadata.geometry.OffsetOf(run.first);
+  CO_ASSIGN_OR_RETURN(metadata.l1, co_await ResidentTable::MakeEmpty(
+                                       metadata.l1_cache, offset, metadata.geometry.l1_entries()));
+  for (const TablePin& pin : metadata.l1.pins()) {
+    CO_RETURN_IF_ERROR(
+        co_await metadata.write_back.SetDependency(metadata.header_table(), pin.table()));
+  }
+  metadata.header.l1_table_offset = offset;
+  metadata.header.l1_entries = static_cast<uint32_t>(metadata.geometry.l1_entries());
+  metadata.StoreHeader();
+  co_return absl::OkStatus();
+}
+
+// QEMU's fresh image ends with the last entry of its L1 table when that is what comes last.
+uint64_t EndOfImage(const Metadata& metadata, const Allocator& allocator) {
+  const Geometry& geometry = metadata.geometry;
+  const HostOffset end =
+      std::max(allocator.taken_end(), HostOffset(kInitialClusters * geometry.cluster_bytes()));
+  const bool l1_is_last =
+      metadata.l1.end() > geometry.OffsetOf(geometry.ClusterOf(end)) - geometry.cluster_bytes();
+  return l1_is_last ? metadata.l1.end().value() : end.value();
+}
+
+// Empties a file; a block device keeps its size.
+Task<absl::Status> MakeEmpty(Disk& disk) {
+  if (disk.size() == 0) co_return absl::OkStatus();
+  const absl::Status status = co_await disk.Truncate(0);
+  if (ErrnoOf(status) == EINVAL) co_return absl::OkStatus();
+  co_return status;
+}
+
+}  // namespace
+
+Task<absl::Status> CreateImage(Disk& disk, CreateOptions options) {
+  CO_ASSIGN_OR_RETURN(const Geometry geometry, ValidateCreateOptions(options));
+  CO_RETURN_IF_ERROR(co_await MakeEmpty(disk));
+  const Header header = MakeHeader(options, geometry);
+  CO_RETURN_IF_ERROR(co_await WriteInitialClusters(disk, header, geometry));
+
+  Metadata metadata(disk, header, geometry, MetadataOptions());
+  CO_RETURN_IF_ERROR(co_await metadata.Load());
+  Growth growth(disk, /*ahead=*/false);
+  Allocator allocator(metadata, growth);
+  CO_RETURN_IF_ERROR(co_await AddL1Table(metadata, allocator));
+  Mapper mapper(metadata, allocator);
+  CO_RETURN_IF_ERROR(co_await Preallocate(metadata, allocator, mapper, options.preallocation));
+  CO_RETURN_IF_ERROR(co_await metadata.write_back.Flush());
+  const uint64_t end = EndOfImage(metadata, allocator);
+  if (disk.size() > end) {
+    const absl::Status status = co_await disk.Truncate(end);
+    if (!status.ok() && ErrnoOf(status) != EINVAL) co_return status;
+  }
+  co_return co_await disk.Fdatasync();
+}
+
+}  // namespace ringcow

@@ -1,0 +1,52 @@
+#include "qcow2/free_space.h"
+
+#include <cerrno>
+
+#include "absl/strings/str_format.h"
+#include "engine/errno_status.h"
+#include "engine/status_macros.h"
+#include "qcow2/format/limits.h"
+
+namespace ringcow {
+
+FreeSpace::FreeSpace(Metadata& metadata, Refcounts& refcounts, Growth& growth)
+    : metadata_(metadata),
+      refcounts_(refcounts),
+      growth_(growth),
+      zero_from_(metadata.geometry.ClustersFor(metadata.disk.size())) {}
+
+Task<absl::StatusOr<AllocatedRun>> FreeSpace::Take(uint64_t count) {
+  CO_ASSIGN_OR_RETURN(const ClusterRun run, co_await Find(count));
+  next_ = run.end();
+  auto taken = co_await TakeAt(run);
+  if (!taken.ok()) Return(run);
+  co_return taken;
+}
+
+Task<absl::StatusOr<AllocatedRun>> FreeSpace::TakeAt(ClusterRun run) {
+  CO_RETURN_IF_ERROR(co_await growth_.Cover(metadata_.geometry.OffsetOf(run.end())));
+  const AllocatedRun taken{run, run.first >= zero_from_};
+  zero_from_ = std::max(zero_from_, run.end());
+  taken_end_ = std::max(taken_end_, run.end());
+  co_return taken;
+}
+
+Task<absl::StatusOr<ClusterRun>> FreeSpace::Find(uint64_t count) {
+  const ClusterIndex limit(kMaxEntryHostOffset >> metadata_.geometry.cluster_bits());
+  ClusterRun run{next_, 0};
+  while (run.count < count) {
+    CO_ASSIGN_OR_RETURN(const Refcounts::Slice slice, co_await refcounts_.SliceOf(run.end()));
+    if (!slice.has_block()) run.count = std::min(count, slice.clusters.end() - run.first);
+    while (run.count < count && run.end() < slice.clusters.end()) {
+      const bool is_free = refcounts_.Get(slice, run.end()) == 0;
+      run = is_free ? ClusterRun{run.first, run.count + 1} : ClusterRun{run.end() + 1, 0};
+    }
+    if (run.end() > limit) {
+      co_return ErrnoStatus(EFBIG, absl::StrFormat("'%s' has no %d free clusters in a row",
+                                                   metadata_.disk.name(), count));
+    }
+  }
+  co_return run;
+}
+
+}  // namespace ringcow

@@ -1,0 +1,56 @@
+#ifndef RINGCOW_QCOW2_FREE_SPACE_H_
+#define RINGCOW_QCOW2_FREE_SPACE_H_
+
+#include <algorithm>
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/task.h"
+#include "qcow2/format/units.h"
+#include "qcow2/growth.h"
+#include "qcow2/metadata.h"
+#include "qcow2/refcounts.h"
+
+namespace ringcow {
+
+// Clusters that were free and are taken.
+struct AllocatedRun : ClusterRun {
+  // The disk holds zeroes there: the file has grown by them since it was opened, and nothing was
+  // ever written to them.
+  bool is_zero = false;
+};
+
+// Finds host clusters with a refcount of 0, lowest first. It remembers where it stopped, so that
+// what it found is not found again before its refcount is set.
+class FreeSpace {
+ public:
+  FreeSpace(Metadata& metadata, Refcounts& refcounts, Growth& growth);
+
+  // `count` neighbouring free clusters, the file grown over them. ENOSPC, or EFBIG behind the last
+  // cluster that an L2 entry can name.
+  Task<absl::StatusOr<AllocatedRun>> Take(uint64_t count);
+
+  // Lets clusters be found again: they were not used after all, or their refcounts are 0 again.
+  void Return(ClusterRun run) { next_ = std::min(next_, run.first); }
+
+  // Space behind `run` that the caller chose itself; the file is grown over it.
+  Task<absl::StatusOr<AllocatedRun>> TakeAt(ClusterRun run);
+
+  // The end of the highest cluster that was taken since the image was opened, 0 when none was.
+  HostOffset taken_end() const { return metadata_.geometry.OffsetOf(taken_end_); }
+
+ private:
+  Task<absl::StatusOr<ClusterRun>> Find(uint64_t count);
+
+  Metadata& metadata_;
+  Refcounts& refcounts_;
+  Growth& growth_;
+  ClusterIndex next_;       // where the search goes on
+  ClusterIndex zero_from_;  // from here on the disk holds zeroes, as far as it reaches
+  ClusterIndex taken_end_;
+};
+
+}  // namespace ringcow
+
+#endif  // RINGCOW_QCOW2_FREE_SPACE_H_

@@ -1,0 +1,119 @@
+#include "qcow2/metadata.h"
+
+#include <algorithm>
+#include <bit>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "engine/status_macros.h"
+#include "qcow2/format/big_endian.h"
+#include "qcow2/format/header_layout.h"
+#include "qcow2/format/limits.h"
+
+namespace ringcow {
+namespace {
+
+// QEMU's bounds for L2 tables; refcounts of as much data take a quarter of that.
+constexpr uint64_t kMaxDefaultL2CacheBytes = uint64_t{32} << 20;
+constexpr uint64_t kMaxDefaultRefcountCacheBytes = uint64_t{8} << 20;
+
+// Tables that are always in memory are read in larger pieces; 64 sectors are what a Table tracks.
+constexpr uint64_t kMaxResidentSlice = 32768;
+
+uint32_t Slice(const Geometry& geometry, uint64_t bytes) {
+  return static_cast<uint32_t>(
+      std::min(geometry.cluster_bytes(), std::max(std::bit_floor(bytes), kSectorBytes)));
+}
+
+TableCacheOptions CacheOf(Content content, uint32_t slice, uint64_t bytes) {
+  return {content, slice, std::max<uint64_t>(bytes / slice, 2)};
+}
+
+uint64_t L2CacheBytes(const Geometry& geometry, const MetadataOptions& options) {
+  if (options.l2_cache_bytes != 0) return options.l2_cache_bytes;
+  return std::min(geometry.l1_entries() * geometry.cluster_bytes(), kMaxDefaultL2CacheBytes);
+}
+
+uint64_t RefcountCacheBytes(const Geometry& geometry, const MetadataOptions& options) {
+  if (options.refcount_cache_bytes != 0) return options.refcount_cache_bytes;
+  const uint64_t blocks = geometry.guest_clusters() / geometry.refcount_block_entries() + 1;
+  return std::min(blocks * geometry.cluster_bytes(), kMaxDefaultRefcountCacheBytes);
+}
+
+bool Overlaps(HostOffset begin, HostOffset end, HostOffset other_begin, HostOffset other_end) {
+  return begin < other_end && other_begin < end;
+}
+
+template <typename BigEndianField, typename Value>
+void Store(BigEndianField& field, Value value) {
+  field = BigEndianField(value);
+}
+
+}  // namespace
+
+Metadata::Metadata(Disk& disk, const Header& header, const Geometry& geometry,
+                   const MetadataOptions& options)
+    : disk(disk),
+      header(header),
+      geometry(geometry),
+      write_back(disk, options.write_back),
+      header_cache(write_back, CacheOf(Content::kHeader, Slice(geometry, 4096), 0)),
+      l1_cache(write_back,
+               CacheOf(Content::kL1, Slice(geometry, kMaxResidentSlice), header.l1_table_bytes())),
+      refcount_table_cache(write_back,
+                           CacheOf(Content::kRefcountTable, Slice(geometry, kMaxResidentSlice),
+                                   header.refcount_table_bytes())),
+      refcount_block_cache(
+          write_back, CacheOf(Content::kRefcountBlock, Slice(geometry, options.cache_slice_bytes),
+                              RefcountCacheBytes(geometry, options))),
+      l2_cache(write_back, CacheOf(Content::kL2, Slice(geometry, options.cache_slice_bytes),
+                                   L2CacheBytes(geometry, options))) {}
+
+Task<absl::Status> Metadata::Load() {
+  CO_ASSIGN_OR_RETURN(header_pin, co_await header_cache.Get(HostOffset(0)));
+  CO_ASSIGN_OR_RETURN(
+      l1, co_await ResidentTable::Load(l1_cache, header.l1_table_offset, header.l1_entries));
+  CO_ASSIGN_OR_RETURN(refcount_table, co_await ResidentTable::Load(
+                                          refcount_table_cache, header.refcount_table_offset,
+                                          header.refcount_table_entries()));
+  co_return absl::OkStatus();
+}
+
+void Metadata::StoreHeader() {
+  auto& stored = *reinterpret_cast<HeaderOnDisk*>(header_pin.bytes().data());
+  Store(stored.size, header.virtual_size);
+  Store(stored.l1_size, header.l1_entries);
+  Store(stored.l1_table_offset, header.l1_table_offset.value());
+  Store(stored.refcount_table_offset, header.refcount_table_offset.value());
+  Store(stored.refcount_table_clusters, header.refcount_table_clusters);
+  Store(stored.nb_snapshots, header.nb_snapshots);
+  Store(stored.snapshots_offset, header.snapshots_offset.value());
+  size_t length = kHeaderLengthV2;
+  if (header.version >= 3) {
+    Store(stored.incompatible_features, header.incompatible_features);
+    Store(stored.compatible_features, header.compatible_features);
+    Store(stored.autoclear_features, header.autoclear_features);
+    length = kMinHeaderLengthV3;
+  }
+  header_cache.MarkDirty(header_pin, 0, length);
+}
+
+absl::Status Metadata::CheckPlace(HostOffset begin, uint64_t length, absl::string_view what) const {
+  const HostOffset end = begin + length;
+  const char* where = nullptr;
+  if (begin.value() < geometry.cluster_bytes()) {
+    where = "in the header's cluster";
+  } else if (begin.value() >= disk.size() || length > kMaxFileOffset) {
+    where = "behind the end of the file";
+  } else if (Overlaps(begin, end, l1.offset(), l1.end())) {
+    where = "in the L1 table";
+  } else if (Overlaps(begin, end, refcount_table.offset(), refcount_table.end())) {
+    where = "in the refcount table";
+  } else {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrFormat("'%s': %s at host offset %#x lies %s",
+                                                    disk.name(), what, begin.value(), where));
+}
+
+}  // namespace ringcow

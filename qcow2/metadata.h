@@ -1,0 +1,65 @@
+#ifndef RINGCOW_QCOW2_METADATA_H_
+#define RINGCOW_QCOW2_METADATA_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "cache/table_cache.h"
+#include "cache/write_back.h"
+#include "engine/disk.h"
+#include "engine/host_offset.h"
+#include "engine/task.h"
+#include "qcow2/format/geometry.h"
+#include "qcow2/format/header.h"
+#include "qcow2/resident_table.h"
+
+namespace ringcow {
+
+struct MetadataOptions {
+  WriteBackOptions write_back;
+  uint64_t l2_cache_bytes = 0;        // 0: what covers the image, at most 32 MiB
+  uint64_t refcount_cache_bytes = 0;  // 0: what covers the image, at most 8 MiB
+  uint32_t cache_slice_bytes = 4096;
+};
+
+// All metadata of an open image: the header, and a cache for each kind of table, which share one
+// WriteBack. Every byte of metadata that is changed while the image is open goes through here, so
+// that its order against all others can be declared.
+struct Metadata {
+  Metadata(Disk& disk, const Header& header, const Geometry& geometry,
+           const MetadataOptions& options);
+  Metadata(const Metadata&) = delete;
+  Metadata& operator=(const Metadata&) = delete;
+
+  // Brings in the header's cluster, the L1 table and the refcount table.
+  Task<absl::Status> Load();
+
+  // Puts the offsets, sizes and feature bits of `header` into the cached header cluster. Declare
+  // dependencies of header_table() first.
+  void StoreHeader();
+  Table& header_table() const { return header_pin.table(); }
+
+  // InvalidArgument, naming `what`, when [begin, begin + length) is where no table or data cluster
+  // can be: in the header's cluster, the L1 table or the refcount table, or behind the end of the
+  // disk. A damaged entry must not make us overwrite what holds the image together.
+  absl::Status CheckPlace(HostOffset begin, uint64_t length, absl::string_view what) const;
+
+  Disk& disk;
+  Header header;
+  const Geometry geometry;
+  WriteBack write_back;
+  TableCache header_cache;
+  TableCache l1_cache;
+  TableCache refcount_table_cache;
+  TableCache refcount_block_cache;
+  TableCache l2_cache;
+
+  TablePin header_pin;
+  ResidentTable l1;
+  ResidentTable refcount_table;
+};
+
+}  // namespace ringcow
+
+#endif  // RINGCOW_QCOW2_METADATA_H_

@@ -1,0 +1,28 @@
+#ifndef RINGCOW_QCOW2_OPEN_H_
+#define RINGCOW_QCOW2_OPEN_H_
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/disk.h"
+#include "engine/task.h"
+#include "qcow2/format/geometry.h"
+#include "qcow2/format/header.h"
+#include "qcow2/metadata.h"
+
+namespace ringcow {
+
+struct ReadHeader {
+  Header header;
+  Geometry geometry;
+};
+
+// Reads and validates the header, and refuses what this build cannot do I/O on: see Image::Open.
+Task<absl::StatusOr<ReadHeader>> ReadAndCheckHeader(Disk& disk, bool read_only);
+
+// Clears, durably, the autoclear bits whose data this build does not keep up to date, as the
+// specification asks of whoever opens an image for writing and before it writes anything else.
+Task<absl::Status> ClearAutoclearFeatures(Metadata& metadata);
+
+}  // namespace ringcow
+
+#endif  // RINGCOW_QCOW2_OPEN_H_

@@ -1,0 +1,21 @@
+#ifndef RINGCOW_QCOW2_PREALLOCATE_H_
+#define RINGCOW_QCOW2_PREALLOCATE_H_
+
+#include "absl/status/status.h"
+#include "engine/task.h"
+#include "qcow2/allocator.h"
+#include "qcow2/format/options.h"
+#include "qcow2/mapper.h"
+#include "qcow2/metadata.h"
+
+namespace ringcow {
+
+// Gives every guest cluster of a fresh image a host cluster that reads as zeroes: reserved by the
+// size of the file alone (kMetadata), by fallocate (kFalloc), or by written zeroes (kFull). In
+// memory, as far as tables are concerned: a flush must follow.
+Task<absl::Status> Preallocate(Metadata& metadata, Allocator& allocator, Mapper& mapper,
+                               Preallocation preallocation);
+
+}  // namespace ringcow
+
+#endif  // RINGCOW_QCOW2_PREALLOCATE_H_

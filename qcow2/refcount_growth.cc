@@ -1,0 +1,202 @@
+#include "qcow2/refcount_growth.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "engine/errno_status.h"
+#include "engine/status_macros.h"
+#include "qcow2/format/refcount_block.h"
+#include "qcow2/format/refcount_table_entry.h"
+
+namespace ringcow {
+
+Task<absl::Status> RefcountGrowth::AddBlock(uint64_t table_index) {
+  const Geometry& geometry = metadata_.geometry;
+  CO_ASSIGN_OR_RETURN(const AllocatedRun run, co_await free_space_.Take(1));
+  const HostOffset block = geometry.OffsetOf(run.first);
+  const uint64_t described_by = geometry.RefcountTableIndex(run.first);
+  const bool describes_itself = described_by == table_index;
+  if (!describes_itself) {
+    // Its own refcount is in another block, which may have to be made first. That one comes to lie
+    // in what it describes, or is described by one that exists, so this ends.
+    CO_ASSIGN_OR_RETURN(const auto missing, co_await refcounts_.FirstWithoutBlock(run));
+    if (missing.has_value()) CO_RETURN_IF_ERROR(co_await AddBlock(described_by));
+    CO_RETURN_IF_ERROR(co_await refcounts_.Set(run, 1));
+  }
+  absl::Status status = co_await InitializeBlock(block, run.is_zero);
+  if (status.ok() && describes_itself) status = co_await CountIn(block, run);
+  if (status.ok()) status = co_await PutIntoTable(table_index, block, run);
+  if (status.ok()) co_return status;
+  // Left in the cache, the block would be written later over whatever uses its cluster by then.
+  co_await metadata_.refcount_block_cache.Drop(block, geometry.cluster_bytes());
+  if (!describes_itself) status.Update(co_await refcounts_.Set(run, 0));
+  co_return status;
+}
+
+Task<absl::Status> RefcountGrowth::InitializeBlock(HostOffset block, bool is_zero) {
+  TableCache& cache = metadata_.refcount_block_cache;
+  const auto on_disk = is_zero ? TableCache::OnDisk::kZeroes : TableCache::OnDisk::kUnknown;
+  for (uint64_t at = 0; at < metadata_.geometry.cluster_bytes(); at += cache.table_bytes()) {
+    const absl::StatusOr<TablePin> slice = co_await cache.GetEmpty(block + at, on_disk);
+    CO_RETURN_IF_ERROR(slice.status());
+  }
+  co_return absl::OkStatus();
+}
+
+// Sets refcounts in a block that nothing leads to yet.
+Task<absl::Status> RefcountGrowth::CountIn(HostOffset block, ClusterRun clusters) {
+  const uint32_t order = metadata_.geometry.refcount_order();
+  TableCache& cache = metadata_.refcount_block_cache;
+  const uint64_t per_slice = RefcountsIn(cache.table_bytes(), order);
+  for (ClusterIndex cluster = clusters.first; cluster < clusters.end(); ++cluster) {
+    const uint64_t index = metadata_.geometry.RefcountBlockIndex(cluster);
+    CO_ASSIGN_OR_RETURN(const TablePin slice,
+                        co_await cache.Get(block + index / per_slice * cache.table_bytes()));
+    SetRefcount(slice.bytes(), index % per_slice, order, 1);
+    cache.MarkDirty(slice, ((index % per_slice) << order) / 8,
+                    DivideRoundUp(metadata_.geometry.refcount_bits(), 8));
+  }
+  co_return absl::OkStatus();
+}
+
+Task<absl::Status> RefcountGrowth::PutIntoTable(uint64_t table_index, HostOffset block,
+                                                ClusterRun run) {
+  ResidentTable& table = metadata_.refcount_table;
+  if (table_index >= table.entries()) co_return co_await GrowTable(table_index, block);
+  Table& entry = table.TableOf(table_index);
+  if (metadata_.geometry.RefcountTableIndex(run.first) != table_index) {
+    CO_RETURN_IF_ERROR(co_await refcounts_.OrderBefore(entry, run));
+  }
+  CO_RETURN_IF_ERROR(co_await OrderBehindBlock(entry, block));
+  // A file that has just grown over the block must not lose it.
+  metadata_.write_back.DependsOnFlush(entry);
+  table.Set(table_index, RefcountTableEntry::Block(block).raw());
+  co_return absl::OkStatus();
+}
+
+Task<absl::Status> RefcountGrowth::OrderBehindBlock(Table& referrer, HostOffset block) {
+  TableCache& cache = metadata_.refcount_block_cache;
+  for (uint64_t at = 0; at < metadata_.geometry.cluster_bytes(); at += cache.table_bytes()) {
+    const TablePin slice = cache.TryGet(block + at);
+    if (!slice || slice.table().is_settled()) continue;
+    CO_RETURN_IF_ERROR(co_await metadata_.write_back.SetDependency(referrer, slice.table()));
+  }
+  co_return absl::OkStatus();
+}
+
+absl::StatusOr<RefcountGrowth::Area> RefcountGrowth::PlaceArea(uint64_t first_block) const {
+  const Geometry& geometry = metadata_.geometry;
+  const ClusterIndex begin = geometry.FirstClusterOfRefcountBlock(first_block);
+  const uint64_t entries_per_cluster = geometry.refcount_table_entries_per_cluster();
+  for (uint64_t total = first_block + 1;; ++total) {
+    if (total > geometry.max_refcount_table_entries()) {
+      return ErrnoStatus(EFBIG, absl::StrFormat("'%s': its refcount table cannot grow any more",
+                                                metadata_.disk.name()));
+    }
+    // Half as large again as needed, so that growing stays rare.
+    const uint64_t table_clusters =
+        std::min(DivideRoundUp(total + DivideRoundUp(total, 2), entries_per_cluster),
+                 geometry.max_refcount_table_entries() / entries_per_cluster);
+    const Area area{{begin, total - first_block + table_clusters},
+                    first_block,
+                    total - first_block,
+                    table_clusters * entries_per_cluster};
+    if (area.clusters.end() <= geometry.FirstClusterOfRefcountBlock(total)) return area;
+  }
+}
+
+Task<absl::Status> RefcountGrowth::GrowTable(uint64_t table_index, HostOffset block) {
+  const Geometry& geometry = metadata_.geometry;
+  // What the old table still has in flight is easier finished than carried over; `block` becomes
+  // durable with it.
+  CO_RETURN_IF_ERROR(co_await metadata_.write_back.Flush());
+  const uint64_t described_by = geometry.RefcountTableIndex(geometry.ClusterOf(block));
+  CO_ASSIGN_OR_RETURN(const Area area, PlaceArea(std::max(table_index, described_by) + 1));
+  CO_ASSIGN_OR_RETURN(const AllocatedRun run, co_await free_space_.TakeAt(area.clusters));
+
+  absl::StatusOr<ResidentTable> table = co_await MakeTable(area);
+  absl::Status status = table.status();
+  if (status.ok()) {
+    table->Set(table_index, RefcountTableEntry::Block(block).raw());
+    status = co_await FillBlocks(area, run.is_zero);
+  }
+  if (status.ok()) status = co_await OrderHeaderBehind(area, *table);
+  if (status.ok()) {
+    co_await SwitchTo(*std::move(table), area);
+    co_return absl::OkStatus();
+  }
+  // Left in the caches, the tables would be written later over whatever uses their clusters.
+  table = status;
+  const HostOffset begin = geometry.OffsetOf(area.clusters.first);
+  const uint64_t length = geometry.OffsetOf(area.clusters.end()) - begin;
+  co_await metadata_.refcount_table_cache.Drop(begin, length);
+  co_await metadata_.refcount_block_cache.Drop(begin, length);
+  co_return status;
+}
+
+// The new table in the cache: the old entries, and the area's own blocks.
+Task<absl::StatusOr<ResidentTable>> RefcountGrowth::MakeTable(const Area& area) {
+  CO_ASSIGN_OR_RETURN(
+      ResidentTable table,
+      co_await ResidentTable::MakeEmpty(metadata_.refcount_table_cache,
+                                        OffsetOfBlock(area, area.blocks), area.table_entries));
+  for (uint64_t i = 0; i < metadata_.refcount_table.entries(); ++i) {
+    if (const uint64_t entry = metadata_.refcount_table.Get(i); entry != 0) table.Set(i, entry);
+  }
+  for (uint64_t i = 0; i < area.blocks; ++i) {
+    table.Set(area.first_block + i, RefcountTableEntry::Block(OffsetOfBlock(area, i)).raw());
+  }
+  co_return std::move(table);
+}
+
+Task<absl::Status> RefcountGrowth::FillBlocks(const Area& area, bool is_zero) {
+  const Geometry& geometry = metadata_.geometry;
+  for (uint64_t i = 0; i < area.blocks; ++i) {
+    CO_RETURN_IF_ERROR(co_await InitializeBlock(OffsetOfBlock(area, i), is_zero));
+    const ClusterIndex first = geometry.FirstClusterOfRefcountBlock(area.first_block + i);
+    const ClusterIndex end =
+        std::min(area.clusters.end(), first + geometry.refcount_block_entries());
+    if (first >= end) continue;
+    CO_RETURN_IF_ERROR(co_await CountIn(OffsetOfBlock(area, i), {first, end - first}));
+  }
+  co_return absl::OkStatus();
+}
+
+Task<absl::Status> RefcountGrowth::OrderHeaderBehind(const Area& area, const ResidentTable& table) {
+  Table& header = metadata_.header_table();
+  for (uint64_t i = 0; i < area.blocks; ++i) {
+    CO_RETURN_IF_ERROR(co_await OrderBehindBlock(header, OffsetOfBlock(area, i)));
+  }
+  for (const TablePin& pin : table.pins()) {
+    CO_RETURN_IF_ERROR(co_await metadata_.write_back.SetDependency(header, pin.table()));
+  }
+  // A file that has just grown over the area must not lose it.
+  metadata_.write_back.DependsOnFlush(header);
+  co_return absl::OkStatus();
+}
+
+Task<void> RefcountGrowth::SwitchTo(ResidentTable table, const Area& area) {
+  const Geometry& geometry = metadata_.geometry;
+  const ResidentTable old = std::exchange(metadata_.refcount_table, std::move(table));
+  metadata_.header.refcount_table_offset = metadata_.refcount_table.offset();
+  metadata_.header.refcount_table_clusters =
+      static_cast<uint32_t>(area.table_entries / geometry.refcount_table_entries_per_cluster());
+  metadata_.StoreHeader();
+
+  // The old table is free once no header on the disk points to it. When this write-back fails the
+  // new one is in use all the same, the next Flush tries again and tells, and the old one is
+  // leaked.
+  if (!(co_await metadata_.write_back.Flush()).ok()) co_return;
+  const ClusterRun freed{geometry.ClusterOf(old.offset()),
+                         geometry.ClustersFor(old.end() - old.offset())};
+  if (!(co_await refcounts_.Set(freed, 0)).ok()) co_return;
+  free_space_.Return(freed);
+}
+
+HostOffset RefcountGrowth::OffsetOfBlock(const Area& area, uint64_t i) const {
+  return metadata_.geometry.OffsetOf(area.clusters.first + i);
+}
+
+}  // namespace ringcow

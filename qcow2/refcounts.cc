@@ -1,0 +1,102 @@
+#include "qcow2/refcounts.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "engine/status_macros.h"
+#include "qcow2/format/refcount_block.h"
+#include "qcow2/format/refcount_table_entry.h"
+
+namespace ringcow {
+
+ClusterRun Refcounts::SliceClusters(ClusterIndex cluster) const {
+  const uint64_t count = RefcountsIn(metadata_.refcount_block_cache.table_bytes(),
+                                     metadata_.geometry.refcount_order());
+  return {AlignDown(cluster, count), count};
+}
+
+absl::StatusOr<std::optional<HostOffset>> Refcounts::SliceOffset(ClusterIndex cluster) const {
+  const Geometry& geometry = metadata_.geometry;
+  const uint64_t table_index = geometry.RefcountTableIndex(cluster);
+  if (table_index >= metadata_.refcount_table.entries()) return std::nullopt;
+  const RefcountTableEntry entry =
+      RefcountTableEntry::FromRaw(metadata_.refcount_table.Get(table_index));
+  RETURN_IF_ERROR(entry.Validate(geometry, table_index));
+  if (!entry.block().has_value()) return std::nullopt;
+  RETURN_IF_ERROR(metadata_.CheckPlace(*entry.block(), geometry.cluster_bytes(), "refcount block"));
+  const ClusterIndex first = geometry.FirstClusterOfRefcountBlock(table_index);
+  const uint64_t slice = (cluster - first) / SliceClusters(cluster).count;
+  return *entry.block() + slice * metadata_.refcount_block_cache.table_bytes();
+}
+
+Task<absl::StatusOr<Refcounts::Slice>> Refcounts::SliceOf(ClusterIndex cluster) {
+  CO_ASSIGN_OR_RETURN(const std::optional<HostOffset> offset, SliceOffset(cluster));
+  if (!offset.has_value()) {
+    const uint64_t block_clusters = metadata_.geometry.refcount_block_entries();
+    co_return Slice{{AlignDown(cluster, block_clusters), block_clusters}, TablePin()};
+  }
+  CO_ASSIGN_OR_RETURN(TablePin table, co_await metadata_.refcount_block_cache.Get(*offset));
+  co_return Slice{SliceClusters(cluster), std::move(table)};
+}
+
+uint64_t Refcounts::Get(const Slice& slice, ClusterIndex cluster) const {
+  if (!slice.has_block()) return 0;
+  return GetRefcount(slice.table.bytes(), cluster - slice.clusters.first,
+                     metadata_.geometry.refcount_order());
+}
+
+Task<absl::StatusOr<uint64_t>> Refcounts::Get(ClusterIndex cluster) {
+  CO_ASSIGN_OR_RETURN(const Slice slice, co_await SliceOf(cluster));
+  co_return Get(slice, cluster);
+}
+
+Task<absl::Status> Refcounts::Set(ClusterRun run, uint64_t refcount) {
+  const uint32_t order = metadata_.geometry.refcount_order();
+  for (ClusterIndex cluster = run.first; cluster < run.end();) {
+    CO_ASSIGN_OR_RETURN(const Slice slice, co_await SliceOf(cluster));
+    RINGCOW_INVARIANT(slice.has_block(), "the blocks were allocated before");
+    const ClusterIndex end = std::min(run.end(), slice.clusters.end());
+    const uint64_t from = cluster - slice.clusters.first;
+    const uint64_t until = end - slice.clusters.first;
+    for (uint64_t i = from; i < until; ++i) {
+      SetRefcount(slice.table.bytes(), i, order, refcount);
+    }
+    const uint64_t first_byte = (from << order) / 8;
+    const uint64_t last_byte = ((until << order) - 1) / 8;
+    metadata_.refcount_block_cache.MarkDirty(slice.table, first_byte, last_byte - first_byte + 1);
+    cluster = end;
+  }
+  co_return absl::OkStatus();
+}
+
+Task<absl::StatusOr<std::optional<ClusterIndex>>> Refcounts::FirstWithoutBlock(ClusterRun run) {
+  const uint64_t block_clusters = metadata_.geometry.refcount_block_entries();
+  for (ClusterIndex cluster = run.first; cluster < run.end();
+       cluster = AlignDown(cluster, block_clusters) + block_clusters) {
+    CO_ASSIGN_OR_RETURN(const std::optional<HostOffset> offset, SliceOffset(cluster));
+    if (!offset.has_value()) co_return std::optional(cluster);
+  }
+  co_return std::optional<ClusterIndex>();
+}
+
+Task<absl::Status> Refcounts::OrderUnsettled(Table& referrer, Table& before) {
+  if (before.is_settled() || &before == &referrer) co_return absl::OkStatus();
+  co_return co_await metadata_.write_back.SetDependency(referrer, before);
+}
+
+Task<absl::Status> Refcounts::OrderBefore(Table& referrer, ClusterRun run) {
+  CO_RETURN_IF_ERROR(co_await OrderUnsettled(referrer, metadata_.header_table()));
+  for (ClusterIndex cluster = run.first; cluster < run.end();
+       cluster = SliceClusters(cluster).end()) {
+    Table& block_entry =
+        metadata_.refcount_table.TableOf(metadata_.geometry.RefcountTableIndex(cluster));
+    CO_RETURN_IF_ERROR(co_await OrderUnsettled(referrer, block_entry));
+    CO_ASSIGN_OR_RETURN(const std::optional<HostOffset> offset, SliceOffset(cluster));
+    // A slice that is no longer in the cache left it durable.
+    const TablePin slice = metadata_.refcount_block_cache.TryGet(*offset);
+    if (slice) CO_RETURN_IF_ERROR(co_await OrderUnsettled(referrer, slice.table()));
+  }
+  co_return absl::OkStatus();
+}
+
+}  // namespace ringcow

@@ -1,0 +1,67 @@
+#ifndef RINGCOW_QCOW2_REFCOUNTS_H_
+#define RINGCOW_QCOW2_REFCOUNTS_H_
+
+#include <cstdint>
+#include <optional>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "cache/table_cache.h"
+#include "engine/task.h"
+#include "qcow2/format/units.h"
+#include "qcow2/metadata.h"
+
+namespace ringcow {
+
+// Neighbouring host clusters.
+struct ClusterRun {
+  ClusterIndex first;
+  uint64_t count = 0;
+
+  ClusterIndex end() const { return first + count; }
+};
+
+// The refcounts that exist, in the image's refcount blocks. New blocks are the Allocator's.
+class Refcounts {
+ public:
+  explicit Refcounts(Metadata& metadata) : metadata_(metadata) {}
+
+  // The refcounts of some clusters around one that was asked for.
+  struct Slice {
+    ClusterRun clusters;
+    TablePin table;  // null where no refcount block is allocated: all counts are 0
+
+    bool has_block() const { return static_cast<bool>(table); }
+  };
+
+  // InvalidArgument when the refcount table's entry is wrong.
+  Task<absl::StatusOr<Slice>> SliceOf(ClusterIndex cluster);
+  uint64_t Get(const Slice& slice, ClusterIndex cluster) const;
+
+  Task<absl::StatusOr<uint64_t>> Get(ClusterIndex cluster);
+
+  // Sets the refcount of every cluster of `run`, whose blocks exist, in memory. Raising it from 0
+  // needs no order; a lower one must not be set before the removal of the reference is durable.
+  Task<absl::Status> Set(ClusterRun run, uint64_t refcount);
+
+  // The first cluster of `run` without a refcount block; nothing when each has one.
+  Task<absl::StatusOr<std::optional<ClusterIndex>>> FirstWithoutBlock(ClusterRun run);
+
+  // `referrer` is about to refer to the clusters of `run`: it must be written only when their
+  // refcounts, the refcount blocks that hold them, the refcount table entries of these blocks, and
+  // the header that says where the refcount table is, are all durable.
+  Task<absl::Status> OrderBefore(Table& referrer, ClusterRun run);
+
+ private:
+  Task<absl::Status> OrderUnsettled(Table& referrer, Table& before);
+  // Where the slice with the refcount of `cluster` is in the file; nothing without a block.
+  absl::StatusOr<std::optional<HostOffset>> SliceOffset(ClusterIndex cluster) const;
+  // The clusters whose refcounts are in the same slice as that of `cluster`.
+  ClusterRun SliceClusters(ClusterIndex cluster) const;
+
+  Metadata& metadata_;
+};
+
+}  // namespace ringcow
+
+#endif  // RINGCOW_QCOW2_REFCOUNTS_H_

@@ -1,0 +1,54 @@
+#include "qcow2/resident_table.h"
+
+#include <utility>
+
+#include "engine/invariant.h"
+#include "engine/status_macros.h"
+#include "qcow2/format/big_endian.h"
+#include "qcow2/format/limits.h"
+#include "qcow2/format/units.h"
+
+namespace ringcow {
+
+ResidentTable::ResidentTable(TableCache& cache, HostOffset offset, uint64_t entries)
+    : cache_(&cache),
+      offset_(offset),
+      entries_(entries),
+      entries_per_pin_(cache.table_bytes() / kTableEntryBytes) {
+  pins_.reserve(DivideRoundUp(entries, entries_per_pin_));
+}
+
+Task<absl::StatusOr<ResidentTable>> ResidentTable::Load(TableCache& cache, HostOffset offset,
+                                                        uint64_t entries) {
+  ResidentTable table(cache, offset, entries);
+  for (uint64_t at = 0; at < entries * kTableEntryBytes; at += cache.table_bytes()) {
+    CO_ASSIGN_OR_RETURN(TablePin pin, co_await cache.Get(offset + at));
+    table.pins_.push_back(std::move(pin));
+  }
+  co_return std::move(table);
+}
+
+Task<absl::StatusOr<ResidentTable>> ResidentTable::MakeEmpty(TableCache& cache, HostOffset offset,
+                                                             uint64_t entries) {
+  ResidentTable table(cache, offset, entries);
+  for (uint64_t at = 0; at < entries * kTableEntryBytes; at += cache.table_bytes()) {
+    CO_ASSIGN_OR_RETURN(TablePin pin, co_await cache.GetEmpty(offset + at));
+    table.pins_.push_back(std::move(pin));
+  }
+  co_return std::move(table);
+}
+
+uint64_t ResidentTable::Get(uint64_t index) const {
+  RINGCOW_INVARIANT(index < entries_, "table index out of range");
+  return LoadBe64At(pins_[index / entries_per_pin_].bytes(), index % entries_per_pin_);
+}
+
+void ResidentTable::Set(uint64_t index, uint64_t value) {
+  RINGCOW_INVARIANT(index < entries_, "table index out of range");
+  const TablePin& pin = pins_[index / entries_per_pin_];
+  const uint64_t slot = index % entries_per_pin_;
+  StoreBe64At(pin.bytes(), slot, value);
+  cache_->MarkDirty(pin, slot * kTableEntryBytes, kTableEntryBytes);
+}
+
+}  // namespace ringcow

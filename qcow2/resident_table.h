@@ -1,0 +1,53 @@
+#ifndef RINGCOW_QCOW2_RESIDENT_TABLE_H_
+#define RINGCOW_QCOW2_RESIDENT_TABLE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "cache/table_cache.h"
+#include "engine/host_offset.h"
+#include "engine/task.h"
+
+namespace ringcow {
+
+// An array of 64-bit entries that every lookup goes through (the active L1 table, the refcount
+// table), held in memory as a whole: all its cached tables stay pinned, so that they are ordered
+// and written back like any other.
+class ResidentTable {
+ public:
+  ResidentTable() = default;
+
+  // Reads `entries` entries at `offset` (cluster-aligned; bounded by the header's validation).
+  static Task<absl::StatusOr<ResidentTable>> Load(TableCache& cache, HostOffset offset,
+                                                  uint64_t entries);
+  // A table of zeroes, to be written as a whole.
+  static Task<absl::StatusOr<ResidentTable>> MakeEmpty(TableCache& cache, HostOffset offset,
+                                                       uint64_t entries);
+
+  HostOffset offset() const { return offset_; }
+  HostOffset end() const { return offset_ + entries_ * 8; }
+  uint64_t entries() const { return entries_; }
+
+  uint64_t Get(uint64_t index) const;
+  // Dependencies of TableOf(index) are declared before.
+  void Set(uint64_t index, uint64_t value);
+
+  // The cached table that holds entry `index`, for declaring dependencies.
+  Table& TableOf(uint64_t index) const { return pins_[index / entries_per_pin_].table(); }
+  const std::vector<TablePin>& pins() const { return pins_; }
+
+ private:
+  ResidentTable(TableCache& cache, HostOffset offset, uint64_t entries);
+
+  TableCache* cache_ = nullptr;
+  HostOffset offset_;
+  uint64_t entries_ = 0;
+  uint64_t entries_per_pin_ = 1;
+  std::vector<TablePin> pins_;
+};
+
+}  // namespace ringcow
+
+#endif  // RINGCOW_QCOW2_RESIDENT_TABLE_H_
