@@ -33,6 +33,10 @@ class ThrowAwayDirectory {
   std::thread watcher_;
 };
 
+// Removes a file that may have been written in scattered order. Its space is made one piece first:
+// a file system that discards what it frees, extent by extent, takes seconds else.
+void RemoveFile(const std::string& path);
+
 }  // namespace ringcow
 
 #endif  // RINGCOW_BENCH_THROW_AWAY_DIRECTORY_H_

@@ -1,0 +1,35 @@
+#ifndef RINGCOW_BENCH_CATALOG_H_
+#define RINGCOW_BENCH_CATALOG_H_
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "bench/comparison.h"
+#include "bench/workload.h"
+#include "qcow2/image.h"
+
+namespace ringcow {
+
+// What the command line can change about the cases. Empty vectors: each case's own.
+struct CatalogOptions {
+  std::vector<uint32_t> depths;
+  std::vector<CacheMode> modes;
+  std::vector<PlanForm> forms;       // each case once for each; named in it when there are several
+  OpenOptions open_options;          // of all images
+  std::optional<uint64_t> requests;  // of each run
+  uint64_t divisor = 1;              // else: each run's usual number divided by it
+};
+
+// Every workload there is.
+std::vector<Workload> AllWorkloads();
+
+// All workloads at queue depth 1, 16 and 64 in both modes, and ShortList.
+std::vector<Case> FullMatrix(const CatalogOptions& options);
+
+// The most telling ones: what is done within a minute.
+std::vector<Case> ShortList(const CatalogOptions& options);
+
+}  // namespace ringcow
+
+#endif  // RINGCOW_BENCH_CATALOG_H_

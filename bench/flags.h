@@ -1,0 +1,32 @@
+#ifndef RINGCOW_BENCH_FLAGS_H_
+#define RINGCOW_BENCH_FLAGS_H_
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "bench/catalog.h"
+
+namespace ringcow {
+
+struct Flags {
+  std::string dir = ".";
+  std::string filter;  // a regular expression; empty: no filter
+  bool all = false;
+  bool vs_qemu = false;
+  bool help = false;
+  int repetitions = 3;
+  std::chrono::nanoseconds time_limit = std::chrono::seconds(3);
+  CatalogOptions catalog;
+};
+
+// Takes our flags out of `arguments` (without the program's name) and leaves those of Google
+// Benchmark, which begin with --benchmark_ or --v=. InvalidArgument for anything else.
+absl::StatusOr<Flags> ParseFlags(std::vector<std::string>& arguments);
+
+extern const char kFlagsHelp[];
+
+}  // namespace ringcow
+
+#endif  // RINGCOW_BENCH_FLAGS_H_

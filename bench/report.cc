@@ -1,0 +1,160 @@
+#include "bench/report.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/string_view.h"
+
+namespace ringcow {
+namespace {
+
+constexpr char kHeadings[] =
+    "                                       per second       latency in us         times"
+    "          per operation\n"
+    "workload               QD mode       ops    MB     p50     p99   p99.9    raw   QEMU"
+    "   SQEs enters fsyncs  meta B  data B\n";
+
+constexpr char kLegend[] = R"(
+Measured from the first request to the last completion, with the flushes of the workload, without
+opening, closing and the flush of the close. Medians of the repetitions.
+mode    wb: metadata is written on flush. wt: each write is durable when it ends (so raw flushes
+        each too, and QEMU has -t directsync).
+raw     ops against the same requests on a raw file through the same engine: fallocated where the
+        image is fresh, else written before.
+QEMU    ops against qemu-img bench -t none, the better of io_uring and native; its images fresh
+        too. "-": not asked for (--vs-qemu), or it cannot make these requests.
+meta B  header, refcount, L1 and L2 bytes, read and written. data B: all other.
+flush:1 its latency includes the flush.
+)";
+
+double Microseconds(std::chrono::nanoseconds duration) {
+  return std::chrono::duration<double, std::micro>(duration).count();
+}
+
+double Fraction(uint64_t amount, uint64_t operations) {
+  return static_cast<double>(amount) / static_cast<double>(std::max<uint64_t>(operations, 1));
+}
+
+uint64_t BytesRead(const DiskCounters& disk, bool data) {
+  uint64_t bytes = 0;
+  for (size_t i = 0; i < kContents; ++i) {
+    if ((static_cast<Content>(i) == Content::kData) == data) bytes += disk.by_content[i].read_bytes;
+  }
+  return bytes;
+}
+
+void SetTraffic(const Measured& ours, benchmark::UserCounters& counters) {
+  const uint64_t operations = ours.run.requests;
+  const DiskCounters& disk = ours.disk;
+  const auto per_op = [&](uint64_t amount) { return Fraction(amount, operations); };
+  counters["sqes_per_op"] = per_op(ours.rings.sqes);
+  counters["enters_per_op"] = per_op(ours.rings.enters);
+  counters["fsyncs_per_op"] = per_op(disk.fsyncs);
+  counters["fallocates_per_op"] = per_op(disk.allocations);
+  counters["chains_per_op"] = per_op(disk.chains);
+  counters["bounced_per_op"] = per_op(disk.bounced);
+  counters["metadata_written_bytes_per_op"] = per_op(disk.MetadataBytesWritten());
+  counters["metadata_read_bytes_per_op"] = per_op(BytesRead(disk, /*data=*/false));
+  counters["data_written_bytes_per_op"] = per_op(disk[Content::kData].written_bytes);
+  counters["data_read_bytes_per_op"] = per_op(BytesRead(disk, /*data=*/true));
+  if (ours.run.flushes > 0) {
+    counters["fsyncs_per_flush"] = Fraction(disk.fsyncs, ours.run.flushes);
+    counters["metadata_written_bytes_per_flush"] =
+        Fraction(disk.MetadataBytesWritten(), ours.run.flushes);
+  }
+}
+
+std::string Ratio(const benchmark::UserCounters& counters, const std::string& name) {
+  const auto found = counters.find(name);
+  if (found == counters.end()) return "-";
+  const double ratio = found->second.value;
+  return ratio < 9.95 ? absl::StrFormat("%.2f", ratio) : absl::StrFormat("%.1f", ratio);
+}
+
+std::string Whole(double value) {
+  std::string digits = absl::StrCat(std::llround(value));
+  for (size_t at = digits.size(); at > 3; at -= 3) digits.insert(at - 3, ",");
+  return digits;
+}
+
+// Few figures, as many as matter.
+std::string PerOp(double value) {
+  if (value == 0) return "0";
+  if (value < 0.001) return "<.001";
+  return value < 9.995 ? absl::StrFormat("%.3f", value) : absl::StrFormat("%.1f", value);
+}
+
+}  // namespace
+
+void SetCounters(const Compared& compared, benchmark::UserCounters& counters) {
+  const RunResult& run = compared.ours.run;
+  counters["requests"] = static_cast<double>(run.requests);
+  counters["iops"] = run.iops();
+  counters["mb_per_s"] = static_cast<double>(run.bytes) / run.seconds() / 1e6;
+  counters["p50_us"] = Microseconds(run.latency.Percentile(50));
+  counters["p99_us"] = Microseconds(run.latency.Percentile(99));
+  counters["p999_us"] = Microseconds(run.latency.Percentile(99.9));
+  counters["max_us"] = Microseconds(run.latency.max());
+  counters["raw_iops"] = compared.raw.run.iops();
+  counters["raw_p50_us"] = Microseconds(compared.raw.run.latency.Percentile(50));
+  counters["raw_p99_us"] = Microseconds(compared.raw.run.latency.Percentile(99));
+  counters["vs_raw"] = run.iops() / compared.raw.run.iops();
+  if (compared.qemu_io_uring.has_value()) {
+    counters["qemu_io_uring_iops"] = *compared.qemu_io_uring;
+  }
+  if (compared.qemu_native.has_value()) counters["qemu_native_iops"] = *compared.qemu_native;
+  if (compared.qemu_best().has_value()) {
+    counters["vs_qemu"] = run.iops() / *compared.qemu_best();
+  }
+  SetTraffic(compared.ours, counters);
+  counters["raw_enters_per_op"] = Fraction(compared.raw.rings.enters, compared.raw.run.requests);
+  counters["raw_fsyncs_per_op"] = Fraction(compared.raw.disk.fsyncs, compared.raw.run.requests);
+}
+
+TableReporter::TableReporter(std::string preamble, std::vector<Case> cases)
+    : preamble_(std::move(preamble)), cases_(std::move(cases)) {}
+
+bool TableReporter::ReportContext(const Context& /*context*/) {
+  std::printf("%s\n%s", preamble_.c_str(), kHeadings);
+  std::fflush(stdout);
+  return true;
+}
+
+void TableReporter::ReportRuns(const std::vector<Run>& runs) {
+  for (const Run& run : runs) {
+    if (run.error_occurred) continue;  // said on stderr when it happened
+    const bool is_only = run.run_type == Run::RT_Iteration && run.repetitions <= 1;
+    const bool is_median = run.run_type == Run::RT_Aggregate && run.aggregate_name == "median";
+    if (is_only || is_median) PrintRow(run);
+  }
+}
+
+void TableReporter::PrintRow(const Run& run) {
+  const auto is_run = [&](const Case& a_case) { return a_case.name == run.run_name.function_name; };
+  const auto found = std::find_if(cases_.begin(), cases_.end(), is_run);
+  if (found == cases_.end()) return;
+  const auto value = [&](const char* name) {
+    const auto counter = run.counters.find(name);
+    return counter == run.counters.end() ? 0 : counter->second.value;
+  };
+  const double metadata =
+      value("metadata_written_bytes_per_op") + value("metadata_read_bytes_per_op");
+  const double data = value("data_written_bytes_per_op") + value("data_read_bytes_per_op");
+  absl::PrintF("%-22s %3d %-4s %9s %5s %7s %7s %7s %6s %6s %6s %6s %6s %7s %7s%s\n",
+               found->workload.name, found->depth, found->writethrough() ? "wt" : "wb",
+               Whole(value("iops")), Whole(value("mb_per_s")), Whole(value("p50_us")),
+               Whole(value("p99_us")), Whole(value("p999_us")), Ratio(run.counters, "vs_raw"),
+               Ratio(run.counters, "vs_qemu"), PerOp(value("sqes_per_op")),
+               PerOp(value("enters_per_op")), PerOp(value("fsyncs_per_op")), Whole(metadata),
+               Whole(data), found->remark.empty() ? "" : absl::StrCat("  ", found->remark));
+  std::fflush(stdout);
+}
+
+void TableReporter::Finalize() { std::printf("%s", kLegend); }
+
+}  // namespace ringcow
