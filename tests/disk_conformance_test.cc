@@ -99,7 +99,14 @@ class DiskConformanceTest : public testing::Test {
  protected:
   Disk& disk() { return host_.disk(); }
   Loop& loop() { return disk().loop(); }
-  std::mt19937_64& random() { return random_; }
+
+  struct StartedRead {
+    uint64_t offset = 0;
+    uint64_t length = 0;
+    std::span<const iovec> into;
+  };
+  void SpawnRandom(Scope& scope, uint64_t begin, std::span<std::byte> model,
+                   std::vector<StartedRead>& reads);
 
   // Memory that lives as long as the test, `skew` bytes off a page.
   std::span<std::byte> Memory(uint64_t length, uint64_t skew = 0) {
@@ -129,6 +136,7 @@ class DiskConformanceTest : public testing::Test {
   }
   std::vector<int> ErrorsOf(const Chain& chain) {
     std::vector<int> errors;
+    errors.reserve(chain.size());
     for (size_t i = 0; i < chain.size(); ++i) errors.push_back(chain.error(i));
     return errors;
   }
@@ -168,73 +176,62 @@ void CopyIn(std::span<const iovec> vectors, const std::byte* from) {
   }
 }
 
+// Starts one random request on a range of bytes that nothing else is using, and changes the model.
+template <typename Host>
+void DiskConformanceTest<Host>::SpawnRandom(Scope& scope, uint64_t begin,
+                                            std::span<std::byte> model,
+                                            std::vector<StartedRead>& reads) {
+  const HostOffset offset(begin);
+  const uint64_t length = model.size();
+  const uint64_t choice = random_() % 8;
+  if (choice < 4) {
+    std::ranges::copy(RandomBytes(random_, length), model.data());
+    if (choice < 2) {
+      const std::span<const iovec> vectors = Scattered(length);
+      CopyIn(vectors, model.data());
+      scope.Spawn(Await(disk().WriteV(offset, vectors)));
+    } else {
+      const std::span<std::byte> bytes = Memory(length, random_() % 2 * 512);
+      std::ranges::copy(model, bytes.data());
+      scope.Spawn(Await(disk().Write(offset, bytes)));
+    }
+  } else if (choice < 6) {
+    std::ranges::fill(model, std::byte{0});
+    scope.Spawn(Await(choice == 4 ? disk().WriteZeroes(offset, length)  //
+                                  : disk().Punch(offset, length)));
+  } else {
+    reads.push_back({begin, length, Scattered(length)});
+    scope.Spawn(Await(disk().ReadV(offset, reads.back().into)));
+  }
+}
+
 // Requests of every kind on neighbouring ranges of bytes, all at once, share blocks and do not
 // disturb each other; the disk grows under them.
 TYPED_TEST(DiskConformanceTest, NeighboursNeverLoseBytes) {
   constexpr uint64_t kSpan = 48 * kBlock;
   std::vector<std::byte> model(kSpan);
-  for (int round = 0; round < 60; ++round) {
+  for (uint64_t round = 0; round < 60; ++round) {
     SCOPED_TRACE(round);
-    struct PendingRead {
-      uint64_t offset;
-      std::span<const iovec> into;
-    };
-    std::vector<PendingRead> reads;
+    std::vector<typename TestFixture::StartedRead> reads;
     Scope scope(this->loop());
-    const uint64_t span = std::min<uint64_t>(kSpan, (round + 1) * kBlock);
-    const bool in_blocks = round % 4 == 0;
+    const uint64_t span = std::min(kSpan, (round + 1) * kBlock);
     for (uint64_t begin = 0; begin < span;) {
-      uint64_t length = 1 + this->random()() % (round % 3 == 0 ? 700 : 9000);
-      if (in_blocks) length = (1 + length / kBlock) * kBlock;
+      uint64_t length = 1 + this->random_() % (round % 3 == 0 ? 700 : 9000);
+      if (round % 4 == 0) length = (1 + length / kBlock) * kBlock;
       length = std::min(length, span - begin);
-      const HostOffset offset(begin);
-      std::byte* const expected = &model[begin];
-      const auto write = [&](std::span<const iovec> vectors) {
-        const std::vector<std::byte> bytes = RandomBytes(this->random(), length);
-        std::ranges::copy(bytes, expected);
-        CopyIn(vectors, bytes.data());
-        return vectors;
-      };
-      switch (this->random()() % 8) {
-        case 0:
-        case 1:
-          scope.Spawn(Await(this->disk().WriteV(offset, write(this->Scattered(length)))));
-          break;
-        case 2:
-        case 3: {
-          const std::span<std::byte> bytes = this->Memory(length, this->random()() % 2 * 512);
-          const iovec vector{bytes.data(), length};
-          write({&vector, 1});
-          scope.Spawn(Await(this->disk().Write(offset, bytes)));
-          break;
-        }
-        case 4:
-          std::fill_n(expected, length, std::byte{0});
-          scope.Spawn(Await(this->disk().WriteZeroes(offset, length)));
-          break;
-        case 5:
-          std::fill_n(expected, length, std::byte{0});
-          scope.Spawn(Await(this->disk().Punch(offset, length)));
-          break;
-        default:
-          reads.push_back({begin, this->Scattered(length)});
-          scope.Spawn(Await(this->disk().ReadV(offset, reads.back().into)));
-          break;
-      }
+      this->SpawnRandom(scope, begin, std::span(model).subspan(begin, length), reads);
       begin += length;
     }
     ASSERT_EQ(this->loop().Run(scope.Join()), absl::OkStatus());
-    for (const PendingRead& read : reads) {
-      std::vector<std::byte> got(kSpan);
+    for (const auto& read : reads) {
+      std::vector<std::byte> got(read.length);
       CopyOut(read.into, got.data());
-      size_t length = 0;
-      for (const iovec& vector : read.into) length += vector.iov_len;
-      ASSERT_EQ(std::memcmp(got.data(), &model[read.offset], length), 0) << "read " << read.offset;
+      ASSERT_EQ(std::memcmp(got.data(), &model[read.offset], read.length), 0) << read.offset;
     }
     ASSERT_TRUE(this->ReadBack(0, kSpan) == model);
-    const uint64_t odd = 1 + this->random()() % 5000;
-    ASSERT_EQ(
-        std::memcmp(this->ReadBack(odd, kSpan - odd - 7).data(), &model[odd], kSpan - odd - 7), 0);
+    const uint64_t odd = 1 + this->random_() % 5000;
+    const std::vector<std::byte> part = this->ReadBack(odd, kSpan - odd - 7);
+    ASSERT_EQ(std::memcmp(part.data(), &model[odd], part.size()), 0);
     EXPECT_EQ(this->disk().size(), this->host_.size());
   }
 }
@@ -247,11 +244,11 @@ TYPED_TEST(DiskConformanceTest, AWriteOfWholeBlocksAndOneOfPartsAreOneAfterTheOt
     ASSERT_TRUE(this->Fill(0, 2 * kBlock, 1).ok());
     const std::span<std::byte> whole = this->Filled(2 * kBlock, 2);
     const std::span<std::byte> part = this->Filled(1000, 3);
-    const uint64_t begin = kBlock - 500 + this->random()() % 400;
+    const uint64_t begin = kBlock - 500 + this->random_() % 400;
     Chain chain = this->disk().NewChain();
     chain.Write(HostOffset(0), whole, Content::kL2);
     Scope scope(this->loop());
-    const bool part_first = this->random()() % 2 == 0;
+    const bool part_first = this->random_() % 2 == 0;
     if (part_first) scope.Spawn(Await(this->disk().Write(HostOffset(begin), part)));
     if (round % 2 == 0) {
       scope.Spawn(Await(this->disk().Write(HostOffset(0), whole)));
@@ -351,6 +348,7 @@ TYPED_TEST(DiskConformanceTest, NothingIsTransferredAtOnce) {
 TYPED_TEST(DiskConformanceTest, ManyVectorsAreOneRequest) {
   constexpr size_t kVectors = 1024;  // IOV_MAX
   std::vector<iovec> vectors;
+  vectors.reserve(kVectors);
   for (size_t i = 0; i < kVectors; ++i) {
     vectors.push_back({this->Filled(512, static_cast<int>(i % 251) + 1).data(), 512});
   }
@@ -409,11 +407,11 @@ TYPED_TEST(DiskConformanceTest, AShortOrFailedWriteCancelsTheRestOfItsChain) {
   constexpr uint64_t kLimit = 8 * kBlock;
   ASSERT_TRUE(this->Fill(0, 4 * kBlock, 1).ok());
   this->host_.SetSizeLimit(kLimit);
-  struct {
+  const struct {
     uint64_t offset;
     int error;
-  } kFailing[] = {{kLimit - kBlock, EIO}, {kLimit, EFBIG}};
-  for (const auto& [offset, error] : kFailing) {
+  } failures[] = {{kLimit - kBlock, EIO}, {kLimit, EFBIG}};
+  for (const auto& [offset, error] : failures) {
     for (const bool drained : {true, false}) {
       Chain chain = this->disk().NewChain();
       if (!drained) chain.WithoutDrain();

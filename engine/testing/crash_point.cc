@@ -9,6 +9,7 @@ namespace ringcow {
 namespace {
 
 constexpr uint64_t kEndless = std::numeric_limits<uint64_t>::max();
+constexpr size_t kNever = std::numeric_limits<size_t>::max();
 
 }  // namespace
 
@@ -156,7 +157,9 @@ void CrashPoint::Start(const TraceEvent& event) {
 
 void CrashPoint::Apply(const TraceEvent& event) {
   if (event.request->op == Op::kFdatasync) return;
-  const auto at = pending_.begin() + static_cast<ptrdiff_t>(*Find(event.request->ordinal));
+  const std::optional<size_t> found = Find(event.request->ordinal);
+  RINGCOW_INVARIANT(found.has_value(), "what is applied has started and not completed");
+  const auto at = pending_.begin() + static_cast<ptrdiff_t>(found.value_or(0));
   at->SetApplied(event.request, static_cast<uint64_t>(event.result));
   const auto first_unapplied = std::find_if(
       pending_.begin(), at, [](const PendingChange& change) { return !change.applied(); });
@@ -195,7 +198,7 @@ void CrashPoint::CompleteFsync(size_t started_at, bool succeeded) {
   std::vector<bool> covered(pending_.size());
   for (size_t i = 0; i < pending_.size(); ++i) {
     const PendingChange& change = pending_[i];
-    covered[i] = !change.doubtful_ && change.completed() && *change.completed_at_ < started_at;
+    covered[i] = !change.doubtful_ && change.completed_at_.value_or(kNever) < started_at;
   }
   MakeDurable(covered);
 }

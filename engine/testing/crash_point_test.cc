@@ -39,7 +39,7 @@ class CrashPointTest : public testing::Test {
  protected:
   CrashPointTest() { Open({}); }
 
-  void Open(SimDisk::Options options) {
+  void Open(const SimDisk::Options& options) {
     disk_.reset();
     disk_ = std::make_unique<SimDisk>(loop_, options, Eights());
   }
@@ -51,7 +51,7 @@ class CrashPointTest : public testing::Test {
   IoAwaiter Write(uint64_t block, int value) {
     return disk_->Write(HostOffset(block * kBlock), Block(value));
   }
-  absl::Status Await(IoAwaiter io) { return Perform(*disk_, std::move(io)); }
+  absl::Status Await(IoAwaiter io) { return Perform(*disk_, io); }
   void FailNext(Fault fault) {
     const uint64_t ordinal = disk_->requests();
     disk_->SetFaults([=](const Request&, uint64_t i) { return i == ordinal ? fault : Fault(); });

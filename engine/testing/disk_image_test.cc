@@ -37,7 +37,7 @@ struct Model {
 };
 
 TEST(DiskImageTest, BehavesAsBytesAndCopiesAreIndependent) {
-  constexpr uint64_t kSpan = 3 * 64 * DiskImage::kBlockBytes / 2;
+  constexpr uint64_t kSpan = uint64_t{96} * DiskImage::kBlockBytes;
   std::mt19937_64 random(1);
   DiskImage image;
   Model model;
@@ -57,7 +57,7 @@ TEST(DiskImageTest, BehavesAsBytesAndCopiesAreIndependent) {
         image.Zero(offset, length);
         model.Zero(offset, length);
         break;
-      case 3:
+      default:
         if (random() % 4 != 0) break;
         image.Resize(offset);
         model.bytes.resize(offset);

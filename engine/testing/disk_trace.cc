@@ -71,6 +71,21 @@ std::string ToString(const TraceEvent& event) {
   return "?";
 }
 
+void DiskTrace::Add(TraceEvent::Kind kind, std::shared_ptr<const TracedRequest> request,
+                    int64_t result) {
+  TraceEvent& event = events_.emplace_back();
+  event.kind = kind;
+  event.request = std::move(request);
+  event.result = result;
+}
+
+void DiskTrace::Mark(std::string label, uint64_t id) {
+  TraceEvent& event = events_.emplace_back();
+  event.kind = TraceEvent::Kind::kMark;
+  event.mark = std::move(label);
+  event.mark_id = id;
+}
+
 std::string DiskTrace::ToString() const {
   std::string text;
   for (size_t i = 0; i < events_.size(); ++i) {

@@ -39,9 +39,9 @@ struct TraceEvent {
   Kind kind = Kind::kMark;
   // Never null but for kMark. In kApplied of a write it holds the bytes as they were then, which
   // are others than in kStarted if the caller changed the memory while it was being written.
-  std::shared_ptr<const TracedRequest> request = nullptr;
+  std::shared_ptr<const TracedRequest> request;
   int64_t result = 0;
-  std::string mark = {};
+  std::string mark;
   uint64_t mark_id = 0;
 };
 
@@ -55,7 +55,8 @@ class DiskTrace {
   const std::vector<TraceEvent>& events() const { return events_; }
   size_t size() const { return events_.size(); }
 
-  void Add(TraceEvent event) { events_.push_back(std::move(event)); }
+  void Add(TraceEvent::Kind kind, std::shared_ptr<const TracedRequest> request, int64_t result = 0);
+  void Mark(std::string label, uint64_t id);
 
   // The trace as text, an event a line.
   std::string ToString() const;

@@ -32,6 +32,7 @@ SimDisk::SimDisk(Loop& loop, const Options& options, DiskImage content)
       initial_(content),
       content_(std::move(content)),
       random_(options.seed) {
+  RINGCOW_INVARIANT(options.latency > 0, "what takes no time overlaps with nothing");
   loop.AddSource(*this);
 }
 
@@ -44,8 +45,7 @@ void SimDisk::SetSizeLimit(uint64_t bytes, int error) {
 }
 
 void SimDisk::Mark(std::string label, uint64_t id) {
-  if (!options_.record) return;
-  trace_.Add({.kind = TraceEvent::Kind::kMark, .mark = std::move(label), .mark_id = id});
+  if (options_.record) trace_.Mark(std::move(label), id);
 }
 
 void SimDisk::Start(Request& request) {
@@ -251,9 +251,7 @@ void SimDisk::Describe(Job& job) const {
 
 void SimDisk::RecordStart(Job& job) {
   Describe(job);
-  if (job.traced != nullptr) {
-    trace_.Add({.kind = TraceEvent::Kind::kStarted, .request = job.traced});
-  }
+  if (job.traced != nullptr) trace_.Add(TraceEvent::Kind::kStarted, job.traced);
 }
 
 void SimDisk::RecordApplied(Job& job, uint64_t bytes) {
@@ -267,14 +265,12 @@ void SimDisk::RecordApplied(Job& job, uint64_t bytes) {
       ++changed_under_way_;
     }
   }
-  trace_.Add({.kind = TraceEvent::Kind::kApplied,
-              .request = job.traced,
-              .result = static_cast<int64_t>(bytes)});
+  trace_.Add(TraceEvent::Kind::kApplied, job.traced, static_cast<int64_t>(bytes));
 }
 
 void SimDisk::RecordCompleted(const Job& job) {
   if (job.traced == nullptr) return;
-  trace_.Add({.kind = TraceEvent::Kind::kCompleted, .request = job.traced, .result = job.result});
+  trace_.Add(TraceEvent::Kind::kCompleted, job.traced, job.result);
 }
 
 }  // namespace ringcow

@@ -24,7 +24,7 @@ class SimDiskTest : public testing::Test {
  protected:
   SimDiskTest() { Open({}); }
 
-  void Open(SimDisk::Options options, DiskImage content = DiskImage()) {
+  void Open(const SimDisk::Options& options, DiskImage content = DiskImage()) {
     disk_.reset();
     disk_ = std::make_unique<SimDisk>(loop_, options, std::move(content));
   }
@@ -45,7 +45,7 @@ class SimDiskTest : public testing::Test {
     const uint64_t ordinal = disk_->requests() + n;
     disk_->SetFaults([=](const Request&, uint64_t i) { return i == ordinal ? fault : Fault(); });
   }
-  Chain WritesAndSyncs(std::vector<int> values) {
+  Chain WritesAndSyncs(const std::vector<int>& values) {
     Chain chain = disk_->NewChain();
     for (int value : values) {
       chain.Write(HostOffset(value * kBlock), Block(value), Content::kL2).Fdatasync();
@@ -82,7 +82,7 @@ std::string RunMixture(uint64_t seed) {
       case 2:
         scope.Spawn(Await(disk.Punch(offset, kBlock)));
         break;
-      case 3:
+      default:
         chains.push_back(disk.NewChain());
         chains.back().OnLane(lane).Write(offset, bytes.span(), Content::kL1).Fdatasync();
         if (random() % 2 == 0) chains.back().WithoutDrain();
@@ -139,7 +139,7 @@ TEST_F(SimDiskTest, ShortWritesAreContinuedAndShortReadsToo) {
 TEST_F(SimDiskTest, AChainEndsAtItsFirstFailure) {
   const struct {
     Fault fault;
-    int error;
+    int error = 0;
   } kCases[] = {{Fault::Error(EIO), EIO},
                 {Fault::Error(EIO, Fault::kAll), EIO},
                 {Fault::Short(512), EIO},
