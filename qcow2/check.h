@@ -16,6 +16,10 @@ struct CheckResult {
   uint64_t corruptions = 0;   // references that are wrong: data is or may get lost
   uint64_t leaks = 0;         // clusters with a higher refcount than references: only lost space
   uint64_t check_errors = 0;  // places that could not be examined (a read failed)
+  // An errno when the walk ended early, at something that makes all the rest meaningless: an
+  // unreadable L2 table, a snapshot table that is none. The counts are then of no use, but that
+  // check_errors is not 0. ("Check failed: " and its strerror are what qemu-img says.)
+  int stopped_by = 0;
 
   uint64_t image_end_offset = 0;  // bytes: the end of the last cluster with a refcount
   uint64_t total_clusters = 0;    // of the virtual disk
@@ -33,12 +37,14 @@ struct CheckOptions {
 };
 
 // Compares every refcount with the references that the header, the L1 and L2 tables, the refcount
-// structures (and, where present, snapshots and bitmaps) make; checks the COPIED flags, alignment,
-// bounds and overlaps. Reads only; the image must not be open for writing elsewhere.
+// structures, snapshots, bitmaps and the encryption header make; checks the COPIED flags, alignment
+// and bounds (two tables in one place show as a wrong refcount). Reads only; the image must not be
+// open for writing elsewhere. Backing files and external data files are not looked at.
 //
-// Memory is bounded by the size of the file, whatever its tables say: 1 to 8 bytes a cluster, only
-// where something is referenced or counted. Fails only when the image cannot be checked at all (not
-// qcow2, header unreadable); what is wrong inside it is a finding.
+// Memory and time are bounded by the size of the file, whatever its tables say: about a byte a
+// cluster, only where something is referenced (see ReferenceCounts), and every table is walked
+// once (see TableWalk). Fails only when the image cannot be checked at all (not qcow2, header
+// unreadable or contradictory); what is wrong inside it is a finding.
 Task<absl::StatusOr<CheckResult>> CheckImage(Disk& disk, CheckOptions options);
 
 }  // namespace ringcow

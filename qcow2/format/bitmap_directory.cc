@@ -111,8 +111,8 @@ absl::StatusOr<std::vector<BitmapDirectoryEntry>> ParseBitmapDirectory(
     directory = directory.subspan(bytes);
   }
   if (entries.size() != nb_bitmaps) {
-    return InvalidArgumentError(StrFormat("Broken bitmap directory: %d entries instead of %d",
-                                          entries.size(), nb_bitmaps));
+    return InvalidArgumentError(
+        StrFormat("Broken bitmap directory: %d entries instead of %d", entries.size(), nb_bitmaps));
   }
   return entries;
 }

@@ -79,7 +79,7 @@ absl::StatusOr<SnapshotTable> ParseSnapshotTable(std::span<const std::byte> pref
     FixedFields fixed;
     std::memcpy(&fixed, prefix.data() + begin, sizeof(fixed));
     if (fixed.extra_data_size.value() > kMaxSnapshotExtraBytes) {
-      return absl::OutOfRangeError(
+      return absl::InvalidArgumentError(
           absl::StrFormat("Too much extra metadata in snapshot table entry %d", i));
     }
     const uint64_t variable_bytes = uint64_t{fixed.extra_data_size.value()} +

@@ -44,7 +44,8 @@ struct SnapshotTable {
 // Parses the table that begins with `prefix`. Where the table may be longer than that, `bytes` is
 // more than prefix.size() and says how much is needed to go on (not always to the end), and
 // `snapshots` holds the entries that are there in full.
-// OutOfRange when an entry's extra data, or the table, exceeds the limits; nothing else is invalid.
+// InvalidArgument when an entry has more than kMaxSnapshotExtraBytes of extra data, OutOfRange when
+// the table exceeds kMaxSnapshotTableBytes; nothing else is invalid.
 absl::StatusOr<SnapshotTable> ParseSnapshotTable(std::span<const std::byte> prefix,
                                                  uint32_t nb_snapshots);
 

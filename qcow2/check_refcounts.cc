@@ -1,0 +1,179 @@
+#include "qcow2/check_refcounts.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include "absl/strings/str_format.h"
+#include "engine/errno_status.h"
+#include "qcow2/format/big_endian.h"
+#include "qcow2/format/limits.h"
+#include "qcow2/format/refcount_block.h"
+
+namespace ringcow {
+namespace {
+
+using absl::StrFormat;
+
+// What the file has of the refcount table; the rest reads as zeroes, as entries without a block.
+uint64_t TableBytesInFile(const Header& header, uint64_t file_size) {
+  const uint64_t offset = header.refcount_table_offset.value();
+  if (offset >= file_size) return 0;
+  return std::min(header.refcount_table_bytes(), AlignUp(file_size - offset, kTableEntryBytes));
+}
+
+}  // namespace
+
+StoredRefcounts::StoredRefcounts(Disk& disk, const Header& header, const Geometry& geometry)
+    : disk_(disk),
+      geometry_(geometry),
+      table_offset_(header.refcount_table_offset),
+      table_(TableBytesInFile(header, disk.size())),
+      batch_(disk, geometry.cluster_bytes(), Content::kRefcountBlock) {}
+
+Task<absl::Status> StoredRefcounts::LoadTable() {
+  co_return co_await disk_.Read(table_offset_, table_.span(), Content::kRefcountTable);
+}
+
+RefcountTableEntry StoredRefcounts::Entry(uint64_t index) const {
+  return RefcountTableEntry::FromRaw(LoadBe64At(table_.span(), index));
+}
+
+std::optional<HostOffset> StoredRefcounts::BlockAt(uint64_t index) const {
+  return index < entries() ? Entry(index).block() : std::nullopt;
+}
+
+bool StoredRefcounts::IsReadable(HostOffset block) const {
+  return geometry_.IsClusterAligned(block) &&
+         block.value() <= kMaxFileOffset - geometry_.cluster_bytes();
+}
+
+void StoredRefcounts::CountBlocks(ReferenceCounter& counter) const {
+  Findings& findings = counter.findings();
+  for (uint64_t i = 0; i < entries(); ++i) {
+    const RefcountTableEntry entry = Entry(i);
+    if (entry.reserved_bits() != 0) {
+      findings.Corruption(StrFormat("ERROR refcount table entry %d has reserved bits set", i));
+      continue;
+    }
+    if (!entry.block()) continue;
+    const HostOffset block = *entry.block();
+    if (!geometry_.IsClusterAligned(block)) {
+      findings.Corruption(StrFormat(
+          "ERROR refcount block %d is not cluster aligned; refcount table entry corrupted", i));
+      continue;
+    }
+    const ClusterIndex cluster = geometry_.ClusterOf(block);
+    if (cluster.value() >= counter.clusters()) {
+      findings.Corruption(StrFormat("ERROR refcount block %d is outside image", i));
+      continue;
+    }
+    counter.AddRange(block, geometry_.cluster_bytes());
+    if (const uint64_t references = counter.counts().Get(cluster); references != 1) {
+      findings.Corruption(StrFormat("ERROR refcount block %d refcount=%d", i, references));
+    }
+  }
+}
+
+Task<void> StoredRefcounts::Compare(ReferenceCounter& counter) {
+  const auto range_of = [&](uint64_t index) {
+    const ClusterIndex begin = geometry_.FirstClusterOfRefcountBlock(index);
+    return BlockRange{begin,
+                      ClusterIndex(std::min(begin.value() + geometry_.refcount_block_entries(),
+                                            counter.clusters()))};
+  };
+  const uint64_t end = DivideRoundUp(counter.clusters(), geometry_.refcount_block_entries());
+  uint64_t i = 0;
+  while (i < end) {
+    batch_.Clear();
+    uint64_t batch_end = i;
+    for (; batch_end < end && !batch_.full(); ++batch_end) {
+      const auto block = BlockAt(batch_end);
+      if (block && IsReadable(*block)) batch_.Add(*block, batch_end);
+    }
+    co_await batch_.Read();
+    auto block = batch_.tables().begin();
+    for (; i < batch_end; ++i) {
+      if (!BlockAt(i)) {
+        CompareWithNone(counter, range_of(i));
+      } else if (!IsReadable(*BlockAt(i))) {
+        ReportUnreadable(counter.findings(), i, range_of(i), EIO);
+      } else {
+        if (block->status.ok()) {
+          CompareBlock(counter, range_of(i), block->bytes());
+        } else {
+          ReportUnreadable(counter.findings(), i, range_of(i), ErrnoOf(block->status));
+        }
+        ++block;
+      }
+    }
+  }
+  counter.findings().result.image_end_offset = (highest_cluster_ + 1) << geometry_.cluster_bits();
+}
+
+void StoredRefcounts::CompareBlock(ReferenceCounter& counter, BlockRange range,
+                                   std::span<const std::byte> block) {
+  uint64_t index = 0;
+  for (ClusterIndex cluster = range.begin; cluster < range.end; ++cluster) {
+    CompareCluster(counter, cluster, GetRefcount(block, index++, geometry_.refcount_order()),
+                   counter.counts().Get(cluster));
+  }
+}
+
+void StoredRefcounts::CompareWithNone(ReferenceCounter& counter, BlockRange range) {
+  std::optional<ClusterIndex> cluster = counter.counts().NextCounted(range.begin);
+  while (cluster && *cluster < range.end) {
+    CompareCluster(counter, *cluster, 0, counter.counts().Get(*cluster));
+    cluster = counter.counts().NextCounted(*cluster + 1);
+  }
+}
+
+void StoredRefcounts::CompareCluster(ReferenceCounter& counter, ClusterIndex cluster,
+                                     uint64_t refcount, uint64_t references) {
+  if (refcount != 0 || references != 0) highest_cluster_ = cluster.value();
+  if (refcount == references) return;
+  const auto line = [&](absl::string_view what) {
+    return StrFormat("%s cluster %d refcount=%d reference=%d", what, cluster.value(), refcount,
+                     references);
+  };
+  if (refcount < references) {
+    counter.findings().Corruption(line("ERROR"));
+  } else {
+    counter.findings().Leak(line("Leaked"));
+  }
+  if (references != 0) counter.counts().Set(cluster, refcount);
+}
+
+void StoredRefcounts::ReportUnreadable(Findings& findings, uint64_t index, BlockRange range,
+                                       int error) {
+  unreadable_blocks_.insert(index);
+  const HostOffset block = *Entry(index).block();
+  if (!geometry_.IsClusterAligned(block) && !reported_unaligned_) {
+    reported_unaligned_ = true;
+    findings.Report(StrFormat(
+        "qcow2: Image is corrupt: Refblock offset %#x unaligned (reftable index: %#x); further "
+        "non-fatal corruption events will be suppressed",
+        block.value(), index));
+  }
+  for (ClusterIndex cluster = range.begin; cluster < range.end; ++cluster) {
+    findings.Error(
+        StrFormat("Can't get refcount for cluster %d: %s", cluster.value(), std::strerror(error)));
+  }
+}
+
+Task<std::optional<uint64_t>> StoredRefcounts::Read(ClusterIndex cluster) {
+  const std::optional<HostOffset> block = BlockAt(geometry_.RefcountTableIndex(cluster));
+  if (!block) co_return 0;
+  if (!IsReadable(*block)) co_return std::nullopt;
+  // The smallest piece that any disk reads: a hostile image asks for one in each block.
+  const uint64_t in_sector = RefcountsIn(kSectorBytes, geometry_.refcount_order());
+  const uint64_t index = geometry_.RefcountBlockIndex(cluster);
+  std::array<std::byte, kSectorBytes> sector;
+  const absl::Status status = co_await disk_.Read(*block + index / in_sector * kSectorBytes, sector,
+                                                  Content::kRefcountBlock);
+  if (!status.ok()) co_return std::nullopt;
+  co_return GetRefcount(sector, index % in_sector, geometry_.refcount_order());
+}
+
+}  // namespace ringcow

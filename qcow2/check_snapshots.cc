@@ -1,0 +1,113 @@
+#include "qcow2/check_snapshots.h"
+
+#include <algorithm>
+#include <cerrno>
+
+#include "absl/strings/str_format.h"
+#include "engine/aligned_buffer.h"
+#include "engine/status_macros.h"
+#include "qcow2/format/limits.h"
+#include "qcow2/format/units.h"
+
+namespace ringcow {
+namespace {
+
+using absl::StrFormat;
+
+constexpr uint64_t kFirstReadBytes = uint64_t{64} << 10;
+
+// Whether the header's words about the table make sense; reports it and stops the check if not.
+bool CheckPlace(const Header& header, Findings& findings) {
+  if (header.nb_snapshots > kMaxSnapshots) {
+    findings.Report("ERROR snapshot table too large");
+    findings.Report(
+        StrFormat("You can force-remove all %d overhanging snapshots with qemu-img check -r all",
+                  header.nb_snapshots - kMaxSnapshots));
+    findings.Stop(EFBIG);
+    return false;
+  }
+  const uint64_t least_bytes = header.nb_snapshots * kSnapshotHeaderBytes;
+  if (header.snapshots_offset.value() > kMaxFileOffset - least_bytes ||
+      !IsAligned(header.snapshots_offset, header.cluster_bytes())) {
+    findings.Report("ERROR snapshot table offset invalid");
+    findings.Stop(EINVAL);
+    return false;
+  }
+  return true;
+}
+
+void ReportIncomplete(const SnapshotTable& table, Findings& findings) {
+  for (size_t i = 0; i < table.snapshots.size(); ++i) {
+    if (table.snapshots[i].extra_data_bytes >= kMinSnapshotExtraBytesV3) continue;
+    findings.Corruption(StrFormat("ERROR snapshot table entry %d is incomplete", i));
+  }
+}
+
+}  // namespace
+
+Task<absl::StatusOr<SnapshotTable>> ReadSnapshotTable(Disk& disk, const Header& header,
+                                                      Findings& findings) {
+  SnapshotTable table;
+  if (!CheckPlace(header, findings) || header.nb_snapshots == 0) co_return table;
+
+  // How long the table is shows only in its entries. Beyond the end of the file it reads as zeroes,
+  // as entries without content.
+  uint64_t bytes = kFirstReadBytes;
+  while (true) {
+    AlignedBuffer prefix(bytes);
+    CO_RETURN_IF_ERROR(co_await disk.Read(header.snapshots_offset, prefix.span(), Content::kOther));
+    absl::StatusOr<SnapshotTable> parsed = ParseSnapshotTable(prefix.span(), header.nb_snapshots);
+    if (!parsed.ok()) {
+      findings.Report(
+          StrFormat("ERROR failed to read the snapshot table: %s", parsed.status().message()));
+      if (absl::IsInvalidArgument(parsed.status())) {
+        findings.Report("You can force-remove this extra metadata with qemu-img check -r all");
+      }
+      findings.Stop(EFBIG);
+      co_return table;
+    }
+    table = *std::move(parsed);
+    if (table.bytes <= bytes) break;
+    bytes = std::max(2 * bytes, AlignUp(table.bytes, kFirstReadBytes));
+  }
+  if (header.version >= 3) ReportIncomplete(table, findings);
+  co_return table;
+}
+
+std::optional<WeightedRange> SnapshotL1Table(const Snapshot& snapshot, const Geometry& geometry) {
+  const uint64_t bytes = uint64_t{snapshot.l1_entries} * kTableEntryBytes;
+  const uint64_t begin = snapshot.l1_table_offset.value();
+  if (!geometry.IsClusterAligned(snapshot.l1_table_offset) || bytes > kMaxL1Bytes ||
+      (bytes != 0 && begin > kMaxFileOffset - bytes)) {
+    return std::nullopt;
+  }
+  return WeightedRange{.begin = begin, .end = begin + bytes};
+}
+
+void ReportBadSnapshots(const SnapshotTable& table, const Geometry& geometry, bool external_data,
+                        Findings& findings) {
+  if (external_data && !table.snapshots.empty()) {
+    findings.Corruption(
+        StrFormat("ERROR %d snapshots in image with data file", table.snapshots.size()));
+  }
+  for (const Snapshot& snapshot : table.snapshots) {
+    if (SnapshotL1Table(snapshot, geometry)) continue;
+    const std::string who = StrFormat("ERROR snapshot %s (%s)", snapshot.id, snapshot.name);
+    if (!geometry.IsClusterAligned(snapshot.l1_table_offset)) {
+      findings.Corruption(
+          StrFormat("%s l1_offset=%#x: L1 table is not cluster aligned; snapshot "
+                    "table entry corrupted",
+                    who, snapshot.l1_table_offset.value()));
+    } else if (snapshot.l1_entries > kMaxL1Entries) {
+      findings.Corruption(
+          StrFormat("%s l1_size=%#x: L1 table is too large; snapshot table entry "
+                    "corrupted",
+                    who, snapshot.l1_entries));
+    } else {
+      findings.Corruption(StrFormat("%s l1_offset=%#x: L1 table is at an impossible offset", who,
+                                    snapshot.l1_table_offset.value()));
+    }
+  }
+}
+
+}  // namespace ringcow

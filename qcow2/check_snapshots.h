@@ -1,0 +1,31 @@
+#ifndef RINGCOW_QCOW2_CHECK_SNAPSHOTS_H_
+#define RINGCOW_QCOW2_CHECK_SNAPSHOTS_H_
+
+#include <optional>
+
+#include "absl/status/statusor.h"
+#include "engine/disk.h"
+#include "engine/task.h"
+#include "qcow2/check_findings.h"
+#include "qcow2/check_ranges.h"
+#include "qcow2/format/geometry.h"
+#include "qcow2/format/header.h"
+#include "qcow2/format/snapshot_table.h"
+
+namespace ringcow {
+
+// Reads the image's snapshot table and reports what is wrong in it; stops the check when it cannot
+// be one. The error is that of the disk.
+Task<absl::StatusOr<SnapshotTable>> ReadSnapshotTable(Disk& disk, const Header& header,
+                                                      Findings& findings);
+
+// Where the snapshot's L1 table is; nothing when it is at an impossible place or too large.
+std::optional<WeightedRange> SnapshotL1Table(const Snapshot& snapshot, const Geometry& geometry);
+
+// Reports the snapshots that have no such place, and those that should not be there at all.
+void ReportBadSnapshots(const SnapshotTable& table, const Geometry& geometry, bool external_data,
+                        Findings& findings);
+
+}  // namespace ringcow
+
+#endif  // RINGCOW_QCOW2_CHECK_SNAPSHOTS_H_
