@@ -13,7 +13,7 @@
 namespace ringcow {
 namespace {
 
-constexpr uint32_t kTable = TestRig::kTable;
+constexpr size_t kTable = TestRig::kTable;
 
 // A disk whose n-th table holds bytes of value n.
 DiskImage NumberedTables(size_t count) {

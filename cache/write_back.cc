@@ -38,8 +38,9 @@ void WriteBack::RemoveDirty(Table& table) {
 }
 
 Task<absl::Status> WriteBack::SetDependency(Table& after, Table& before) {
-  while (!order_.AddEdge(after, before)) CO_RETURN_IF_ERROR(co_await Flush());
-  co_return absl::OkStatus();
+  if (order_.AddEdge(after, before)) co_return absl::OkStatus();
+  // Afterwards `before` is durable as it was here, whatever others have changed meanwhile.
+  co_return co_await Flush();
 }
 
 Task<absl::Status> WriteBack::EndUpdate() {

@@ -187,6 +187,7 @@ TEST_P(WriteBackTest, AFailedFsyncStopsWritesForGood) {
       const uint64_t requests = rig.disk.requests();
       EXPECT_EQ(rig.Flush(), rig.write_back.failure()) << "nothing was forgotten";
       std::vector<Table*> tables;
+      tables.reserve(scenario.pins.size());
       for (const auto& [place, pin] : scenario.pins) tables.push_back(&pin.table());
       EXPECT_EQ(rig.loop.Run(rig.write_back.WriteOut(tables)), rig.write_back.failure());
       EXPECT_EQ(rig.disk.requests(), requests) << "nothing more was written";
@@ -204,7 +205,7 @@ TEST_P(WriteBackTest, AFullDiskIsUsableAgainWhenThereIsRoom) {
   ASSERT_TRUE(rig.Order(dependent, beyond).ok());
   rig.Change(dependent, 0, 2);
   rig.Change(inside, 0, 1);
-  rig.disk.SetSizeLimit(9 * TestRig::kTable, ENOSPC);
+  rig.disk.SetSizeLimit(TestRig::Place(9).value(), ENOSPC);
   for (int i = 0; i < 3; ++i) {
     EXPECT_EQ(rig.Flush().code(), absl::StatusCode::kResourceExhausted);
     EXPECT_TRUE(beyond.table().is_dirty());
