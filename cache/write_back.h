@@ -60,7 +60,8 @@ class WriteBack {
   void MarkDirty(Table& table, size_t at, size_t length);
 
   // `after` is written only when `before`, as it is now, is durable. To be called before `after` is
-  // changed. May flush: when `before` waits for `after` already, the circle is broken by writing.
+  // changed, with both pinned until then: a table that left the cache takes its order with it. May
+  // flush: when `before` waits for `after` already, the circle is broken by writing.
   Task<absl::Status> SetDependency(Table& after, Table& before);
 
   // `table` is written only after an fsync that starts from now on.

@@ -62,6 +62,9 @@ Image::~Image() = default;
 
 Task<absl::StatusOr<std::unique_ptr<Image>>> Image::Open(Disk& disk, OpenOptions options) {
   CO_ASSIGN_OR_RETURN(const ReadHeader read, co_await ReadAndCheckHeader(disk, options.read_only));
+  // What a killed process wrote may be read back and still be lost in a power cut. Everything is
+  // ordered behind what is read from here on, so that has to be durable.
+  if (!options.read_only) CO_RETURN_IF_ERROR(co_await disk.Fdatasync());
   auto parts = std::make_unique<Parts>(disk, read, options);
   CO_RETURN_IF_ERROR(co_await parts->metadata.Load());
   if (!options.read_only) CO_RETURN_IF_ERROR(co_await ClearAutoclearFeatures(parts->metadata));
