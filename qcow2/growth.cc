@@ -27,7 +27,9 @@ Task<absl::Status> Growth::Cover(HostOffset end) {
     if (status.ok()) co_return status;
     // On a nearly full disk what is needed may still fit.
   }
-  co_return co_await GrowTo(end.value());
+  // Writing a part of the disk's last block makes the disk end with that block: a truncation that
+  // is under way meanwhile must not cut into it.
+  co_return co_await GrowTo(AlignUp(end.value(), disk_.alignment()));
 }
 
 Task<absl::Status> Growth::GrowTo(uint64_t size) {
