@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <optional>
+#include <span>
 #include <vector>
 
 #include "absl/strings/str_format.h"
@@ -28,11 +30,12 @@ void CountTableEntries(std::span<const std::byte> slice, uint64_t weight,
   const Geometry& geometry = counter.geometry();
   for (size_t i = 0; i < slice.size() / kTableEntryBytes; ++i) {
     const BitmapTableEntry entry = BitmapTableEntry::FromRaw(LoadBe64At(slice, i));
+    const std::optional<HostOffset> cluster = entry.cluster();
     if (!entry.IsValid(geometry)) {
       counter.findings().Corruption(
           absl::StrFormat("ERROR invalid bitmap table entry: %x", entry.raw()), weight);
-    } else if (entry.cluster()) {
-      counter.AddRange(*entry.cluster(), geometry.cluster_bytes(), weight);
+    } else if (cluster) {
+      counter.AddRange(*cluster, geometry.cluster_bytes(), weight);
     }
   }
 }

@@ -20,6 +20,8 @@ constexpr uint64_t kCluster = 65536;
 constexpr uint64_t kCopied = uint64_t{1} << 63;
 constexpr uint64_t kCompressed = uint64_t{1} << 62;
 
+constexpr uint64_t kEighthEntry = 128;  // of an L2 table with subclusters
+
 struct Damage {
   std::string name;
   std::function<void(ImageFile&)> apply;
@@ -174,9 +176,10 @@ TEST(CheckBrokenTest, ExtendedL2) {
   ExpectSameAsQemu(
       {
           {"allocated and zero", [](ImageFile& f) { f.Put64(f.l2() + 8, ~uint64_t{0}); }},
-          {"allocated without a cluster", [](ImageFile& f) { f.Put64(f.l2() + 16 * 8 + 8, 5); }},
+          {"allocated without a cluster",
+           [](ImageFile& f) { f.Put64(f.l2() + kEighthEntry + 8, 5); }},
           {"zero without a cluster",
-           [](ImageFile& f) { f.Put64(f.l2() + 16 * 8 + 8, 5ULL << 32); }},
+           [](ImageFile& f) { f.Put64(f.l2() + kEighthEntry + 8, 5ULL << 32); }},
           {"not aligned", [](ImageFile& f) { OrWith64(f, f.l2(), 512); }},
           {"not aligned, without data",
            [](ImageFile& f) {
@@ -184,7 +187,7 @@ TEST(CheckBrokenTest, ExtendedL2) {
              f.Put64(f.l2() + 8, 0);
            }},
           {"zero flag", [](ImageFile& f) { OrWith64(f, f.l2(), 1); }},
-          {"zero flag alone", [](ImageFile& f) { f.Put64(f.l2() + 16 * 8, 1); }},
+          {"zero flag alone", [](ImageFile& f) { f.Put64(f.l2() + kEighthEntry, 1); }},
           {"compressed with a bitmap", [](ImageFile& f) { f.Put64(f.l2(), kCompressed | f.l2()); }},
           {"without COPIED", [](ImageFile& f) { f.Put64(f.l2(), f.Get64(f.l2()) & ~kCopied); }},
       },

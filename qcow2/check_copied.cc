@@ -15,12 +15,13 @@ std::optional<uint64_t> CopiedVisitor::CountedRefcount(HostOffset offset) const 
 
 Task<absl::Status> CopiedVisitor::VisitL1Entry(uint64_t raw, uint64_t index, uint64_t /*weight*/) {
   const L1Entry entry = L1Entry::FromRaw(raw);
-  if (!entry.l2_table()) co_return absl::OkStatus();
+  const std::optional<HostOffset> l2_table = entry.l2_table();
+  if (!l2_table) co_return absl::OkStatus();
   std::optional<uint64_t> refcount;
-  if (IsCounted(*entry.l2_table())) {
-    refcount = CountedRefcount(*entry.l2_table());
+  if (IsCounted(*l2_table)) {
+    refcount = CountedRefcount(*l2_table);
   } else {
-    refcount = co_await refcounts_.Read(counter_.geometry().ClusterOf(*entry.l2_table()));
+    refcount = co_await refcounts_.Read(counter_.geometry().ClusterOf(*l2_table));
   }
   if (refcount && (*refcount == 1) != entry.copied()) {
     counter_.findings().Corruption(
@@ -42,13 +43,14 @@ Task<absl::Status> CopiedVisitor::VisitL2Table(HostOffset offset, std::span<cons
     const L2Entry::Kind kind = KindForCheck(raw, geometry.extended_l2(), external_data_);
     if (kind != L2Entry::Kind::kNormal && kind != L2Entry::Kind::kZeroAllocated) continue;
     const L2Entry entry = L2Entry::FromRaw(raw);
+    const HostOffset data = entry.host_offset().value_or(HostOffset(0));
     std::optional<uint64_t> refcount = 1;
     if (external_data_) {
       // Clusters of that file have no refcounts; all of them may be written in place.
-    } else if (IsCounted(*entry.host_offset())) {
-      refcount = CountedRefcount(*entry.host_offset());
+    } else if (IsCounted(data)) {
+      refcount = CountedRefcount(data);
     } else {
-      refcount = co_await refcounts_.Read(geometry.ClusterOf(*entry.host_offset()));
+      refcount = co_await refcounts_.Read(geometry.ClusterOf(data));
     }
     if (refcount && (*refcount == 1) != entry.copied()) {
       counter_.findings().Corruption(

@@ -142,7 +142,7 @@ uint64_t ResidentBytes() {
   image.Resize(kFileBytes);
   const uint64_t before = ResidentBytes();
   const uint64_t corruptions = Check(std::move(image)).result.corruptions;
-  rusage usage;
+  rusage usage = {};
   getrusage(RUSAGE_SELF, &usage);
   const uint64_t grown = usage.ru_maxrss * uint64_t{1024} - before;
   // Header, refcount table, 256 clusters of L1 table, 999 L2 tables.

@@ -57,8 +57,8 @@ void StoredRefcounts::CountBlocks(ReferenceCounter& counter) const {
       findings.Corruption(StrFormat("ERROR refcount table entry %d has reserved bits set", i));
       continue;
     }
-    if (!entry.block()) continue;
-    const HostOffset block = *entry.block();
+    const HostOffset block = entry.block().value_or(HostOffset(0));
+    if (block == HostOffset(0)) continue;
     if (!geometry_.IsClusterAligned(block)) {
       findings.Corruption(StrFormat(
           "ERROR refcount block %d is not cluster aligned; refcount table entry corrupted", i));
@@ -77,39 +77,39 @@ void StoredRefcounts::CountBlocks(ReferenceCounter& counter) const {
 }
 
 Task<void> StoredRefcounts::Compare(ReferenceCounter& counter) {
-  const auto range_of = [&](uint64_t index) {
-    const ClusterIndex begin = geometry_.FirstClusterOfRefcountBlock(index);
-    return BlockRange{begin,
-                      ClusterIndex(std::min(begin.value() + geometry_.refcount_block_entries(),
-                                            counter.clusters()))};
-  };
   const uint64_t end = DivideRoundUp(counter.clusters(), geometry_.refcount_block_entries());
   uint64_t i = 0;
   while (i < end) {
-    batch_.Clear();
-    uint64_t batch_end = i;
-    for (; batch_end < end && !batch_.full(); ++batch_end) {
-      const auto block = BlockAt(batch_end);
-      if (block && IsReadable(*block)) batch_.Add(*block, batch_end);
-    }
+    const uint64_t batch_end = FillBatch(i, end);
     co_await batch_.Read();
-    auto block = batch_.tables().begin();
+    auto table = batch_.tables().begin();
     for (; i < batch_end; ++i) {
+      const ClusterIndex first = geometry_.FirstClusterOfRefcountBlock(i);
+      const ClusterIndex last(
+          std::min(first.value() + geometry_.refcount_block_entries(), counter.clusters()));
+      const bool was_read = table != batch_.tables().end() && table->tag == i;
       if (!BlockAt(i)) {
-        CompareWithNone(counter, range_of(i));
-      } else if (!IsReadable(*BlockAt(i))) {
-        ReportUnreadable(counter.findings(), i, range_of(i), EIO);
+        CompareWithNone(counter, {first, last});
+      } else if (was_read && table->status.ok()) {
+        CompareBlock(counter, {first, last}, table->bytes());
       } else {
-        if (block->status.ok()) {
-          CompareBlock(counter, range_of(i), block->bytes());
-        } else {
-          ReportUnreadable(counter.findings(), i, range_of(i), ErrnoOf(block->status));
-        }
-        ++block;
+        ReportUnreadable(counter.findings(), i, {first, last},
+                         was_read ? ErrnoOf(table->status) : EIO);
       }
+      if (was_read) ++table;
     }
   }
   counter.findings().result.image_end_offset = (highest_cluster_ + 1) << geometry_.cluster_bits();
+}
+
+uint64_t StoredRefcounts::FillBatch(uint64_t begin, uint64_t end) {
+  batch_.Clear();
+  uint64_t i = begin;
+  for (; i < end && !batch_.full(); ++i) {
+    const std::optional<HostOffset> block = BlockAt(i);
+    if (block && IsReadable(*block)) batch_.Add(*block, i);
+  }
+  return i;
 }
 
 void StoredRefcounts::CompareBlock(ReferenceCounter& counter, BlockRange range,
@@ -148,7 +148,7 @@ void StoredRefcounts::CompareCluster(ReferenceCounter& counter, ClusterIndex clu
 void StoredRefcounts::ReportUnreadable(Findings& findings, uint64_t index, BlockRange range,
                                        int error) {
   unreadable_blocks_.insert(index);
-  const HostOffset block = *Entry(index).block();
+  const HostOffset block = BlockAt(index).value_or(HostOffset(0));
   if (!geometry_.IsClusterAligned(block) && !reported_unaligned_) {
     reported_unaligned_ = true;
     findings.Report(StrFormat(
@@ -169,7 +169,7 @@ Task<std::optional<uint64_t>> StoredRefcounts::Read(ClusterIndex cluster) {
   // The smallest piece that any disk reads: a hostile image asks for one in each block.
   const uint64_t in_sector = RefcountsIn(kSectorBytes, geometry_.refcount_order());
   const uint64_t index = geometry_.RefcountBlockIndex(cluster);
-  std::array<std::byte, kSectorBytes> sector;
+  std::array<std::byte, kSectorBytes> sector = {};
   const absl::Status status = co_await disk_.Read(*block + index / in_sector * kSectorBytes, sector,
                                                   Content::kRefcountBlock);
   if (!status.ok()) co_return std::nullopt;

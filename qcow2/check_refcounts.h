@@ -56,6 +56,9 @@ class StoredRefcounts {
   std::optional<HostOffset> BlockAt(uint64_t index) const;
   bool IsReadable(HostOffset block) const;
 
+  // Puts the readable blocks of the entries [begin, end) into the batch, and returns the first
+  // entry that has to wait for the next one.
+  uint64_t FillBatch(uint64_t begin, uint64_t end);
   void CompareBlock(ReferenceCounter& counter, BlockRange range, std::span<const std::byte> block);
   void CompareWithNone(ReferenceCounter& counter, BlockRange range);
   void ReportUnreadable(Findings& findings, uint64_t index, BlockRange range, int error);

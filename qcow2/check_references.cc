@@ -145,7 +145,8 @@ void ReferenceVisitor::CheckEntry(const Place& place, const L2Use& use,
 
 void ReferenceVisitor::CheckCompressed(const Place& place, const L2Use& use) {
   const L2Entry entry = L2Entry::FromRaw(place.raw);
-  const CompressedExtent extent = *entry.compressed_extent(counter_.geometry());
+  const CompressedExtent extent =
+      entry.compressed_extent(counter_.geometry()).value_or(CompressedExtent{});
   Findings& findings = counter_.findings();
   if (entry.copied()) {
     findings.Corruption(

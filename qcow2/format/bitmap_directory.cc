@@ -28,8 +28,8 @@ struct EntryOnDisk {
   Be64 bitmap_table_offset;
   Be32 bitmap_table_size;
   Be32 flags;
-  uint8_t type;
-  uint8_t granularity_bits;
+  uint8_t type = 0;
+  uint8_t granularity_bits = 0;
   Be16 name_size;
   Be32 extra_data_size;
 };

@@ -59,7 +59,8 @@ class BitmapTableEntry {
   // No reserved bit, the cluster aligned, and the all-ones flag only where there is no cluster.
   bool IsValid(const Geometry& geometry) const {
     if ((raw_ & kReservedMask) != 0) return false;
-    return !cluster() || (geometry.IsClusterAligned(*cluster()) && (raw_ & kAllOnes) == 0);
+    const std::optional<HostOffset> offset = cluster();
+    return !offset || (geometry.IsClusterAligned(*offset) && (raw_ & kAllOnes) == 0);
   }
 
  private:

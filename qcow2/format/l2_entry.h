@@ -15,7 +15,7 @@ namespace ringcow {
 // end of its last 512-byte sector (the stream may end earlier).
 struct CompressedExtent {
   HostOffset offset;
-  uint64_t bytes;
+  uint64_t bytes = 0;
 
   friend bool operator==(const CompressedExtent&, const CompressedExtent&) = default;
 };
