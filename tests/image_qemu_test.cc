@@ -1,0 +1,222 @@
+// Images that are written by this engine and by QEMU's tools in turn, and read and checked by both.
+
+#include <algorithm>
+#include <fstream>
+#include <memory>
+#include <ostream>
+#include <random>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "gtest/gtest.h"
+#include "qcow2/check.h"
+#include "tests/support/hosts.h"
+#include "tests/support/image_model.h"
+#include "tests/support/tools.h"
+
+namespace ringcow {
+namespace {
+
+constexpr uint64_t kMaxBytes = 8 << 20;
+
+struct Format {
+  uint64_t cluster_bytes;
+  uint64_t refcount_bits;
+  uint32_t version = 3;
+  std::string others = "";  // of qemu-img's -o, for images that QEMU makes
+};
+
+std::ostream& operator<<(std::ostream& out, const Format& format) {
+  return out << "v" << format.version << "_clusters" << format.cluster_bytes << "_refcounts"
+             << format.refcount_bits << "_" << format.others;
+}
+
+// Ends inside a cluster.
+uint64_t SizeFor(const Format& format) {
+  return std::min(std::max<uint64_t>(64 * format.cluster_bytes, 1 << 20), kMaxBytes) + 1536;
+}
+
+// Both checks find nothing, not even a leak, and QEMU reads what is in `bytes`.
+void ExpectCleanAndEqual(const std::string& path, std::span<const std::byte> bytes) {
+  const ToolResult check = QemuCheck(path);
+  EXPECT_EQ(check.status, 0) << check.output;
+  const TempFile raw(".raw");
+  std::ofstream file(raw.path(), std::ios::binary);
+  file.write(reinterpret_cast<const char*>(bytes.data()),
+             static_cast<std::streamsize>(bytes.size()));
+  file.close();
+  ASSERT_TRUE(file.good());
+  QemuImg({"compare", "-f", "raw", "-F", "qcow2", raw.path(), path});
+
+  FileHost host(path);
+  std::string findings;
+  CheckOptions options;
+  options.report = [&](absl::string_view line) { absl::StrAppend(&findings, line, "\n"); };
+  const absl::StatusOr<CheckResult> ours = host.loop().Run(CheckImage(host.disk(), options));
+  ASSERT_TRUE(ours.ok()) << ours.status();
+  EXPECT_TRUE(ours->is_clean()) << findings;
+}
+
+// Random requests by qemu-io, applied to `bytes` too.
+void WriteWithQemu(const std::string& path, uint64_t cluster, std::span<std::byte> bytes,
+                   std::mt19937_64& random) {
+  std::vector<std::string> commands;
+  for (int i = 0; i < 12; ++i) {
+    const uint64_t unit = random() % 2 == 0 ? cluster : 512;
+    const uint64_t begin = random() % bytes.size() / unit * unit;
+    const uint64_t length = std::min<uint64_t>((1 + random() % (3 * cluster)) / unit * unit + unit,
+                                               bytes.size() - begin);
+    const int pattern = static_cast<int>(1 + random() % 255);
+    std::byte value{};
+    std::string command;
+    switch (random() % 6) {
+      case 0:
+        command = "write -z";
+        break;
+      case 1:
+        command = "write -z -u";
+        break;
+      case 2:
+        // Of clusters that are discarded in part, the rest would keep its bytes.
+        if (unit != cluster) continue;
+        command = "discard";
+        break;
+      default:
+        command = absl::StrCat("write -P ", pattern);
+        value = static_cast<std::byte>(pattern);
+        break;
+    }
+    commands.push_back(absl::StrFormat("%s %d %d", command, begin, length));
+    std::fill_n(bytes.begin() + static_cast<ptrdiff_t>(begin), length, value);
+    commands.push_back(absl::StrFormat("read -P %d %d %d", static_cast<int>(value), begin, length));
+  }
+  SCOPED_TRACE(testing::PrintToString(commands));
+  QemuIo(path, commands);
+}
+
+std::vector<std::byte> WriteWithOurs(const std::string& path, uint64_t cluster,
+                                     std::vector<std::byte> bytes, uint64_t seed) {
+  FileHost host(path);
+  absl::StatusOr<std::unique_ptr<Image>> image = Open(host.disk());
+  EXPECT_TRUE(image.ok()) << image.status();
+  if (!image.ok()) return bytes;
+  ImageModel model(host.loop(), std::move(bytes), seed);
+  EXPECT_EQ(model.Compare(**image), absl::OkStatus());
+  EXPECT_EQ(model.Run(**image, {.requests = 15, .cluster_bytes = cluster, .flushes = 4}),
+            absl::OkStatus());
+  EXPECT_EQ(host.loop().Run((*image)->Close()), absl::OkStatus());
+  return {model.bytes().begin(), model.bytes().end()};
+}
+
+// The image reads as `bytes`.
+void WriteInTurn(const std::string& path, const Format& format, std::vector<std::byte> bytes,
+                 std::mt19937_64& random) {
+  for (int round = 0; round < 3; ++round) {
+    SCOPED_TRACE(testing::Message() << "round " << round);
+    bytes = WriteWithOurs(path, format.cluster_bytes, std::move(bytes), random());
+    ASSERT_NO_FATAL_FAILURE(ExpectCleanAndEqual(path, bytes));
+    WriteWithQemu(path, format.cluster_bytes, bytes, random);
+    if (testing::Test::HasFailure()) return;
+  }
+  bytes = WriteWithOurs(path, format.cluster_bytes, std::move(bytes), random());
+  ExpectCleanAndEqual(path, bytes);
+}
+
+class ImageQemuTest : public testing::TestWithParam<Format> {};
+
+using OursFirst = ImageQemuTest;
+INSTANTIATE_TEST_SUITE_P(Formats, OursFirst,
+                         testing::Values(Format{512, 1}, Format{512, 16, 2}, Format{512, 64},
+                                         Format{1024, 2}, Format{4096, 8}, Format{4096, 16, 2},
+                                         Format{65536, 4}, Format{65536, 16}, Format{65536, 16, 2},
+                                         Format{65536, 64}, Format{1 << 20, 32},
+                                         Format{2 << 20, 16}));
+
+TEST_P(OursFirst, QemuAgrees) {
+  const Format& format = GetParam();
+  const TempFile file(".qcow2");
+  {
+    FileHost host(file.path());
+    ASSERT_EQ(Create(host.disk(), {.virtual_size = SizeFor(format),
+                                   .version = format.version,
+                                   .cluster_size = format.cluster_bytes,
+                                   .refcount_bits = format.refcount_bits}),
+              absl::OkStatus());
+  }
+  std::mt19937_64 random(1);
+  WriteInTurn(file.path(), format, std::vector<std::byte>(SizeFor(format)), random);
+}
+
+using QemuFirst = ImageQemuTest;
+INSTANTIATE_TEST_SUITE_P(
+    Formats, QemuFirst,
+    testing::Values(Format{512, 8}, Format{512, 64, 3, ",preallocation=metadata"},
+                    Format{4096, 16, 2, ",preallocation=metadata"}, Format{4096, 1},
+                    Format{4096, 32, 3, ",preallocation=falloc"},
+                    Format{65536, 16, 3, ",lazy_refcounts=on"}, Format{65536, 16, 2},
+                    Format{65536, 64, 3, ",preallocation=full"},
+                    Format{65536, 16, 3, ",preallocation=metadata"},
+                    Format{65536, 16, 3, ",compression_type=zstd"}, Format{2 << 20, 16}));
+
+TEST_P(QemuFirst, QemuAgrees) {
+  const Format& format = GetParam();
+  const TempFile file(".qcow2");
+  QemuImg({"create", "-q", "-f", "qcow2", "-o",
+           absl::StrCat("compat=v", format.version, ",cluster_size=", format.cluster_bytes,
+                        ",refcount_bits=", format.refcount_bits, format.others),
+           file.path(), absl::StrCat(SizeFor(format))});
+  std::vector<std::byte> bytes(SizeFor(format));
+  std::mt19937_64 random(2);
+  WriteWithQemu(file.path(), format.cluster_bytes, bytes, random);
+  WriteInTurn(file.path(), format, std::move(bytes), random);
+}
+
+// Zero clusters of both kinds, alone and among others, that are then written in part.
+TEST(ImageQemu, WritesIntoZeroClusters) {
+  const TempFile file(".qcow2");
+  QemuImg({"create", "-q", "-f", "qcow2", file.path(), "1M"});
+  QemuIo(file.path(), {"write -P 1 0 512k", "write -z 64k 128k", "write -z -u 256k 64k",
+                       "discard 320k 64k", "write -z 512k 64k"});
+  {
+    FileHost host(file.path());
+    absl::StatusOr<std::unique_ptr<Image>> image = Open(host.disk());
+    ASSERT_TRUE(image.ok()) << image.status();
+    const std::vector<std::byte> two(1000, std::byte{2});
+    for (const uint64_t offset : {65536 + 3, 131072 - 500, 262144 + 100, 327680, 524288 + 4096}) {
+      ASSERT_EQ(host.loop().Run((*image)->Write(GuestOffset(offset), two)), absl::OkStatus());
+    }
+    ASSERT_EQ(host.loop().Run((*image)->Close()), absl::OkStatus());
+  }
+  QemuIo(file.path(),
+         {"read -P 1 0 64k", "read -P 0 65536 3", "read -P 2 65539 1000", "read -P 0 66539 64033",
+          "read -P 2 130572 1000", "read -P 0 131572 65036", "read -P 1 192k 64k",
+          "read -P 0 256k 100", "read -P 2 262244 1000", "read -P 0 263244 64436",
+          "read -P 2 320k 1000", "read -P 0 328680 64536", "read -P 1 384k 128k",
+          "read -P 0 512k 4k", "read -P 2 528384 1000", "read -P 0 529384 519192"});
+  EXPECT_EQ(QemuCheck(file.path()).status, 0);
+}
+
+TEST(ImageQemu, WritesOnlyWhatWasClosedCleanly) {
+  const TempFile file(".qcow2");
+  QemuImg({"create", "-q", "-f", "qcow2", "-o", "lazy_refcounts=on", file.path(), "1M"});
+  const ToolResult killed = RunTool({"qemu-io", "-f", "qcow2", "-c", "write -P 5 0 64k", "-c",
+                                     "flush", "-c", "abort", file.path()});
+  ASSERT_GE(killed.status, 128) << killed.output;
+  FileHost host(file.path());
+  const absl::Status refused = Open(host.disk()).status();
+  EXPECT_EQ(refused.code(), absl::StatusCode::kFailedPrecondition) << refused;
+
+  absl::StatusOr<std::unique_ptr<Image>> image = Open(host.disk(), ReadOnly());
+  ASSERT_TRUE(image.ok()) << image.status();
+  std::vector<std::byte> bytes(65536);
+  EXPECT_EQ(host.loop().Run((*image)->Read(GuestOffset(0), bytes)), absl::OkStatus());
+  EXPECT_EQ(std::count(bytes.begin(), bytes.end(), std::byte{5}), 65536);
+  EXPECT_EQ(host.loop().Run((*image)->Close()), absl::OkStatus());
+}
+
+}  // namespace
+}  // namespace ringcow
