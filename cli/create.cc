@@ -1,0 +1,242 @@
+#include "qcow2/create.h"
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
+#include "cli/command.h"
+#include "cli/create_options.h"
+#include "cli/sizes.h"
+#include "cli/target.h"
+#include "engine/errno_status.h"
+#include "engine/status_macros.h"
+
+namespace ringcow {
+namespace {
+
+constexpr const char* kNoBackingFiles = "is not supported yet: backing files are to come";
+
+constexpr OptionSpec kOptions[] = {
+    {'h', "help", nullptr, "print this help and exit"},
+    {'q', "quiet", nullptr, "print errors only"},
+    {'f', "format", "FMT", "the image's format, qcow2 or raw (the default)"},
+    {kFirstLongOnlyKey, "object", "OBJECT", nullptr, "is not supported yet"},
+    {'o', "options", "OPTIONS", "NAME=VALUE[,...] for the format; '-o help' lists them"},
+    {'b', "backing", "FILE", nullptr, kNoBackingFiles},
+    {'F', "backing-format", "FMT", nullptr, kNoBackingFiles},
+    {'u', "backing-unsafe", nullptr, nullptr, kNoBackingFiles},
+};
+
+struct Settings {
+  ImageFormat format = ImageFormat::kRaw;
+  bool quiet = false;
+  std::string name;
+  std::optional<CreateOptionValues> values;  // set once the format is known
+};
+
+// `length` bytes of zeroes, written, at the beginning of `disk`.
+Task<absl::Status> WriteZeroBytes(Disk& disk, uint64_t length) {
+  constexpr uint64_t kChunk = 1 << 20;
+  const AlignedBuffer zeroes(kChunk);
+  std::memset(zeroes.data(), 0, zeroes.size());
+  for (uint64_t at = 0; at < length; at += kChunk) {
+    CO_RETURN_IF_ERROR(co_await disk.Write(
+        HostOffset(at), zeroes.span().first(std::min<uint64_t>(kChunk, length - at))));
+  }
+  co_return absl::OkStatus();
+}
+
+Task<absl::Status> CreateRaw(Disk& disk, uint64_t size, Preallocation preallocation) {
+  size = AlignUp(size, kSectorBytes);
+  CO_RETURN_IF_ERROR(co_await disk.Truncate(0));
+  CO_RETURN_IF_ERROR(co_await disk.Truncate(size));
+  if (preallocation == Preallocation::kFalloc && size > 0) {
+    CO_RETURN_IF_ERROR(co_await disk.Allocate(HostOffset(0), size));
+  }
+  if (preallocation == Preallocation::kFull) {
+    CO_RETURN_IF_ERROR(co_await WriteZeroBytes(disk, size));
+  }
+  co_return co_await disk.Fdatasync();
+}
+
+absl::StatusOr<CreateOptions> CreateOptionsOf(const Settings& settings) {
+  const CreateOptionValues& values = *settings.values;
+  CreateOptions options;
+  options.virtual_size = *values.Number("size");
+  const std::string preallocation = values.Text("preallocation").value_or("off");
+  const absl::StatusOr<Preallocation> parsed = ParsePreallocation(preallocation);
+  if (settings.format == ImageFormat::kRaw) {
+    if (!parsed.ok()) {
+      return absl::InvalidArgumentError(absl::StrCat("invalid parameter value: ", preallocation));
+    }
+    if (*parsed == Preallocation::kMetadata) {
+      return absl::InvalidArgumentError("Unsupported preallocation mode: metadata");
+    }
+    options.preallocation = *parsed;
+    return options;
+  }
+  RETURN_IF_ERROR(parsed.status());
+  options.preallocation = *parsed;
+  ASSIGN_OR_RETURN(options.version, ParseCompat(values.Text("compat").value_or("1.1")));
+  ASSIGN_OR_RETURN(options.compression_type,
+                   ParseCompressionType(*values.Text("compression_type")));
+  options.cluster_size = *values.Number("cluster_size");
+  options.refcount_bits = *values.Number("refcount_bits");
+  options.lazy_refcounts = values.Flag("lazy_refcounts");
+  // Before there is a file to be left behind.
+  RETURN_IF_ERROR(ValidateCreateOptions(options).status());
+  return options;
+}
+
+// Leaves nothing of a failed creation: a new file goes, one that was there before is emptied.
+void CleanUp(UringDisk& disk, bool was_new) {
+  (void)(was_new ? unlink(disk.name().c_str()) : ftruncate(disk.fd(), 0));
+}
+
+Task<absl::Status> CreateOn(Host& host, std::string path, ImageFormat format,
+                            CreateOptions options) {
+  UringDisk::Options disk_options = {.creation = UringDisk::Creation::kExclusive};
+  absl::StatusOr<std::unique_ptr<UringDisk>> disk =
+      UringDisk::Open(*host.rings, path, disk_options);
+  const bool was_new = disk.ok();
+  if (absl::IsAlreadyExists(disk.status())) {
+    disk_options.creation = UringDisk::Creation::kIfMissing;
+    disk = UringDisk::Open(*host.rings, path, disk_options);
+  }
+  CO_RETURN_IF_ERROR(disk.status());
+
+  absl::Status status;
+  if (format == ImageFormat::kQcow2) {
+    status = co_await CreateImage(**disk, options);
+  } else {
+    status = co_await CreateRaw(**disk, options.virtual_size, options.preallocation);
+  }
+  if (!status.ok()) CleanUp(**disk, was_new);
+  co_return status;
+}
+
+absl::Status Create(const Settings& settings, const std::string& path) {
+  ASSIGN_OR_RETURN(const CreateOptions options, CreateOptionsOf(settings));
+  ASSIGN_OR_RETURN(const std::unique_ptr<Host> host, Host::Create());
+  return host->loop.Run(CreateOn(*host, path, settings.format, options));
+}
+
+// -o and SIZE, in qemu-img's order of complaints. A SIZE that is no number is said without the
+// file's name, so it is parsed by the caller.
+absl::Status SetOptions(Settings& settings, absl::string_view option_string,
+                        std::optional<uint64_t> size) {
+  settings.values.emplace(settings.format);
+  const auto given = ParseOptionString(option_string).value_or(std::vector<NamedValue>());
+  for (const NamedValue& option : given) RETURN_IF_ERROR(settings.values->Set(option));
+  if (size.has_value()) {
+    if (settings.values->Number("size").has_value()) {
+      return absl::InvalidArgumentError("The image size must be specified only once");
+    }
+    RETURN_IF_ERROR(settings.values->Set({"size", absl::StrCat(*size)}));
+  }
+  if (!settings.values->Number("size").has_value()) {
+    return absl::InvalidArgumentError("Image creation needs a size parameter");
+  }
+  return absl::OkStatus();
+}
+
+bool AsksForHelp(absl::string_view option_string) {
+  const std::optional<std::vector<NamedValue>> options = ParseOptionString(option_string);
+  if (!options.has_value()) return false;
+  for (const NamedValue& option : *options) {
+    if (!option.value.has_value() && (option.name == "help" || option.name == "?")) return true;
+  }
+  return false;
+}
+
+int CreateNamed(const Program& program, Settings& settings, const std::string& option_string,
+                const std::optional<uint64_t>& size) {
+  const auto fail = [&](const absl::Status& status) {
+    return program.Fail(absl::StrCat(settings.name, ": ", MessageOf(status)));
+  };
+  const absl::StatusOr<std::string> path = LocalPath(settings.name);
+  if (!path.ok()) return fail(path.status());
+  if (const absl::Status set = SetOptions(settings, option_string, size); !set.ok()) {
+    return fail(set);
+  }
+  if (!settings.quiet) {
+    absl::PrintF("Formatting '%s', fmt=%s %s\n", settings.name, FormatName(settings.format),
+                 settings.values->Describe());
+  }
+  if (const absl::Status created = Create(settings, *path); !created.ok()) return fail(created);
+  return EXIT_SUCCESS;
+}
+
+int RunCreate(const Program& program, int argc, char** argv) {
+  Settings settings;
+  std::string format = "raw";
+  std::vector<std::string> option_strings;
+  OptionParser options(program, kOptions, argc, argv);
+  while (const std::optional<int> option = options.Next()) {
+    switch (*option) {
+      case 'h':
+        return PrintHelp(program, kCreateCommand);
+      case 'q':
+        settings.quiet = true;
+        break;
+      case 'f':
+        format = options.argument();
+        break;
+      case 'o':
+        if (!ParseOptionString(options.argument()).has_value()) {
+          return program.Fail(absl::StrCat("Invalid option list: ", options.argument()));
+        }
+        option_strings.emplace_back(options.argument());
+        break;
+      default:
+        return EXIT_FAILURE;
+    }
+  }
+  const std::string option_string = absl::StrJoin(option_strings, ",");
+  const std::optional<ImageFormat> known_format = FormatByName(format);
+  const std::span<char*> arguments = options.rest();
+  if (AsksForHelp(option_string) && known_format.has_value()) {
+    absl::PrintF("%s", DescribeCreateOptions(*known_format));
+    return EXIT_SUCCESS;
+  }
+  if (arguments.empty()) return program.Misused("Expecting image file name");
+  settings.name = arguments[0];
+  std::optional<uint64_t> size;
+  if (arguments.size() > 1) {
+    const absl::StatusOr<uint64_t> parsed =
+        ParseSizeInRange("image size", arguments[1], 0, std::numeric_limits<int64_t>::max());
+    if (!parsed.ok()) return program.Fail(parsed.status());
+    size = *parsed;
+  }
+  if (arguments.size() > 2) {
+    return program.Misused(absl::StrCat("Unexpected argument: ", arguments[2]));
+  }
+  if (!known_format.has_value()) {
+    return program.Fail(absl::StrFormat("%s: Unknown file format '%s'", settings.name, format));
+  }
+  settings.format = *known_format;
+  return CreateNamed(program, settings, option_string, size);
+}
+
+}  // namespace
+
+const Command kCreateCommand = {
+    .name = "create",
+    .summary = "Create and format a new image file",
+    .arguments = "FILE [SIZE]",
+    .options = kOptions,
+    .run = RunCreate,
+};
+
+}  // namespace ringcow

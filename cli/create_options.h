@@ -1,0 +1,66 @@
+#ifndef RINGCOW_CLI_CREATE_OPTIONS_H_
+#define RINGCOW_CLI_CREATE_OPTIONS_H_
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/string_view.h"
+#include "cli/image_format.h"
+#include "cli/option_string.h"
+
+namespace ringcow {
+
+// One option that `create -o` knows for a format.
+struct CreateOptionSpec {
+  enum class Kind { kText, kFlag, kSize, kNumber };
+
+  const char* name;
+  Kind kind;
+  const char* help;
+  const char* default_value = nullptr;  // none: not shown unless given
+  // QEMU has it and this build lacks it: a flag may be switched off, anything else is refused.
+  bool lacking = false;
+};
+
+// In the order in which they are shown.
+std::span<const CreateOptionSpec> CreateOptionSpecs(ImageFormat format);
+
+// The options for one new image: checked for form, not yet for sense.
+class CreateOptionValues {
+ public:
+  explicit CreateOptionValues(ImageFormat format);
+
+  // Errors in qemu-img's words; Unimplemented for what this build lacks.
+  absl::Status Set(const NamedValue& option);
+
+  // What was given, or the default; nothing for an option that has neither.
+  std::optional<std::string> Text(absl::string_view name) const;
+  std::optional<uint64_t> Number(absl::string_view name) const;  // of kSize and kNumber
+  bool Flag(absl::string_view name) const;
+
+  // "cluster_size=65536 extended_l2=off ...": what qemu-img shows behind "Formatting".
+  std::string Describe() const;
+
+ private:
+  struct Value {
+    std::string text;  // as it was given
+    uint64_t number = 0;
+  };
+
+  const CreateOptionSpec* Find(absl::string_view name) const;
+
+  std::span<const CreateOptionSpec> specs_;
+  std::vector<std::optional<Value>> values_;  // one for each spec
+};
+
+// The text of `create -o help`.
+std::string DescribeCreateOptions(ImageFormat format);
+
+}  // namespace ringcow
+
+#endif  // RINGCOW_CLI_CREATE_OPTIONS_H_

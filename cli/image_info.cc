@@ -1,0 +1,162 @@
+#include "cli/image_info.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "engine/errno_status.h"
+#include "engine/status_macros.h"
+#include "qcow2/format/options.h"
+
+namespace ringcow {
+namespace {
+
+Task<absl::StatusOr<Header>> ReadHeader(Disk& disk) {
+  const AlignedBuffer prefix(kBufferAlignment);
+  CO_RETURN_IF_ERROR(co_await disk.Read(HostOffset(0), prefix.span(), Content::kHeader));
+  const uint64_t there = std::min<uint64_t>(disk.size(), prefix.size());
+  CO_ASSIGN_OR_RETURN(const uint64_t cluster_bytes, ReadClusterBytes(prefix.span().first(there)));
+
+  const AlignedBuffer cluster(std::max<uint64_t>(cluster_bytes, kBufferAlignment));
+  CO_RETURN_IF_ERROR(co_await disk.Read(HostOffset(0), cluster.span(), Content::kHeader));
+  const uint64_t length = std::min<uint64_t>(disk.size(), cluster_bytes);
+  co_return ParseHeader(cluster.span().first(length), disk.size());
+}
+
+// Reads as much as the table turns out to need; the parser bounds it. At least twice as much each
+// time, for an entry tells no more than its own length.
+Task<absl::StatusOr<std::vector<Snapshot>>> ReadSnapshots(Disk& disk, const Header& header) {
+  std::vector<std::byte> bytes(header.nb_snapshots * kSnapshotHeaderBytes);
+  while (true) {
+    CO_RETURN_IF_ERROR(co_await disk.Read(header.snapshots_offset, bytes, Content::kOther));
+    CO_ASSIGN_OR_RETURN(SnapshotTable table, ParseSnapshotTable(bytes, header.nb_snapshots));
+    if (table.bytes <= bytes.size()) co_return std::move(table.snapshots);
+    const uint64_t there = disk.size() - header.snapshots_offset.value();
+    if (table.bytes > there) {
+      co_return absl::InvalidArgumentError("The snapshot table reaches beyond the end of the file");
+    }
+    bytes.resize(std::max<uint64_t>(table.bytes, std::min<uint64_t>(2 * bytes.size(), there)));
+  }
+}
+
+// Bitmaps count only with the autoclear bit: without it, something wrote to the image that did not
+// know of them.
+Task<absl::StatusOr<std::vector<BitmapDirectoryEntry>>> ReadBitmaps(Disk& disk,
+                                                                    const Header& header) {
+  std::vector<BitmapDirectoryEntry> none;
+  if (!header.extensions.bitmaps.has_value()) co_return none;
+  if ((header.autoclear_features & kAutoclearBitmaps) == 0) co_return none;
+  CO_ASSIGN_OR_RETURN(const Geometry geometry, GeometryOf(header));
+  CO_ASSIGN_OR_RETURN(const BitmapsExtension extension,
+                      ParseBitmapsExtension(*header.extensions.bitmaps, geometry));
+  const uint64_t begin = extension.directory_offset.value();
+  constexpr uint64_t kMaxDirectoryBytes = uint64_t{kMaxBitmaps} * 1024;  // QEMU's
+  if (extension.directory_bytes > kMaxDirectoryBytes || begin > disk.size() ||
+      extension.directory_bytes > disk.size() - begin) {
+    co_return absl::InvalidArgumentError(
+        "The bitmap directory is too large or reaches beyond the end of the file");
+  }
+  std::vector<std::byte> directory(extension.directory_bytes);
+  CO_RETURN_IF_ERROR(co_await disk.Read(extension.directory_offset, directory, Content::kOther));
+  co_return ParseBitmapDirectory(directory, extension.nb_bitmaps, geometry);
+}
+
+Json BitmapJson(const BitmapDirectoryEntry& bitmap) {
+  Json::Array flags;
+  if (bitmap.in_use) flags.emplace_back("in-use");
+  if (bitmap.automatic) flags.emplace_back("auto");
+  return Json(Json::Object{{"flags", Json(std::move(flags))},
+                           {"name", Json(bitmap.name)},
+                           {"granularity", Json(uint64_t{1} << bitmap.granularity_bits)}});
+}
+
+Json::Object EncryptionInfo(CryptMethod method) {
+  return {{"format", Json(method == CryptMethod::kAes ? "aes" : "luks")}};
+}
+
+// "nbd:..." and "json:{...}" are no paths.
+bool HasProtocol(absl::string_view name) {
+  const size_t colon = name.find(':');
+  return colon != absl::string_view::npos && colon < name.find('/');
+}
+
+}  // namespace
+
+bool ImageInfo::is_encrypted() const {
+  return header.has_value() && header->crypt_method != CryptMethod::kNone;
+}
+
+bool ImageInfo::is_dirty() const { return header.has_value() && header->dirty(); }
+
+bool ImageInfo::has_backing_file() const {
+  return header.has_value() && !header->backing_file.empty();
+}
+
+Task<absl::StatusOr<ImageInfo>> ReadImageInfo(const ImageFile& file) {
+  UringDisk& disk = file.disk();
+  struct stat status{};
+  if (fstat(disk.fd(), &status) != 0) {
+    co_return ErrnoStatus(errno, absl::StrFormat("Could not stat '%s'", disk.name()));
+  }
+  constexpr uint64_t kBlockBytes = 512;  // of st_blocks, whatever the file system
+  ImageInfo info = {.path = disk.name(),
+                    .format = file.format(),
+                    .virtual_size = AlignUp(disk.size(), kSectorBytes),
+                    .file_length = AlignUp(disk.size(), kSectorBytes),
+                    .disk_bytes = static_cast<uint64_t>(status.st_blocks) * kBlockBytes,
+                    .is_device = S_ISBLK(status.st_mode),
+                    .header = std::nullopt,
+                    .snapshots = {},
+                    .bitmaps = {}};
+  if (file.format() == ImageFormat::kQcow2) {
+    CO_ASSIGN_OR_RETURN(info.header, co_await ReadHeader(disk));
+    info.virtual_size = AlignDown(info.header->virtual_size, kSectorBytes);
+    if (info.header->nb_snapshots > 0) {
+      CO_ASSIGN_OR_RETURN(info.snapshots, co_await ReadSnapshots(disk, *info.header));
+    }
+    CO_ASSIGN_OR_RETURN(info.bitmaps, co_await ReadBitmaps(disk, *info.header));
+  }
+  co_return info;
+}
+
+std::string FullBackingPath(const ImageInfo& info) {
+  const std::string& name = info.header->backing_file;
+  if (HasProtocol(name) || name.front() == '/') return name;
+  return absl::StrCat(info.path.substr(0, info.path.find_last_of('/') + 1), name);
+}
+
+Json::Object FormatSpecificInfo(const ImageInfo& info) {
+  const Header& header = *info.header;
+  const bool version3 = header.version >= 3;
+  Json::Object members;
+  members.emplace_back("compat", Json(std::string(CompatName(header.version))));
+  members.emplace_back("compression-type",
+                       Json(std::string(CompressionTypeName(header.compression_type))));
+  if (version3) members.emplace_back("lazy-refcounts", Json(header.lazy_refcounts()));
+  if (!info.bitmaps.empty()) {
+    Json::Array bitmaps;
+    for (const BitmapDirectoryEntry& bitmap : info.bitmaps) bitmaps.push_back(BitmapJson(bitmap));
+    members.emplace_back("bitmaps", Json(std::move(bitmaps)));
+  }
+  members.emplace_back("refcount-bits", Json(uint64_t{1} << header.refcount_order));
+  if (header.crypt_method != CryptMethod::kNone) {
+    members.emplace_back("encrypt", Json(EncryptionInfo(header.crypt_method)));
+  }
+  if (!version3) return members;
+  if (header.extensions.external_data_file.has_value()) {
+    members.emplace_back("data-file", Json(*header.extensions.external_data_file));
+  }
+  if ((header.incompatible_features & kIncompatibleExternalDataFile) != 0) {
+    const bool raw = (header.autoclear_features & kAutoclearRawExternalData) != 0;
+    members.emplace_back("data-file-raw", Json(raw));
+  }
+  members.emplace_back("corrupt", Json(header.corrupt()));
+  members.emplace_back("extended-l2", Json(header.extended_l2()));
+  return members;
+}
+
+}  // namespace ringcow

@@ -1,0 +1,48 @@
+#ifndef RINGCOW_CLI_IMAGE_INFO_H_
+#define RINGCOW_CLI_IMAGE_INFO_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "cli/image_format.h"
+#include "cli/json.h"
+#include "cli/target.h"
+#include "engine/task.h"
+#include "qcow2/format/bitmap_directory.h"
+#include "qcow2/format/header.h"
+#include "qcow2/format/snapshot_table.h"
+
+namespace ringcow {
+
+// What `info` tells about an image. It needs the header only, so it also serves for images whose
+// guest data this build cannot read.
+struct ImageInfo {
+  std::string path;
+  ImageFormat format = ImageFormat::kRaw;
+  uint64_t virtual_size = 0;  // bytes
+  uint64_t file_length = 0;   // bytes, whole sectors
+  uint64_t disk_bytes = 0;    // what the file takes on its file system
+  bool is_device = false;
+  std::optional<Header> header;  // qcow2 only
+  std::vector<Snapshot> snapshots;
+  std::vector<BitmapDirectoryEntry> bitmaps;
+
+  bool is_encrypted() const;
+  bool is_dirty() const;
+  bool has_backing_file() const;
+};
+
+Task<absl::StatusOr<ImageInfo>> ReadImageInfo(const ImageFile& file);
+
+// The path of the backing file, a relative one taken from the directory of the image.
+std::string FullBackingPath(const ImageInfo& info);
+
+// The members behind "Format specific information" of a qcow2 image.
+Json::Object FormatSpecificInfo(const ImageInfo& info);
+
+}  // namespace ringcow
+
+#endif  // RINGCOW_CLI_IMAGE_INFO_H_

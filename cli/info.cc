@@ -1,0 +1,210 @@
+#include <cstdlib>
+#include <ctime>
+#include <optional>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "cli/command.h"
+#include "cli/image_info.h"
+#include "cli/output_format.h"
+#include "cli/sizes.h"
+#include "cli/target.h"
+#include "engine/status_macros.h"
+
+namespace ringcow {
+namespace {
+
+enum LongOnly { kOutput = kFirstLongOnlyKey, kImageOptions, kObject };
+
+constexpr OptionSpec kOptions[] = {
+    {'h', "help", nullptr, "print this help and exit"},
+    {'f', "format", "FMT", "the image's format; else it is guessed"},
+    {'U', "force-share", nullptr, "also when the image is in use elsewhere"},
+    {kOutput, "output", "human|json", "what the output is like (default: human)"},
+    {'b', "backing-chain", nullptr, nullptr, "is not supported yet"},
+    {kImageOptions, "image-opts", nullptr, nullptr, "is not supported yet"},
+    {kObject, "object", "OBJECT", nullptr, "is not supported yet"},
+};
+
+constexpr uint64_t kNanosecondsPerSecond = 1'000'000'000;
+
+Json SnapshotJson(const Snapshot& snapshot) {
+  Json::Object members;
+  if (snapshot.icount.has_value()) members.emplace_back("icount", Json(*snapshot.icount));
+  members.emplace_back("vm-clock-nsec",
+                       Json(snapshot.vm_clock_nanoseconds % kNanosecondsPerSecond));
+  members.emplace_back("name", Json(snapshot.name));
+  members.emplace_back("date-sec", Json(snapshot.date_seconds));
+  members.emplace_back("date-nsec", Json(snapshot.date_nanoseconds));
+  members.emplace_back("vm-clock-sec", Json(snapshot.vm_clock_nanoseconds / kNanosecondsPerSecond));
+  members.emplace_back("id", Json(snapshot.id));
+  members.emplace_back("vm-state-size", Json(snapshot.vm_state_bytes));
+  return Json(std::move(members));
+}
+
+// The file below the format.
+Json FileJson(const ImageInfo& info) {
+  return Json(Json::Object{
+      {"children", Json(Json::Array())},
+      {"virtual-size", Json(info.file_length)},
+      {"filename", Json(info.path)},
+      {"format", Json(info.is_device ? "host_device" : "file")},
+      {"actual-size", Json(info.disk_bytes)},
+      {"format-specific",
+       Json(Json::Object{{"type", Json("file")}, {"data", Json(Json::Object())}})},
+      {"dirty-flag", Json(false)},
+  });
+}
+
+Json ImageJson(const ImageInfo& info) {
+  Json::Object members;
+  const Json::Object child = {{"name", Json("file")}, {"info", FileJson(info)}};
+  members.emplace_back("children", Json(Json::Array{Json(child)}));
+  if (info.has_backing_file() && info.header->extensions.backing_format.has_value()) {
+    members.emplace_back("backing-filename-format", Json(*info.header->extensions.backing_format));
+  }
+  if (!info.snapshots.empty()) {
+    Json::Array snapshots;
+    for (const Snapshot& snapshot : info.snapshots) snapshots.push_back(SnapshotJson(snapshot));
+    members.emplace_back("snapshots", Json(std::move(snapshots)));
+  }
+  members.emplace_back("virtual-size", Json(info.virtual_size));
+  members.emplace_back("filename", Json(info.path));
+  if (info.header.has_value()) {
+    members.emplace_back("cluster-size", Json(info.header->cluster_bytes()));
+  }
+  members.emplace_back("format", Json(std::string(FormatName(info.format))));
+  members.emplace_back("actual-size", Json(info.disk_bytes));
+  if (info.header.has_value()) {
+    members.emplace_back(
+        "format-specific",
+        Json(Json::Object{{"type", Json("qcow2")}, {"data", Json(FormatSpecificInfo(info))}}));
+  }
+  if (info.is_encrypted()) members.emplace_back("encrypted", Json(true));
+  if (info.has_backing_file()) {
+    members.emplace_back("full-backing-filename", Json(FullBackingPath(info)));
+    members.emplace_back("backing-filename", Json(info.header->backing_file));
+  }
+  members.emplace_back("dirty-flag", Json(info.is_dirty()));
+  return Json(std::move(members));
+}
+
+std::string ReadableDate(time_t seconds) {
+  std::tm local{};
+  localtime_r(&seconds, &local);
+  char text[32];
+  return std::string(text, std::strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S", &local));
+}
+
+std::string ReadableClock(uint64_t nanoseconds) {
+  const uint64_t seconds = nanoseconds / kNanosecondsPerSecond;
+  return absl::StrFormat("%04d:%02d:%02d.%03d", seconds / 3600, seconds / 60 % 60, seconds % 60,
+                         nanoseconds % kNanosecondsPerSecond / 1'000'000);
+}
+
+void PrintSnapshots(const ImageInfo& info) {
+  absl::PrintF("Snapshot list:\n");
+  absl::PrintF("%-7s %-16s %8s %19s %15s %10s\n", "ID", "TAG", "VM_SIZE", "DATE", "VM_CLOCK",
+               "ICOUNT");
+  for (const Snapshot& snapshot : info.snapshots) {
+    absl::PrintF("%-7s %-16s %8s %19s %15s %10s\n", snapshot.id, snapshot.name,
+                 RoughSize(snapshot.vm_state_bytes), ReadableDate(snapshot.date_seconds),
+                 ReadableClock(snapshot.vm_clock_nanoseconds),
+                 snapshot.icount.has_value() ? absl::StrCat(*snapshot.icount) : "--");
+  }
+}
+
+void PrintQcow2Lines(const ImageInfo& info) {
+  const Header& header = *info.header;
+  if (info.is_encrypted()) absl::PrintF("encrypted: yes\n");
+  absl::PrintF("cluster_size: %d\n", header.cluster_bytes());
+  if (info.is_dirty()) absl::PrintF("cleanly shut down: no\n");
+  if (info.has_backing_file()) {
+    const std::string full_path = FullBackingPath(info);
+    absl::PrintF("backing file: %s", header.backing_file);
+    if (full_path != header.backing_file) absl::PrintF(" (actual path: %s)", full_path);
+    absl::PrintF("\n");
+    if (header.extensions.backing_format.has_value()) {
+      absl::PrintF("backing file format: %s\n", *header.extensions.backing_format);
+    }
+  }
+  if (!info.snapshots.empty()) PrintSnapshots(info);
+  absl::PrintF("Format specific information:\n%s", Json(FormatSpecificInfo(info)).HumanLines(1));
+}
+
+std::string ReadableSize(uint64_t bytes) {
+  return absl::StrFormat("%s (%d bytes)", RoughSize(bytes), bytes);
+}
+
+void PrintHuman(const ImageInfo& info) {
+  absl::PrintF("image: %s\nfile format: %s\nvirtual size: %s\ndisk size: %s\n", info.path,
+               FormatName(info.format), ReadableSize(info.virtual_size),
+               RoughSize(info.disk_bytes));
+  if (info.header.has_value()) PrintQcow2Lines(info);
+  absl::PrintF(
+      "Child node '/file':\n    filename: %s\n    protocol type: %s\n    file length: %s\n"
+      "    disk size: %s\n",
+      info.path, info.is_device ? "host_device" : "file", ReadableSize(info.file_length),
+      RoughSize(info.disk_bytes));
+}
+
+Task<absl::StatusOr<ImageInfo>> OpenAndRead(Host& host, std::string name, TargetOptions options) {
+  CO_ASSIGN_OR_RETURN(const ImageFile file,
+                      co_await ImageFile::Open(host, std::move(name), options));
+  co_return co_await ReadImageInfo(file);
+}
+
+absl::StatusOr<ImageInfo> Read(const std::string& name, const TargetOptions& options) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<Host> host, Host::Create());
+  return host->loop.Run(OpenAndRead(*host, name, options));
+}
+
+int RunInfo(const Program& program, int argc, char** argv) {
+  TargetOptions target_options;
+  std::optional<OutputFormat> output = OutputFormat::kHuman;
+  OptionParser options(program, kOptions, argc, argv);
+  while (const std::optional<int> option = options.Next()) {
+    switch (*option) {
+      case 'h':
+        return PrintHelp(program, kInfoCommand);
+      case 'f':
+        target_options.format = options.argument();
+        break;
+      case 'U':
+        target_options.force_share = true;
+        break;
+      case kOutput:
+        output = ParseOutputFormat(program, options.argument());
+        if (!output.has_value()) return EXIT_FAILURE;
+        break;
+      default:
+        return EXIT_FAILURE;
+    }
+  }
+  if (options.rest().size() != 1) return program.Misused("Expecting one image file name");
+  const std::string name = options.rest()[0];
+
+  const absl::StatusOr<ImageInfo> info = Read(name, target_options);
+  if (!info.ok()) {
+    return program.Fail(absl::StrFormat("Could not open '%s': %s", name, MessageOf(info.status())));
+  }
+  if (*output == OutputFormat::kJson) {
+    absl::PrintF("%s\n", ImageJson(*info).Pretty());
+  } else {
+    PrintHuman(*info);
+  }
+  return EXIT_SUCCESS;
+}
+
+}  // namespace
+
+const Command kInfoCommand = {
+    .name = "info",
+    .summary = "Show what an image is like",
+    .arguments = "FILE",
+    .options = kOptions,
+    .run = RunInfo,
+};
+
+}  // namespace ringcow

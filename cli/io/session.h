@@ -1,0 +1,88 @@
+#ifndef RINGCOW_CLI_IO_SESSION_H_
+#define RINGCOW_CLI_IO_SESSION_H_
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "cli/program.h"
+#include "cli/target.h"
+#include "engine/scope.h"
+#include "engine/task.h"
+
+namespace ringcow {
+
+// A run of qemu-io: one image, and commands for it, one after the other.
+class Session {
+ public:
+  // All must outlive the session. Without a target only commands that need none can be run.
+  Session(const Program& program, Host& host, std::optional<Target> target, bool read_only)
+      : program_(program),
+        host_(host),
+        target_(std::move(target)),
+        read_only_(read_only),
+        in_background_(host.loop) {}
+
+  // Carries out one line; false when it failed, which was said on the terminal.
+  Task<bool> Execute(std::string line);
+  // Lines from stdin behind a prompt, until its end or `quit`. False when any failed.
+  Task<bool> ExecuteStdin();
+  // Waits for what runs in the background, and closes the image.
+  Task<absl::Status> End();
+
+  // For commands.
+  const Program& program() const { return program_; }
+  Loop& loop() const { return host_.loop; }
+  GuestDisk& disk() const { return target_->guest(); }
+  void Quit() { quit_ = true; }
+  bool has_quit() const { return quit_; }
+  // Requests that no command waits for (aio_read), until one does (aio_flush).
+  Scope& in_background() { return in_background_; }
+
+ private:
+  const Program& program_;
+  Host& host_;
+  std::optional<Target> target_;
+  const bool read_only_;
+  bool quit_ = false;
+  Scope in_background_;
+};
+
+// A command of qemu-io.
+struct IoCommand {
+  const char* name;
+  const char* alias = nullptr;  // one letter for the fingers
+  int min_arguments = 0;
+  int max_arguments = 0;      // -1: any number
+  const char* synopsis = "";  // what follows the name
+  const char* summary = "";
+  bool needs_image = true;
+  bool writes = false;
+  // words[0] is the name. False when it failed.
+  Task<bool> (*run)(Session& session, std::vector<std::string> words) = nullptr;
+};
+
+// "read [-qv] off len -- reads ...": for help and for wrong arguments.
+std::string Usage(const IoCommand& command);
+
+// In the order of their names.
+std::vector<const IoCommand*> IoCommands();
+const IoCommand* FindIoCommand(const std::string& name);
+
+// Each is defined in the file of its name, aio_* in aio.cc.
+extern const IoCommand kAioFlush;
+extern const IoCommand kAioRead;
+extern const IoCommand kAioWrite;
+extern const IoCommand kFlush;
+extern const IoCommand kHelp;
+extern const IoCommand kLength;
+extern const IoCommand kQuit;
+extern const IoCommand kRead;
+extern const IoCommand kReadV;
+extern const IoCommand kWrite;
+extern const IoCommand kWriteV;
+
+}  // namespace ringcow
+
+#endif  // RINGCOW_CLI_IO_SESSION_H_

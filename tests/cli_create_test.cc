@@ -1,0 +1,259 @@
+// `create`, side by side with qemu-img: the same command line must say the same, end with the same
+// status and leave the same bytes behind.
+
+#include <sys/stat.h>
+
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "tests/cli_harness.h"
+
+namespace ringcow {
+namespace {
+
+using Words = std::vector<std::string>;
+
+class CreateTest : public testing::Test {
+ protected:
+  // Runs `qemu-img create` with both in a directory for each, and compares all there is.
+  void ExpectSame(Words arguments) {
+    Words words = {"qemu-img", "create"};
+    words.insert(words.end(), arguments.begin(), arguments.end());
+    SCOPED_TRACE(testing::PrintToString(words));
+    const ScratchDirectory ours;
+    const ScratchDirectory theirs;
+    const Outcome outcome = Ringcow(ours.path(), words);
+    EXPECT_EQ(outcome, Qemu(theirs.path(), words));
+    if (outcome.status != 0) {
+      EXPECT_TRUE(ours.List().empty());
+      return;
+    }
+    ASSERT_EQ(ours.List(), theirs.List());
+    for (const std::string& name : ours.List()) {
+      EXPECT_TRUE(ReadBytes(ours.File(name)) == ReadBytes(theirs.File(name))) << name << " differs";
+    }
+  }
+
+  void ExpectSameQcow2(const std::string& options, const std::string& size) {
+    ExpectSame({"-f", "qcow2", "-o", options, "a.qcow2", size});
+  }
+
+  // Refused with `sentence`, where qemu-img would do it.
+  void ExpectRefused(Words arguments, const std::string& sentence) {
+    Words words = {"ringcow", "create"};
+    words.insert(words.end(), arguments.begin(), arguments.end());
+    SCOPED_TRACE(testing::PrintToString(words));
+    const ScratchDirectory directory;
+    const Outcome outcome = Ringcow(directory.path(), words);
+    EXPECT_EQ(outcome.status, 1);
+    EXPECT_NE(outcome.err.find(sentence), std::string::npos) << outcome;
+    EXPECT_TRUE(directory.List().empty());
+  }
+};
+
+TEST_F(CreateTest, MakesTheSameImages) {
+  ExpectSame({"-f", "qcow2", "a.qcow2", "64M"});
+  ExpectSame({"-q", "-f", "qcow2", "a.qcow2", "1G"});
+  ExpectSame({"-fqcow2", "--options=size=5M,cluster_size=4k", "a.qcow2"});
+  ExpectSame({"a.qcow2", "-f", "qcow2", "-o", "cluster_size=4k", "-o", "cluster_size=8k", "1M"});
+  ExpectSame({"-f", "qcow2", "--", "-a,b.qcow2", "1M"});
+  ExpectSame({"-f", "qcow2", "file:a.qcow2", "1M"});
+  ExpectSame({"-f", "qcow2", "./a:b.qcow2", "1M"});
+  for (const char* cluster : {"512", "1k", "4096", "64K", "0x40000", "2M"}) {
+    ExpectSameQcow2(std::string("cluster_size=") + cluster, "100M");
+  }
+  for (const char* bits : {"1", "2", "4", "8", "16", "32", "64", "0x10", "010"}) {
+    ExpectSameQcow2(std::string("refcount_bits=") + bits, "10M");
+  }
+  for (const char* compat : {"0.10", "v2", "1.1", "v3"}) {
+    ExpectSameQcow2(std::string("compat=") + compat, "10M");
+  }
+  ExpectSameQcow2("lazy_refcounts=on,compression_type=zstd,extended_l2=off", "10M");
+  ExpectSameQcow2("lazy_refcounts", "10M");
+  ExpectSameQcow2("nolazy_refcounts", "10M");
+}
+
+TEST_F(CreateTest, TakesTheSameSizes) {
+  for (const char* size : {"0", "1", "512", "513", "1b", "10B", "1.5k", ".5k", "1.k", "0.1k", "1m",
+                           "0x10", "010", " 5", "+5", "1T", "-0", "00001k"}) {
+    ExpectSame({"-f", "qcow2", "a.qcow2", "--", size});
+    ExpectSameQcow2(std::string("size=") + size, "");
+  }
+  for (const char* size : {"64X",
+                           "-1",
+                           "10E",
+                           "1.5b",
+                           "0x10k",
+                           "1e3",
+                           "1MiB",
+                           "1kB",
+                           "",
+                           "-",
+                           "18446744073709551615",
+                           "18446744073709551616",
+                           "9223372036854775808",
+                           "inf",
+                           "nan",
+                           "0x1p3",
+                           "1,5k",
+                           "64M ",
+                           "0x",
+                           "x",
+                           "8E"}) {
+    ExpectSame({"-f", "qcow2", "a.qcow2", "--", size});
+  }
+}
+
+TEST_F(CreateTest, PreallocatesTheSame) {
+  for (const char* others : {"", ",cluster_size=512", ",compat=0.10", ",refcount_bits=1"}) {
+    ExpectSameQcow2(std::string("preallocation=off") + others, "3M");
+    ExpectSameQcow2(std::string("preallocation=metadata") + others, "3M");
+  }
+}
+
+// QEMU moves the refcount table behind the data when it reserves space; ours stays where it is in
+// every fresh image. What is reserved is the same.
+TEST_F(CreateTest, ReservesAsMuch) {
+  for (const std::string& mode : {std::string("falloc"), std::string("full")}) {
+    for (const char* others : {"", ",cluster_size=512", ",compat=0.10", ",refcount_bits=1"}) {
+      const Words words = {
+          "qemu-img", "create", "-f", "qcow2", "-o", "preallocation=" + mode + others, "a", "3M"};
+      SCOPED_TRACE(testing::PrintToString(words));
+      const ScratchDirectory ours;
+      const ScratchDirectory theirs;
+      EXPECT_EQ(Ringcow(ours.path(), words), Qemu(theirs.path(), words));
+      const auto map = [](const ScratchDirectory& directory) {
+        return Qemu(directory.path(), {"qemu-img", "check", "a"}).out +
+               Qemu(directory.path(),
+                    {"qemu-io", "-r", "-c", "map", "-c", "read -P 0 -q 0 3M", "a"})
+                   .out;
+      };
+      EXPECT_EQ(map(ours), map(theirs));
+      struct stat our_file{};
+      struct stat their_file{};
+      ASSERT_EQ(stat(ours.File("a").c_str(), &our_file), 0);
+      ASSERT_EQ(stat(theirs.File("a").c_str(), &their_file), 0);
+      EXPECT_EQ(our_file.st_size, their_file.st_size);
+      EXPECT_GE(our_file.st_blocks * 512, 3 << 20);
+    }
+  }
+}
+
+TEST_F(CreateTest, MakesTheSameRawFiles) {
+  ExpectSame({"a.raw", "1000"});
+  ExpectSame({"-f", "raw", "a.raw", "0"});
+  for (const char* mode : {"off", "falloc", "full", "metadata", "some"}) {
+    ExpectSame({"-f", "raw", "-o", std::string("preallocation=") + mode, "a.raw", "1000k"});
+  }
+  ExpectSame({"-f", "raw", "-o", "cluster_size=3", "a.raw", "1M"});
+}
+
+TEST_F(CreateTest, RefusesTheSameOptions) {
+  for (const char* options : {"foo=1",
+                              "cluster_size=3k",
+                              "cluster_size=4M",
+                              "cluster_size=256",
+                              "cluster_size=-1",
+                              "cluster_size=64KB",
+                              "cluster_size",
+                              "nocluster_size",
+                              "cluster_size=4k,,x",
+                              "cluster_size=99999999999999999999",
+                              "refcount_bits=3",
+                              "refcount_bits=128",
+                              "refcount_bits=-1",
+                              "refcount_bits=16k",
+                              "refcount_bits=1.5",
+                              "refcount_bits=",
+                              "refcount_bits=18446744073709551616",
+                              "lazy_refcounts=maybe",
+                              "preallocation=maybe",
+                              "compat=9",
+                              "compat=",
+                              "compat=a,,b",
+                              "compression_type=lzma",
+                              "compat=0.10,lazy_refcounts=on",
+                              "compat=0.10,refcount_bits=8",
+                              "compat=0.10,compression_type=zstd",
+                              "size=1M",
+                              "=5",
+                              "",
+                              ",",
+                              ",cluster_size=4k",
+                              "cluster_size=64k,"}) {
+    ExpectSameQcow2(options, "1M");
+  }
+  ExpectSameQcow2("cluster_size=512", "1T");
+  ExpectSameQcow2("cluster_size=64k", "7E");
+}
+
+TEST_F(CreateTest, RefusesTheSameCommandLines) {
+  for (const Words& arguments : std::vector<Words>{
+           {},
+           {"a"},
+           {"-f"},
+           {"-f", "qcow2", "a"},
+           {"-f", "qcow2", "a", "1", "2"},
+           {"-f", "nonsense", "a", "1M"},
+           {"-f", "qcow2", "nowhere/a", "1M"},
+           {"-f", "qcow2", "nonsense:a", "1M"},
+           {"-z"},
+           {"--nonsense"},
+           {"--o"},
+           {"--help=3"},
+           {"--format"},
+       }) {
+    ExpectSame(arguments);
+  }
+}
+
+TEST_F(CreateTest, RefusesWhatItCannotDo) {
+  ExpectRefused({"-f", "qcow2", "-o", "extended_l2=on", "a", "1M"}, "'extended_l2=on'");
+  ExpectRefused({"-f", "qcow2", "-o", "backing_file=b", "a", "1M"}, "'backing_file'");
+  ExpectRefused({"-f", "qcow2", "-o", "data_file=b", "a", "1M"}, "'data_file'");
+  ExpectRefused({"-f", "qcow2", "-o", "encrypt.format=luks", "a", "1M"}, "'encrypt.format'");
+  ExpectRefused({"-f", "qcow2", "-b", "b", "a"}, "backing files");
+  ExpectRefused({"-f", "vmdk", "a", "1M"}, "Unknown file format 'vmdk'");
+  ExpectRefused({"--object", "secret,id=s", "a", "1M"}, "--object");
+}
+
+TEST_F(CreateTest, ReplacesAFileOnlyWhenTheOptionsAreRight) {
+  const ScratchDirectory directory;
+  const std::string old_bytes(3 << 20, 'x');
+  WriteBytes(directory.File("a"), old_bytes);
+  const Words bad = {"qemu-img", "create", "-f", "qcow2", "-o", "cluster_size=3k", "a", "1M"};
+  EXPECT_EQ(Ringcow(directory.path(), bad).status, 1);
+  EXPECT_TRUE(ReadBytes(directory.File("a")) == old_bytes);
+
+  const Words good = {"qemu-img", "create", "-f", "qcow2", "a", "1M"};
+  EXPECT_EQ(Ringcow(directory.path(), good).status, 0);
+  const ScratchDirectory theirs;
+  EXPECT_EQ(Qemu(theirs.path(), good).status, 0);
+  EXPECT_TRUE(ReadBytes(directory.File("a")) == ReadBytes(theirs.File("a")));
+}
+
+TEST_F(CreateTest, LeavesNothingBehindWhenTheDiskIsFull) {
+  for (const char* preallocation : {"off", "metadata", "falloc", "full"}) {
+    for (const bool was_there : {false, true}) {
+      SCOPED_TRACE(preallocation);
+      const ScratchDirectory directory;
+      if (was_there) WriteBytes(directory.File("a"), "something");
+      const Outcome outcome =
+          RunTool({.words = {"ringcow", "create", "-f", "qcow2", "-o",
+                             std::string("preallocation=") + preallocation, "a", "64M"},
+                   .directory = directory.path(),
+                   .max_file_bytes = 96 * 1024});
+      EXPECT_EQ(outcome.status, 1) << outcome;
+      EXPECT_NE(outcome.err.find("File too large"), std::string::npos) << outcome;
+      if (was_there) {
+        EXPECT_EQ(ReadBytes(directory.File("a")), "");
+      } else {
+        EXPECT_TRUE(directory.List().empty());
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace ringcow
