@@ -24,6 +24,13 @@ Task<absl::StatusOr<AllocatedRun>> FreeSpace::Take(uint64_t count) {
 }
 
 Task<absl::StatusOr<AllocatedRun>> FreeSpace::TakeAt(ClusterRun run) {
+  // Refcounts that call the header or a table of the image free are wrong. Beyond the end of the
+  // file there is nothing that they could be wrong about.
+  const HostOffset begin = metadata_.geometry.OffsetOf(run.first);
+  if (begin.value() < metadata_.disk.size()) {
+    const uint64_t bytes = run.count * metadata_.geometry.cluster_bytes();
+    CO_RETURN_IF_ERROR(metadata_.CheckPlace(begin, bytes, "a cluster with refcount 0"));
+  }
   CO_RETURN_IF_ERROR(co_await growth_.Cover(metadata_.geometry.OffsetOf(run.end())));
   const AllocatedRun taken{run, run.first >= zero_from_};
   zero_from_ = std::max(zero_from_, run.end());
