@@ -155,7 +155,7 @@ std::vector<Case> FullMatrix(const CatalogOptions& options) {
 std::vector<Case> ShortList(const CatalogOptions& options) {
   struct Row {
     absl::string_view workload;
-    uint32_t depth;
+    uint32_t depth = 1;
     CacheMode mode = CacheMode::kWriteback;
   };
   constexpr Row kRows[] = {

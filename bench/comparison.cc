@@ -113,7 +113,7 @@ absl::Status Comparison::RunQemu(const Case& a_case, Compared& compared) {
     bool& has = io_uring ? qemu_has_io_uring_ : qemu_has_native_;
     if (!has) continue;
     const absl::StatusOr<double> rate =
-        RunQemu(a_case, compared.ours.run.requests, io_uring ? "io_uring" : "native");
+        RunQemu(*rival_, a_case, compared.ours.run.requests, io_uring ? "io_uring" : "native");
     if (rate.ok()) {
       (io_uring ? compared.qemu_io_uring : compared.qemu_native) = *rate;
     } else {
@@ -126,10 +126,10 @@ absl::Status Comparison::RunQemu(const Case& a_case, Compared& compared) {
   return compared.qemu_best().has_value() ? absl::OkStatus() : failure;
 }
 
-absl::StatusOr<double> Comparison::RunQemu(const Case& a_case, uint64_t requests,
-                                           const std::string& aio) {
+absl::StatusOr<double> Comparison::RunQemu(const QemuImg& qemu, const Case& a_case,
+                                           uint64_t requests, const std::string& aio) {
   if (a_case.workload.allocates()) {
-    RETURN_IF_ERROR(rival_->Create(qcow2_path_, a_case.workload.image_bytes));
+    RETURN_IF_ERROR(qemu.Create(qcow2_path_, a_case.workload.image_bytes));
   }
   Settle();
   QemuImg::BenchOptions options;
@@ -138,7 +138,7 @@ absl::StatusOr<double> Comparison::RunQemu(const Case& a_case, uint64_t requests
   options.writethrough = a_case.writethrough() && a_case.workload.allocates();
   options.flush_every = options.writethrough ? 0 : a_case.workload.flush_every;
   options.aio = aio;
-  ASSIGN_OR_RETURN(const double seconds, rival_->Bench(qcow2_path_, a_case.workload, options));
+  ASSIGN_OR_RETURN(const double seconds, qemu.Bench(qcow2_path_, a_case.workload, options));
   if (a_case.workload.allocates()) RemoveFile(qcow2_path_);
   // It prints milliseconds.
   return static_cast<double>(requests) / std::max(seconds, 0.0005);

@@ -56,7 +56,8 @@ class Comparison {
   absl::StatusOr<Measured> RunRaw(const Case& a_case);
   absl::StatusOr<Measured> RunOurs(const Case& a_case);
   absl::Status RunQemu(const Case& a_case, Compared& compared);
-  absl::StatusOr<double> RunQemu(const Case& a_case, uint64_t requests, const std::string& aio);
+  absl::StatusOr<double> RunQemu(const QemuImg& qemu, const Case& a_case, uint64_t requests,
+                                 const std::string& aio);
   absl::Status Populate(const Workload& workload);
   void Settle() const;
 

@@ -31,7 +31,7 @@ to the same requests on a raw preallocated file, and prints a table. Needs no fl
   --grow-ahead=X     on or off: extend the file in large steps
   --reps=N           repetitions; the table shows medians
   --ops=N            requests of each run instead of the workload's own number
-  --seconds=S        begin no request later than this in a run (default 3)
+  --seconds=S        begin no request later than this in a run (default 2)
   --benchmark_...    Google Benchmark's own, such as --benchmark_out=FILE.json and
                      --benchmark_format=json
 )";

@@ -17,7 +17,7 @@ struct Flags {
   bool vs_qemu = false;
   bool help = false;
   int repetitions = 3;
-  std::chrono::nanoseconds time_limit = std::chrono::seconds(3);
+  std::chrono::nanoseconds time_limit = std::chrono::seconds(2);
   CatalogOptions catalog;
 };
 

@@ -17,7 +17,7 @@ namespace ringcow {
 namespace {
 
 std::string FileSystemOf(const std::string& directory) {
-  struct stat status;
+  struct stat status{};
   if (stat(directory.c_str(), &status) != 0) return "";
   std::ifstream file("/proc/self/mountinfo");
   const std::string mountinfo{std::istreambuf_iterator<char>(file), {}};
@@ -39,7 +39,7 @@ std::string FileSystemType(absl::string_view mountinfo, absl::string_view device
 
 Host DescribeHost(const std::string& directory) {
   Host host;
-  utsname name;
+  utsname name{};
   if (uname(&name) == 0) host.kernel = absl::StrCat(name.sysname, " ", name.release);
   host.file_system = FileSystemOf(directory);
   if (host.file_system.empty()) host.file_system = "unknown file system";

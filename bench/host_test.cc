@@ -1,10 +1,10 @@
 #include "bench/host.h"
 
-#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -55,7 +55,7 @@ TEST(ThrowAwayDirectoryTest, SaysWhereItCouldNotBeMade) {
 
 TEST(ThrowAwayDirectoryTest, IsGoneAfterASignal) {
   for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
-    std::array<int, 2> pipe_ends;
+    std::array<int, 2> pipe_ends{};
     ASSERT_EQ(pipe(pipe_ends.data()), 0);
     const pid_t child = fork();
     if (child == 0) {
@@ -66,7 +66,7 @@ TEST(ThrowAwayDirectoryTest, IsGoneAfterASignal) {
       if (write(pipe_ends[1], path.data(), path.size()) < 0) _exit(98);
       for (;;) pause();
     }
-    std::array<char, 4096> path;
+    std::array<char, 4096> path{};
     const ssize_t length = read(pipe_ends[0], path.data(), path.size());
     ASSERT_GT(length, 0);
     const std::string directory(path.data(), static_cast<size_t>(length));

@@ -1,7 +1,10 @@
 #include "bench/qemu.h"
 
-#include <cstdlib>
+#include <unistd.h>
+
+#include <algorithm>
 #include <fstream>
+#include <optional>
 #include <set>
 #include <sstream>
 #include <string>
@@ -49,38 +52,33 @@ TEST(QemuTest, KnowsWhatItsBenchmarkCannotDo) {
   EXPECT_FALSE(QemuCanExpress(mix, 1, 0));
 }
 
-class QemuBenchTest : public testing::Test {
- protected:
-  void SetUp() override { ASSERT_TRUE(qemu_.has_value()) << "qemu-img is not installed"; }
+// The places of the first `count` requests, as found on a raw file afterwards.
+std::set<uint64_t> PlacesWritten(const Workload& workload, uint64_t count) {
+  const std::string path = testing::TempDir() + "/places.raw";
+  std::ofstream(path, std::ios::trunc).close();
+  EXPECT_EQ(truncate(path.c_str(), static_cast<off_t>(workload.image_bytes)), 0);
+  QemuImg::BenchOptions options;
+  options.requests = count;
+  options.aio = "threads";
+  std::vector<std::string> command = QemuBenchCommand(path, workload, options);
+  std::replace(command.begin(), command.end(), std::string("qcow2"), std::string("raw"));
+  std::replace(command.begin(), command.end(), std::string("none"), std::string("writeback"));
+  const auto result = RunSubprocess(command);
+  EXPECT_TRUE(result.ok() && result->exit_code == 0) << (result.ok() ? result->output : "");
 
-  // The places of the first `count` requests, as found on a raw file afterwards.
-  std::set<uint64_t> PlacesWritten(const Workload& workload, uint64_t count) {
-    const std::string path = testing::TempDir() + "/places.raw";
-    std::ofstream(path, std::ios::trunc).close();
-    EXPECT_EQ(truncate(path.c_str(), static_cast<off_t>(workload.image_bytes)), 0);
-    QemuImg::BenchOptions options;
-    options.requests = count;
-    options.aio = "threads";
-    std::vector<std::string> command = QemuBenchCommand(path, workload, options);
-    std::replace(command.begin(), command.end(), std::string("qcow2"), std::string("raw"));
-    std::replace(command.begin(), command.end(), std::string("none"), std::string("writeback"));
-    const auto result = RunSubprocess(command);
-    EXPECT_TRUE(result.ok() && result->exit_code == 0) << (result.ok() ? result->output : "");
-
-    std::stringstream bytes;
-    bytes << std::ifstream(path).rdbuf();
-    const std::string content = bytes.str();
-    std::set<uint64_t> places;
-    for (uint64_t at = 0; at < content.size(); at += 4096) {
-      if (content[at] != 0) places.insert(at);
-    }
-    return places;
+  std::stringstream bytes;
+  bytes << std::ifstream(path).rdbuf();
+  const std::string content = bytes.str();
+  std::set<uint64_t> places;
+  for (uint64_t at = 0; at < content.size(); at += 4096) {
+    if (content[at] != 0) places.insert(at);
   }
+  return places;
+}
 
-  const std::optional<QemuImg> qemu_ = QemuImg::Find();
-};
-
-TEST_F(QemuBenchTest, MakesOurRequestsInOurOrder) {
+TEST(QemuBenchTest, MakesOurRequestsInOurOrder) {
+  const std::optional<QemuImg> qemu = QemuImg::Find();
+  if (!qemu.has_value()) FAIL() << "qemu-img is not installed";
   const Workload workload = Scattered();
   const std::vector<GuestOp> ops = MakeOps(workload);
   std::set<uint64_t> ours;
@@ -90,32 +88,36 @@ TEST_F(QemuBenchTest, MakesOurRequestsInOurOrder) {
   }
 }
 
-TEST_F(QemuBenchTest, RunsOnAFreshImageThatItsCheckLikes) {
+TEST(QemuBenchTest, RunsOnAFreshImageThatItsCheckLikes) {
+  const std::optional<QemuImg> qemu = QemuImg::Find();
+  if (!qemu.has_value()) FAIL() << "qemu-img is not installed";
   const std::string path = testing::TempDir() + "/fresh.qcow2";
   const Workload workload = Scattered();
-  ASSERT_TRUE(qemu_->Create(path, workload.image_bytes).ok());
+  ASSERT_TRUE(qemu->Create(path, workload.image_bytes).ok());
   QemuImg::BenchOptions options;
   options.requests = 32;
   options.depth = 8;
   options.flush_every = 16;
   options.aio = "native";
-  const auto seconds = qemu_->Bench(path, workload, options);
+  const auto seconds = qemu->Bench(path, workload, options);
   ASSERT_TRUE(seconds.ok()) << seconds.status();
   EXPECT_GE(*seconds, 0);
-  EXPECT_TRUE(qemu_->Check(path).ok());
+  EXPECT_TRUE(qemu->Check(path).ok());
 }
 
-TEST_F(QemuBenchTest, SaysWhatWentWrong) {
+TEST(QemuBenchTest, SaysWhatWentWrong) {
+  const std::optional<QemuImg> qemu = QemuImg::Find();
+  if (!qemu.has_value()) FAIL() << "qemu-img is not installed";
   const std::string path = testing::TempDir() + "/broken.qcow2";
   std::ofstream(path, std::ios::trunc) << "no image";
   QemuImg::BenchOptions options;
   options.requests = 1;
   options.aio = "native";
-  const auto seconds = qemu_->Bench(path, Scattered(), options);
+  const auto seconds = qemu->Bench(path, Scattered(), options);
   ASSERT_FALSE(seconds.ok());
   EXPECT_NE(seconds.status().message().find("not in qcow2 format"), absl::string_view::npos)
       << seconds.status();
-  EXPECT_EQ(qemu_->Check(path).code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(qemu->Check(path).code(), absl::StatusCode::kDataLoss);
 }
 
 TEST(SubprocessTest, ReportsExitCodesSignalsAndMissingPrograms) {

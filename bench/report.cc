@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -108,8 +109,8 @@ void SetCounters(const Compared& compared, benchmark::UserCounters& counters) {
     counters["qemu_io_uring_iops"] = *compared.qemu_io_uring;
   }
   if (compared.qemu_native.has_value()) counters["qemu_native_iops"] = *compared.qemu_native;
-  if (compared.qemu_best().has_value()) {
-    counters["vs_qemu"] = run.iops() / *compared.qemu_best();
+  if (const std::optional<double> best = compared.qemu_best(); best.has_value()) {
+    counters["vs_qemu"] = run.iops() / *best;
   }
   SetTraffic(compared.ours, counters);
   counters["raw_enters_per_op"] = Fraction(compared.raw.rings.enters, compared.raw.run.requests);

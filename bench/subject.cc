@@ -94,8 +94,7 @@ Task<absl::StatusOr<Measured>> MeasureOn(Rings& rings, GuestDisk& disk, const Wo
 Task<absl::StatusOr<Measured>> OpenAndMeasure(Rings& rings, UringDisk& disk,
                                               const Workload& workload, OpenOptions open_options,
                                               RunOptions run_options) {
-  CO_ASSIGN_OR_RETURN(const std::unique_ptr<Image> image,
-                      co_await Image::Open(disk, std::move(open_options)));
+  CO_ASSIGN_OR_RETURN(const std::unique_ptr<Image> image, co_await Image::Open(disk, open_options));
   co_return co_await MeasureOn(rings, *image, workload, run_options);
 }
 

@@ -1,13 +1,13 @@
 #include "bench/subprocess.h"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
+#include <csignal>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
@@ -36,7 +36,7 @@ constexpr int kNoSuchProgram = 127;
 
 std::string ReadToEnd(int fd) {
   std::string text;
-  std::array<char, 4096> chunk;
+  std::array<char, 4096> chunk{};
   for (;;) {
     const ssize_t bytes = read(fd, chunk.data(), chunk.size());
     if (bytes < 0 && errno == EINTR) continue;
@@ -57,10 +57,11 @@ absl::StatusOr<int> WaitFor(pid_t child) {
 
 absl::StatusOr<SubprocessResult> RunSubprocess(const std::vector<std::string>& command) {
   std::vector<char*> arguments;
+  arguments.reserve(command.size() + 1);
   for (const std::string& word : command) arguments.push_back(const_cast<char*>(word.c_str()));
   arguments.push_back(nullptr);
 
-  std::array<int, 2> pipe_ends;
+  std::array<int, 2> pipe_ends{};
   if (pipe2(pipe_ends.data(), O_CLOEXEC) != 0) return ErrnoStatus(errno, "Could not make a pipe");
   const pid_t parent = getpid();
   const pid_t child = fork();

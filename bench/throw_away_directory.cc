@@ -2,11 +2,11 @@
 
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -47,7 +47,7 @@ void RemoveAll(const std::string& path) {
 
 void Watch(const std::string& path) {
   const sigset_t signals = WatchedSignals();
-  siginfo_t info;
+  siginfo_t info{};
   while (sigwaitinfo(&signals, &info) < 0) {
   }
   if (info.si_signo == kDestroyed && info.si_pid == getpid()) return;
@@ -60,7 +60,7 @@ void Watch(const std::string& path) {
 void RemoveFile(const std::string& path) {
   {
     const FileDescriptor file(open(path.c_str(), O_WRONLY | O_CLOEXEC));
-    struct stat status;
+    struct stat status{};
     // Filling large holes would cost more than it saves.
     const bool is_whole = file.get() >= 0 && fstat(file.get(), &status) == 0 &&
                           status.st_size / kStatBlockBytes <= status.st_blocks / 8 * 9;
