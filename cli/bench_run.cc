@@ -62,6 +62,7 @@ Task<absl::Status> BenchRun::Run() {
 
 Task<absl::Status> BenchRun::RunUntil(uint64_t end) {
   std::vector<Task<absl::Status>> lanes;
+  lanes.reserve(lanes_);
   for (uint64_t lane = 0; lane < lanes_; ++lane) lanes.push_back(Lane(lane, end));
   return AllOf(loop_, std::move(lanes));
 }

@@ -173,11 +173,12 @@ int RunCheck(const Program& program, int argc, char** argv) {
     return program.Fail(
         absl::StrFormat("Could not open '%s': %s", settings.name, MessageOf(result.status())));
   }
-  if (!result->has_value()) {
+  const std::optional<CheckResult>& checked = *result;
+  if (!checked.has_value()) {
     program.Error("This image format does not support checks");
     return kNotChecked;
   }
-  return Report(program, settings, **result);
+  return Report(program, settings, *checked);
 }
 
 }  // namespace

@@ -42,7 +42,6 @@ struct Settings {
   ImageFormat format = ImageFormat::kRaw;
   bool quiet = false;
   std::string name;
-  std::optional<CreateOptionValues> values;  // set once the format is known
 };
 
 // `length` bytes of zeroes, written, at the beginning of `disk`.
@@ -70,13 +69,14 @@ Task<absl::Status> CreateRaw(Disk& disk, uint64_t size, Preallocation preallocat
   co_return co_await disk.Fdatasync();
 }
 
-absl::StatusOr<CreateOptions> CreateOptionsOf(const Settings& settings) {
-  const CreateOptionValues& values = *settings.values;
+absl::StatusOr<CreateOptions> CreateOptionsOf(ImageFormat format,
+                                              const CreateOptionValues& values) {
   CreateOptions options;
-  options.virtual_size = *values.Number("size");
-  const std::string preallocation = values.Text("preallocation").value_or("off");
+  options.virtual_size = values.Number("size");
+  const std::string preallocation =
+      values.Has("preallocation") ? values.Text("preallocation") : "off";
   const absl::StatusOr<Preallocation> parsed = ParsePreallocation(preallocation);
-  if (settings.format == ImageFormat::kRaw) {
+  if (format == ImageFormat::kRaw) {
     if (!parsed.ok()) {
       return absl::InvalidArgumentError(absl::StrCat("invalid parameter value: ", preallocation));
     }
@@ -88,11 +88,12 @@ absl::StatusOr<CreateOptions> CreateOptionsOf(const Settings& settings) {
   }
   RETURN_IF_ERROR(parsed.status());
   options.preallocation = *parsed;
-  ASSIGN_OR_RETURN(options.version, ParseCompat(values.Text("compat").value_or("1.1")));
-  ASSIGN_OR_RETURN(options.compression_type,
-                   ParseCompressionType(*values.Text("compression_type")));
-  options.cluster_size = *values.Number("cluster_size");
-  options.refcount_bits = *values.Number("refcount_bits");
+  if (values.Has("compat")) {
+    ASSIGN_OR_RETURN(options.version, ParseCompat(values.Text("compat")));
+  }
+  ASSIGN_OR_RETURN(options.compression_type, ParseCompressionType(values.Text("compression_type")));
+  options.cluster_size = values.Number("cluster_size");
+  options.refcount_bits = values.Number("refcount_bits");
   options.lazy_refcounts = values.Flag("lazy_refcounts");
   // Before there is a file to be left behind.
   RETURN_IF_ERROR(ValidateCreateOptions(options).status());
@@ -126,26 +127,25 @@ Task<absl::Status> CreateOn(Host& host, std::string path, ImageFormat format,
   co_return status;
 }
 
-absl::Status Create(const Settings& settings, const std::string& path) {
-  ASSIGN_OR_RETURN(const CreateOptions options, CreateOptionsOf(settings));
+absl::Status Create(ImageFormat format, const CreateOptionValues& values, const std::string& path) {
+  ASSIGN_OR_RETURN(const CreateOptions options, CreateOptionsOf(format, values));
   ASSIGN_OR_RETURN(const std::unique_ptr<Host> host, Host::Create());
-  return host->loop.Run(CreateOn(*host, path, settings.format, options));
+  return host->loop.Run(CreateOn(*host, path, format, options));
 }
 
 // -o and SIZE, in qemu-img's order of complaints. A SIZE that is no number is said without the
 // file's name, so it is parsed by the caller.
-absl::Status SetOptions(Settings& settings, absl::string_view option_string,
+absl::Status SetOptions(CreateOptionValues& values, absl::string_view option_string,
                         std::optional<uint64_t> size) {
-  settings.values.emplace(settings.format);
   const auto given = ParseOptionString(option_string).value_or(std::vector<NamedValue>());
-  for (const NamedValue& option : given) RETURN_IF_ERROR(settings.values->Set(option));
+  for (const NamedValue& option : given) RETURN_IF_ERROR(values.Set(option));
   if (size.has_value()) {
-    if (settings.values->Number("size").has_value()) {
+    if (values.Has("size")) {
       return absl::InvalidArgumentError("The image size must be specified only once");
     }
-    RETURN_IF_ERROR(settings.values->Set({"size", absl::StrCat(*size)}));
+    RETURN_IF_ERROR(values.Set({"size", absl::StrCat(*size)}));
   }
-  if (!settings.values->Number("size").has_value()) {
+  if (!values.Has("size")) {
     return absl::InvalidArgumentError("Image creation needs a size parameter");
   }
   return absl::OkStatus();
@@ -160,21 +160,23 @@ bool AsksForHelp(absl::string_view option_string) {
   return false;
 }
 
-int CreateNamed(const Program& program, Settings& settings, const std::string& option_string,
+int CreateNamed(const Program& program, const Settings& settings, const std::string& option_string,
                 const std::optional<uint64_t>& size) {
   const auto fail = [&](const absl::Status& status) {
     return program.Fail(absl::StrCat(settings.name, ": ", MessageOf(status)));
   };
   const absl::StatusOr<std::string> path = LocalPath(settings.name);
   if (!path.ok()) return fail(path.status());
-  if (const absl::Status set = SetOptions(settings, option_string, size); !set.ok()) {
+  CreateOptionValues values(settings.format);
+  if (const absl::Status set = SetOptions(values, option_string, size); !set.ok()) {
     return fail(set);
   }
   if (!settings.quiet) {
     absl::PrintF("Formatting '%s', fmt=%s %s\n", settings.name, FormatName(settings.format),
-                 settings.values->Describe());
+                 values.Describe());
   }
-  if (const absl::Status created = Create(settings, *path); !created.ok()) return fail(created);
+  const absl::Status created = Create(settings.format, values, *path);
+  if (!created.ok()) return fail(created);
   return EXIT_SUCCESS;
 }
 

@@ -146,33 +146,35 @@ absl::Status CreateOptionValues::Set(const NamedValue& option) {
   return absl::OkStatus();
 }
 
-std::optional<std::string> CreateOptionValues::Text(absl::string_view name) const {
+const CreateOptionValues::Value& CreateOptionValues::ValueOf(absl::string_view name) const {
   const CreateOptionSpec* spec = Find(name);
-  if (spec == nullptr) return std::nullopt;
+  RINGCOW_INVARIANT(spec != nullptr, "the format has this option");
   const std::optional<Value>& value = values_[static_cast<size_t>(spec - specs_.data())];
-  return value.has_value() ? std::optional(value->text) : std::nullopt;
+  RINGCOW_INVARIANT(value.has_value(), "the option has a value");
+  return *value;
 }
 
-std::optional<uint64_t> CreateOptionValues::Number(absl::string_view name) const {
+bool CreateOptionValues::Has(absl::string_view name) const {
   const CreateOptionSpec* spec = Find(name);
-  if (spec == nullptr) return std::nullopt;
-  const std::optional<Value>& value = values_[static_cast<size_t>(spec - specs_.data())];
-  return value.has_value() ? std::optional(value->number) : std::nullopt;
+  return spec != nullptr && values_[static_cast<size_t>(spec - specs_.data())].has_value();
 }
 
-bool CreateOptionValues::Flag(absl::string_view name) const {
-  return Number(name).value_or(0) != 0;
+const std::string& CreateOptionValues::Text(absl::string_view name) const {
+  return ValueOf(name).text;
 }
+
+uint64_t CreateOptionValues::Number(absl::string_view name) const { return ValueOf(name).number; }
 
 std::string CreateOptionValues::Describe() const {
   std::vector<std::string> shown;
   for (size_t i = 0; i < specs_.size(); ++i) {
-    if (!values_[i].has_value()) continue;
+    const std::optional<Value>& value = values_[i];
+    if (!value.has_value()) continue;
     const bool as_number = specs_[i].kind == Kind::kSize || specs_[i].kind == Kind::kNumber;
     // Signed, as qemu-img shows them: "refcount_bits=-1" is refused, but in these words.
     shown.push_back(absl::StrCat(specs_[i].name, "=",
-                                 as_number ? absl::StrCat(static_cast<int64_t>(values_[i]->number))
-                                           : EscapeOptionValue(values_[i]->text)));
+                                 as_number ? absl::StrCat(static_cast<int64_t>(value->number))
+                                           : EscapeOptionValue(value->text)));
   }
   return absl::StrJoin(shown, " ");
 }

@@ -19,9 +19,9 @@ namespace ringcow {
 struct CreateOptionSpec {
   enum class Kind { kText, kFlag, kSize, kNumber };
 
-  const char* name;
-  Kind kind;
-  const char* help;
+  const char* name = nullptr;
+  Kind kind = Kind::kText;
+  const char* help = nullptr;
   const char* default_value = nullptr;  // none: not shown unless given
   // QEMU has it and this build lacks it: a flag may be switched off, anything else is refused.
   bool lacking = false;
@@ -38,10 +38,12 @@ class CreateOptionValues {
   // Errors in qemu-img's words; Unimplemented for what this build lacks.
   absl::Status Set(const NamedValue& option);
 
-  // What was given, or the default; nothing for an option that has neither.
-  std::optional<std::string> Text(absl::string_view name) const;
-  std::optional<uint64_t> Number(absl::string_view name) const;  // of kSize and kNumber
-  bool Flag(absl::string_view name) const;
+  // Whether it was given or has a default.
+  bool Has(absl::string_view name) const;
+  // What was given, or the default. Only of what Has.
+  const std::string& Text(absl::string_view name) const;
+  uint64_t Number(absl::string_view name) const;  // of kSize and kNumber
+  bool Flag(absl::string_view name) const { return Number(name) != 0; }
 
   // "cluster_size=65536 extended_l2=off ...": what qemu-img shows behind "Formatting".
   std::string Describe() const;
@@ -53,6 +55,7 @@ class CreateOptionValues {
   };
 
   const CreateOptionSpec* Find(absl::string_view name) const;
+  const Value& ValueOf(absl::string_view name) const;
 
   std::span<const CreateOptionSpec> specs_;
   std::vector<std::optional<Value>> values_;  // one for each spec

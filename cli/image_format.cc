@@ -10,7 +10,7 @@ namespace {
 
 struct Mark {
   absl::string_view format;
-  size_t offset;
+  size_t offset = 0;
   absl::string_view bytes;
 };
 

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/errno_status.h"
@@ -86,16 +87,6 @@ bool HasProtocol(absl::string_view name) {
 
 }  // namespace
 
-bool ImageInfo::is_encrypted() const {
-  return header.has_value() && header->crypt_method != CryptMethod::kNone;
-}
-
-bool ImageInfo::is_dirty() const { return header.has_value() && header->dirty(); }
-
-bool ImageInfo::has_backing_file() const {
-  return header.has_value() && !header->backing_file.empty();
-}
-
 Task<absl::StatusOr<ImageInfo>> ReadImageInfo(const ImageFile& file) {
   UringDisk& disk = file.disk();
   struct stat status{};
@@ -113,34 +104,34 @@ Task<absl::StatusOr<ImageInfo>> ReadImageInfo(const ImageFile& file) {
                     .snapshots = {},
                     .bitmaps = {}};
   if (file.format() == ImageFormat::kQcow2) {
-    CO_ASSIGN_OR_RETURN(info.header, co_await ReadHeader(disk));
-    info.virtual_size = AlignDown(info.header->virtual_size, kSectorBytes);
-    if (info.header->nb_snapshots > 0) {
-      CO_ASSIGN_OR_RETURN(info.snapshots, co_await ReadSnapshots(disk, *info.header));
+    CO_ASSIGN_OR_RETURN(const Header header, co_await ReadHeader(disk));
+    info.header = header;
+    info.virtual_size = AlignDown(header.virtual_size, kSectorBytes);
+    if (header.nb_snapshots > 0) {
+      CO_ASSIGN_OR_RETURN(info.snapshots, co_await ReadSnapshots(disk, header));
     }
-    CO_ASSIGN_OR_RETURN(info.bitmaps, co_await ReadBitmaps(disk, *info.header));
+    CO_ASSIGN_OR_RETURN(info.bitmaps, co_await ReadBitmaps(disk, header));
   }
   co_return info;
 }
 
-std::string FullBackingPath(const ImageInfo& info) {
-  const std::string& name = info.header->backing_file;
-  if (HasProtocol(name) || name.front() == '/') return name;
-  return absl::StrCat(info.path.substr(0, info.path.find_last_of('/') + 1), name);
+std::string FullBackingPath(const std::string& path, const std::string& name) {
+  if (HasProtocol(name) || absl::StartsWith(name, "/")) return name;
+  return absl::StrCat(path.substr(0, path.find_last_of('/') + 1), name);
 }
 
-Json::Object FormatSpecificInfo(const ImageInfo& info) {
-  const Header& header = *info.header;
+Json::Object FormatSpecificInfo(const Header& header,
+                                const std::vector<BitmapDirectoryEntry>& bitmaps) {
   const bool version3 = header.version >= 3;
   Json::Object members;
   members.emplace_back("compat", Json(std::string(CompatName(header.version))));
   members.emplace_back("compression-type",
                        Json(std::string(CompressionTypeName(header.compression_type))));
   if (version3) members.emplace_back("lazy-refcounts", Json(header.lazy_refcounts()));
-  if (!info.bitmaps.empty()) {
-    Json::Array bitmaps;
-    for (const BitmapDirectoryEntry& bitmap : info.bitmaps) bitmaps.push_back(BitmapJson(bitmap));
-    members.emplace_back("bitmaps", Json(std::move(bitmaps)));
+  if (!bitmaps.empty()) {
+    Json::Array described;
+    for (const BitmapDirectoryEntry& bitmap : bitmaps) described.push_back(BitmapJson(bitmap));
+    members.emplace_back("bitmaps", Json(std::move(described)));
   }
   members.emplace_back("refcount-bits", Json(uint64_t{1} << header.refcount_order));
   if (header.crypt_method != CryptMethod::kNone) {

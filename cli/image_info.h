@@ -29,19 +29,17 @@ struct ImageInfo {
   std::optional<Header> header;  // qcow2 only
   std::vector<Snapshot> snapshots;
   std::vector<BitmapDirectoryEntry> bitmaps;
-
-  bool is_encrypted() const;
-  bool is_dirty() const;
-  bool has_backing_file() const;
 };
 
 Task<absl::StatusOr<ImageInfo>> ReadImageInfo(const ImageFile& file);
 
-// The path of the backing file, a relative one taken from the directory of the image.
-std::string FullBackingPath(const ImageInfo& info);
+// The path of the backing file `name` of the image at `path`: a relative one begins in the image's
+// directory.
+std::string FullBackingPath(const std::string& path, const std::string& name);
 
 // The members behind "Format specific information" of a qcow2 image.
-Json::Object FormatSpecificInfo(const ImageInfo& info);
+Json::Object FormatSpecificInfo(const Header& header,
+                                const std::vector<BitmapDirectoryEntry>& bitmaps);
 
 }  // namespace ringcow
 

@@ -57,12 +57,20 @@ Json FileJson(const ImageInfo& info) {
   });
 }
 
+Json Qcow2Json(const Header& header, const std::vector<BitmapDirectoryEntry>& bitmaps) {
+  return Json(
+      Json::Object{{"type", Json("qcow2")}, {"data", Json(FormatSpecificInfo(header, bitmaps))}});
+}
+
 Json ImageJson(const ImageInfo& info) {
+  // A raw image has what a qcow2 image without anything special has.
+  const Header header = info.header.value_or(Header());
   Json::Object members;
   const Json::Object child = {{"name", Json("file")}, {"info", FileJson(info)}};
   members.emplace_back("children", Json(Json::Array{Json(child)}));
-  if (info.has_backing_file() && info.header->extensions.backing_format.has_value()) {
-    members.emplace_back("backing-filename-format", Json(*info.header->extensions.backing_format));
+  const std::optional<std::string>& backing_format = header.extensions.backing_format;
+  if (!header.backing_file.empty() && backing_format.has_value()) {
+    members.emplace_back("backing-filename-format", Json(*backing_format));
   }
   if (!info.snapshots.empty()) {
     Json::Array snapshots;
@@ -71,22 +79,19 @@ Json ImageJson(const ImageInfo& info) {
   }
   members.emplace_back("virtual-size", Json(info.virtual_size));
   members.emplace_back("filename", Json(info.path));
-  if (info.header.has_value()) {
-    members.emplace_back("cluster-size", Json(info.header->cluster_bytes()));
-  }
+  if (info.header.has_value()) members.emplace_back("cluster-size", Json(header.cluster_bytes()));
   members.emplace_back("format", Json(std::string(FormatName(info.format))));
   members.emplace_back("actual-size", Json(info.disk_bytes));
   if (info.header.has_value()) {
-    members.emplace_back(
-        "format-specific",
-        Json(Json::Object{{"type", Json("qcow2")}, {"data", Json(FormatSpecificInfo(info))}}));
+    members.emplace_back("format-specific", Qcow2Json(header, info.bitmaps));
   }
-  if (info.is_encrypted()) members.emplace_back("encrypted", Json(true));
-  if (info.has_backing_file()) {
-    members.emplace_back("full-backing-filename", Json(FullBackingPath(info)));
-    members.emplace_back("backing-filename", Json(info.header->backing_file));
+  if (header.crypt_method != CryptMethod::kNone) members.emplace_back("encrypted", Json(true));
+  if (!header.backing_file.empty()) {
+    members.emplace_back("full-backing-filename",
+                         Json(FullBackingPath(info.path, header.backing_file)));
+    members.emplace_back("backing-filename", Json(header.backing_file));
   }
-  members.emplace_back("dirty-flag", Json(info.is_dirty()));
+  members.emplace_back("dirty-flag", Json(header.dirty()));
   return Json(std::move(members));
 }
 
@@ -103,11 +108,11 @@ std::string ReadableClock(uint64_t nanoseconds) {
                          nanoseconds % kNanosecondsPerSecond / 1'000'000);
 }
 
-void PrintSnapshots(const ImageInfo& info) {
+void PrintSnapshots(const std::vector<Snapshot>& snapshots) {
   absl::PrintF("Snapshot list:\n");
   absl::PrintF("%-7s %-16s %8s %19s %15s %10s\n", "ID", "TAG", "VM_SIZE", "DATE", "VM_CLOCK",
                "ICOUNT");
-  for (const Snapshot& snapshot : info.snapshots) {
+  for (const Snapshot& snapshot : snapshots) {
     absl::PrintF("%-7s %-16s %8s %19s %15s %10s\n", snapshot.id, snapshot.name,
                  RoughSize(snapshot.vm_state_bytes), ReadableDate(snapshot.date_seconds),
                  ReadableClock(snapshot.vm_clock_nanoseconds),
@@ -115,13 +120,12 @@ void PrintSnapshots(const ImageInfo& info) {
   }
 }
 
-void PrintQcow2Lines(const ImageInfo& info) {
-  const Header& header = *info.header;
-  if (info.is_encrypted()) absl::PrintF("encrypted: yes\n");
+void PrintQcow2Lines(const ImageInfo& info, const Header& header) {
+  if (header.crypt_method != CryptMethod::kNone) absl::PrintF("encrypted: yes\n");
   absl::PrintF("cluster_size: %d\n", header.cluster_bytes());
-  if (info.is_dirty()) absl::PrintF("cleanly shut down: no\n");
-  if (info.has_backing_file()) {
-    const std::string full_path = FullBackingPath(info);
+  if (header.dirty()) absl::PrintF("cleanly shut down: no\n");
+  if (!header.backing_file.empty()) {
+    const std::string full_path = FullBackingPath(info.path, header.backing_file);
     absl::PrintF("backing file: %s", header.backing_file);
     if (full_path != header.backing_file) absl::PrintF(" (actual path: %s)", full_path);
     absl::PrintF("\n");
@@ -129,8 +133,9 @@ void PrintQcow2Lines(const ImageInfo& info) {
       absl::PrintF("backing file format: %s\n", *header.extensions.backing_format);
     }
   }
-  if (!info.snapshots.empty()) PrintSnapshots(info);
-  absl::PrintF("Format specific information:\n%s", Json(FormatSpecificInfo(info)).HumanLines(1));
+  if (!info.snapshots.empty()) PrintSnapshots(info.snapshots);
+  absl::PrintF("Format specific information:\n%s",
+               Json(FormatSpecificInfo(header, info.bitmaps)).HumanLines(1));
 }
 
 std::string ReadableSize(uint64_t bytes) {
@@ -141,7 +146,7 @@ void PrintHuman(const ImageInfo& info) {
   absl::PrintF("image: %s\nfile format: %s\nvirtual size: %s\ndisk size: %s\n", info.path,
                FormatName(info.format), ReadableSize(info.virtual_size),
                RoughSize(info.disk_bytes));
-  if (info.header.has_value()) PrintQcow2Lines(info);
+  if (info.header.has_value()) PrintQcow2Lines(info, *info.header);
   absl::PrintF(
       "Child node '/file':\n    filename: %s\n    protocol type: %s\n    file length: %s\n"
       "    disk size: %s\n",

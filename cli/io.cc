@@ -57,7 +57,7 @@ absl::Status SetOption(int key, const char* argument, Settings& settings) {
       settings.target.read_only = true;
       break;
     case 'n':
-      settings.target.cache = *ParseCacheMode("none");
+      settings.target.cache = {.direct = true};
       break;
     case 't': {
       const std::optional<CachePolicy> policy = ParseCacheMode(argument);

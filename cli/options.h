@@ -14,8 +14,8 @@ namespace ringcow {
 
 // One option of a command. Those without a letter have a key of kFirstLongOnlyKey or above.
 struct OptionSpec {
-  int key;
-  const char* name;                // the long form
+  int key = 0;
+  const char* name = nullptr;      // the long form
   const char* argument = nullptr;  // its name in the help; none: the option has no argument
   const char* help = nullptr;
   // Set for an option that QEMU has and this build lacks: why, as the end of "option '--x' ". It is

@@ -243,7 +243,7 @@ TEST_F(CreateTest, LeavesNothingBehindWhenTheDiskIsFull) {
           RunTool({.words = {"ringcow", "create", "-f", "qcow2", "-o",
                              std::string("preallocation=") + preallocation, "a", "64M"},
                    .directory = directory.path(),
-                   .max_file_bytes = 96 * 1024});
+                   .max_file_bytes = 0x18000});
       EXPECT_EQ(outcome.status, 1) << outcome;
       EXPECT_NE(outcome.err.find("File too large"), std::string::npos) << outcome;
       if (was_there) {

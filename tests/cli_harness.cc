@@ -3,7 +3,6 @@
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
-#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -12,6 +11,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
@@ -45,7 +45,7 @@ class ChildFile {
     if (std::fwrite(contents.data(), 1, contents.size(), file_) != contents.size()) {
       ADD_FAILURE() << "a temporary file could not be written";
     }
-    std::rewind(file_);
+    EXPECT_EQ(std::fseek(file_, 0, SEEK_SET), 0);
   }
   ChildFile(const ChildFile&) = delete;
   ChildFile& operator=(const ChildFile&) = delete;
@@ -85,6 +85,7 @@ bool ForbidIoUring() {
 [[noreturn]] void BecomeChild(const Run& run, const std::string& program, int in, int out,
                               int err) {
   std::vector<char*> arguments;
+  arguments.reserve(run.words.size() + 1);
   for (const std::string& word : run.words) arguments.push_back(const_cast<char*>(word.c_str()));
   arguments.push_back(nullptr);
   const rlimit limit = {run.max_file_bytes, run.max_file_bytes};

@@ -15,7 +15,7 @@ using Words = std::vector<std::string>;
 class InfoTest : public testing::Test {
  protected:
   // A tool of QEMU's, to make an image.
-  void Make(Words words) {
+  void Make(const Words& words) {
     const Outcome outcome = Qemu(directory_.path(), words);
     ASSERT_EQ(outcome.status, 0) << testing::PrintToString(words) << outcome;
   }
@@ -24,7 +24,7 @@ class InfoTest : public testing::Test {
     image.replace(offset, bytes.size(), bytes);
     WriteBytes(directory_.File(name), image);
   }
-  void ExpectSame(Words words) {
+  void ExpectSame(const Words& words) {
     EXPECT_EQ(Ringcow(directory_.path(), words), Qemu(directory_.path(), words))
         << testing::PrintToString(words);
   }
@@ -97,6 +97,14 @@ TEST_F(InfoTest, OfSnapshots) {
   const std::string long_name(255, 'n');
   for (int i = 0; i < 40; ++i) Make({"qemu-img", "snapshot", "-c", long_name, "a"});
   ExpectSameInfo("a");
+}
+
+TEST_F(InfoTest, OfBitmaps) {
+  Make({"qemu-img", "create", "-q", "-f", "qcow2", "a", "64M"});
+  Make({"qemu-img", "bitmap", "--add", "a", "one"});
+  Make({"qemu-img", "bitmap", "--add", "--disable", "-g", "4k", "a", "two"});
+  ExpectSameInfo("a");
+  ExpectSameCheck("a");
 }
 
 TEST_F(InfoTest, OfEncryptionAndDataFiles) {

@@ -144,8 +144,9 @@ TEST_F(IoTest, SaysTheSameAboutWrongCommands) {
   // What only names the options that there are, which differ.
   const auto without_synopsis = [](Outcome outcome) {
     const size_t begin = outcome.out.find(" [-");
-    if (begin != std::string::npos)
+    if (begin != std::string::npos) {
       outcome.out.erase(begin, outcome.out.find("off", begin) - begin);
+    }
     return outcome;
   };
   for (const char* command : {"",

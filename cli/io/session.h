@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "cli/program.h"
 #include "cli/target.h"
+#include "engine/invariant.h"
 #include "engine/scope.h"
 #include "engine/task.h"
 
@@ -34,7 +35,10 @@ class Session {
   // For commands.
   const Program& program() const { return program_; }
   Loop& loop() const { return host_.loop; }
-  GuestDisk& disk() const { return target_->guest(); }
+  GuestDisk& disk() const {
+    RINGCOW_INVARIANT(target_.has_value(), "commands that need an image run with one only");
+    return target_->guest();
+  }
   void Quit() { quit_ = true; }
   bool has_quit() const { return quit_; }
   // Requests that no command waits for (aio_read), until one does (aio_flush).
@@ -51,7 +55,7 @@ class Session {
 
 // A command of qemu-io.
 struct IoCommand {
-  const char* name;
+  const char* name = nullptr;
   const char* alias = nullptr;  // one letter for the fingers
   int min_arguments = 0;
   int max_arguments = 0;      // -1: any number

@@ -143,11 +143,9 @@ std::string Reason(const absl::Status& status) {
   return MessageOf(status);
 }
 
-bool HoldsPattern(const Transfer& transfer, std::span<const std::byte> bytes) {
-  const auto pattern = static_cast<std::byte>(*transfer.pattern);
-  const auto range = bytes.subspan(transfer.verify_offset, transfer.verify_bytes);
-  return std::all_of(range.begin(), range.end(),
-                     [pattern](std::byte byte) { return byte == pattern; });
+bool AllAre(uint8_t pattern, std::span<const std::byte> bytes) {
+  return std::all_of(bytes.begin(), bytes.end(),
+                     [pattern](std::byte byte) { return byte == static_cast<std::byte>(pattern); });
 }
 
 Task<absl::Status> Carry(GuestDisk& disk, const Transfer& transfer, std::span<std::byte> memory) {
@@ -162,6 +160,7 @@ Task<absl::Status> Carry(GuestDisk& disk, const Transfer& transfer, std::span<st
 std::optional<Transfer> ParseTransfer(const IoCommand& command, const TransferGrammar& grammar,
                                       std::vector<std::string> words) {
   std::vector<char*> arguments;
+  arguments.reserve(words.size() + 1);
   for (std::string& word : words) arguments.push_back(word.data());
   arguments.push_back(nullptr);
   Draft draft;
@@ -201,7 +200,8 @@ Task<bool> RunTransfer(Session& session, Transfer transfer, const char* failure_
   }
 
   bool as_expected = true;
-  if (!transfer.write && transfer.pattern.has_value() && !HoldsPattern(transfer, bytes)) {
+  if (!transfer.write && transfer.pattern.has_value() &&
+      !AllAre(*transfer.pattern, bytes.subspan(transfer.verify_offset, transfer.verify_bytes))) {
     absl::PrintF("Pattern verification failed at offset %d, %d bytes\n",
                  transfer.offset + transfer.verify_offset, transfer.verify_bytes);
     as_expected = false;

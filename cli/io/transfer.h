@@ -32,8 +32,8 @@ struct TransferGrammar {
   // Any number of lengths, which are added up.
   bool many_lengths = false;
   // Options as getopt takes them; only those in `refused` are not carried out.
-  const char* options;
-  const char* refused;
+  const char* options = "";
+  const char* refused = "";
 };
 
 // Nothing when they make no sense, which was said.
