@@ -104,7 +104,10 @@ Task<absl::Status> Image::Flush() {
 Task<absl::Status> Image::Close() {
   if (parts_->read_only) co_return absl::OkStatus();
   CO_RETURN_IF_ERROR(co_await Flush());
-  const uint64_t needed = std::max(parts_->size_when_opened, parts_->allocator.taken_end().value());
+  // A cluster in which the file ended when it was opened may have been written to since.
+  const uint64_t needed =
+      std::max(AlignUp(parts_->size_when_opened, parts_->metadata.geometry.cluster_bytes()),
+               parts_->allocator.taken_end().value());
   // What was grown ahead and not used is given back. Should a crash undo this, the file is only
   // longer than it has to be.
   if (parts_->disk.size() > needed) co_return co_await parts_->disk.Truncate(needed);

@@ -1,0 +1,114 @@
+// Images that are odd, damaged or unlucky in one particular way each.
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/loop.h"
+#include "engine/testing/crash_point.h"
+#include "engine/testing/sim_disk.h"
+#include "gtest/gtest.h"
+#include "qcow2/create.h"
+#include "qcow2/format/big_endian.h"
+#include "qcow2/format/l1_entry.h"
+#include "qcow2/format/l2_entry.h"
+#include "qcow2/image.h"
+#include "tests/support/checked.h"
+
+namespace ringcow {
+namespace {
+
+// An image on a disk in memory.
+class Host {
+ public:
+  explicit Host(DiskImage content = {}) : disk_(loop_, {}, std::move(content)) {}
+  ~Host() { image_.reset(); }
+
+  void Create(const CreateOptions& options) {
+    ASSERT_EQ(loop_.Run(CreateImage(disk_, options)), absl::OkStatus());
+  }
+  void Open(const OpenOptions& options = {}) {
+    absl::StatusOr<std::unique_ptr<Image>> image = loop_.Run(Image::Open(disk_, options));
+    ASSERT_EQ(image.status(), absl::OkStatus());
+    image_ = *std::move(image);
+  }
+  absl::Status Write(uint64_t offset, uint64_t length, uint8_t value) {
+    const std::vector<std::byte> bytes(length, std::byte{value});
+    return loop_.Run(image_->Write(GuestOffset(offset), bytes));
+  }
+  absl::Status Flush() { return loop_.Run(image_->Flush()); }
+  absl::Status Close() {
+    absl::Status status = loop_.Run(image_->Close());
+    image_.reset();
+    return status;
+  }
+  bool Holds(uint64_t offset, uint64_t length, uint8_t value) {
+    std::vector<std::byte> bytes(length);
+    const absl::Status status = loop_.Run(image_->Read(GuestOffset(offset), bytes));
+    EXPECT_EQ(status, absl::OkStatus());
+    return bytes == std::vector<std::byte>(length, std::byte{value});
+  }
+
+  SimDisk& disk() { return disk_; }
+  const Image& image() const { return *image_; }
+
+ private:
+  Loop loop_;
+  SimDisk disk_;
+  std::unique_ptr<Image> image_;
+};
+
+uint64_t Load64(const DiskImage& disk, uint64_t offset) {
+  std::vector<std::byte> bytes(8);
+  disk.Read(offset, bytes);
+  return LoadBe64At(bytes, 0);
+}
+
+void Store64(DiskImage& disk, uint64_t offset, uint64_t value) {
+  std::vector<std::byte> bytes(8);
+  StoreBe64At(bytes, 0, value);
+  disk.Write(offset, bytes);
+}
+
+// An image whose first `written` guest bytes have been written, with 1s.
+struct Prepared {
+  DiskImage disk;
+  uint64_t l1_table = 0;
+  uint64_t l2_table = 0;  // the first
+};
+
+Prepared Prepare(const CreateOptions& options, uint64_t written) {
+  Host host;
+  host.Create(options);
+  host.Open();
+  EXPECT_EQ(host.Write(0, written, 1), absl::OkStatus());
+  const uint64_t l1_table = host.image().header().l1_table_offset.value();
+  EXPECT_EQ(host.Close(), absl::OkStatus());
+  const L1Entry entry = L1Entry::FromRaw(Load64(host.disk().content(), l1_table));
+  return {host.disk().content(), l1_table, entry.l2_table().value().value()};
+}
+
+TEST(ImageRegression, CloseKeepsWhatWasWrittenBehindTheFilesOldEnd) {
+  // The file ends inside its last data cluster, whose rest reads as zeroes.
+  Prepared prepared = Prepare({.virtual_size = 1 << 20}, 65536);
+  prepared.disk.Resize(prepared.disk.size() - 65536 + 512);
+
+  Host host(prepared.disk);
+  host.Open();
+  ASSERT_EQ(host.Write(32768, 4096, 7), absl::OkStatus());
+  ASSERT_EQ(host.Flush(), absl::OkStatus());
+  ASSERT_EQ(host.Close(), absl::OkStatus());
+  host.Open();
+  EXPECT_TRUE(host.Holds(0, 512, 1));
+  EXPECT_TRUE(host.Holds(512, 32768 - 512, 0));
+  EXPECT_TRUE(host.Holds(32768, 4096, 7));
+}
+
+}  // namespace
+}  // namespace ringcow
