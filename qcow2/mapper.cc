@@ -102,7 +102,10 @@ Task<absl::StatusOr<Mapper::L2Slice>> Mapper::SliceForChange(GuestOffset offset)
 
 Task<absl::Status> Mapper::AddL2Table(uint64_t l1_index) {
   const Mutex::Guard guard = co_await adding_l2_table_.Lock();
-  if (metadata_.l1.Get(l1_index) != 0) co_return absl::OkStatus();
+  // Somebody else may have added it meanwhile. An entry with nothing but COPIED names no table.
+  if (L1Entry::FromRaw(metadata_.l1.Get(l1_index)).l2_table().has_value()) {
+    co_return absl::OkStatus();
+  }
   CO_ASSIGN_OR_RETURN(const AllocatedRun run, co_await allocator_.Allocate(1));
   absl::Status status = co_await LinkL2Table(l1_index, run);
   if (status.ok()) co_return status;

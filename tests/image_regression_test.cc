@@ -24,6 +24,7 @@
 namespace ringcow {
 namespace {
 
+constexpr uint64_t kCopiedOnly = uint64_t{1} << 63;
 // An image on a disk in memory.
 class Host {
  public:
@@ -108,6 +109,22 @@ TEST(ImageRegression, CloseKeepsWhatWasWrittenBehindTheFilesOldEnd) {
   EXPECT_TRUE(host.Holds(0, 512, 1));
   EXPECT_TRUE(host.Holds(512, 32768 - 512, 0));
   EXPECT_TRUE(host.Holds(32768, 4096, 7));
+}
+
+TEST(ImageRegression, AnL1EntryWithNothingButCopiedHasNoL2Table) {
+  Prepared prepared = Prepare({.virtual_size = uint64_t{2} << 30}, 512);
+  Store64(prepared.disk, prepared.l1_table + 8, kCopiedOnly);
+
+  Host host(prepared.disk);
+  host.Open();
+  const uint64_t offset = uint64_t{512} << 20;
+  EXPECT_TRUE(host.Holds(offset, 512, 0));
+  ASSERT_EQ(host.Write(offset, 512, 2), absl::OkStatus());
+  ASSERT_EQ(host.Close(), absl::OkStatus());
+  EXPECT_EQ(FindingsWithoutLeaks(host.disk()), "");
+  host.Open();
+  EXPECT_TRUE(host.Holds(0, 512, 1));
+  EXPECT_TRUE(host.Holds(offset, 512, 2));
 }
 
 }  // namespace
