@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/str_format.h"
 #include "engine/status_macros.h"
 #include "qcow2/format/refcount_block.h"
 #include "qcow2/format/refcount_table_entry.h"
@@ -54,7 +55,7 @@ Task<absl::Status> Refcounts::Set(ClusterRun run, uint64_t refcount) {
   const uint32_t order = metadata_.geometry.refcount_order();
   for (ClusterIndex cluster = run.first; cluster < run.end();) {
     CO_ASSIGN_OR_RETURN(const Slice slice, co_await SliceOf(cluster));
-    RINGCOW_INVARIANT(slice.has_block(), "the blocks were allocated before");
+    if (!slice.has_block()) co_return NoBlock(cluster);
     const ClusterIndex end = std::min(run.end(), slice.clusters.end());
     const uint64_t from = cluster - slice.clusters.first;
     const uint64_t until = end - slice.clusters.first;
@@ -79,6 +80,12 @@ Task<absl::StatusOr<std::optional<ClusterIndex>>> Refcounts::FirstWithoutBlock(C
   co_return std::optional<ClusterIndex>();
 }
 
+absl::Status Refcounts::NoBlock(ClusterIndex cluster) const {
+  return absl::InvalidArgumentError(
+      absl::StrFormat("'%s': the cluster at host offset %#x has no refcount block",
+                      metadata_.disk.name(), metadata_.geometry.OffsetOf(cluster).value()));
+}
+
 Task<absl::Status> Refcounts::OrderUnsettled(Table& referrer, Table& before) {
   if (before.is_settled() || &before == &referrer) co_return absl::OkStatus();
   co_return co_await metadata_.write_back.SetDependency(referrer, before);
@@ -88,10 +95,11 @@ Task<absl::Status> Refcounts::OrderBefore(Table& referrer, ClusterRun run) {
   CO_RETURN_IF_ERROR(co_await OrderUnsettled(referrer, metadata_.header_table()));
   for (ClusterIndex cluster = run.first; cluster < run.end();
        cluster = SliceClusters(cluster).end()) {
+    CO_ASSIGN_OR_RETURN(const std::optional<HostOffset> offset, SliceOffset(cluster));
+    if (!offset.has_value()) co_return NoBlock(cluster);
     Table& block_entry =
         metadata_.refcount_table.TableOf(metadata_.geometry.RefcountTableIndex(cluster));
     CO_RETURN_IF_ERROR(co_await OrderUnsettled(referrer, block_entry));
-    CO_ASSIGN_OR_RETURN(const std::optional<HostOffset> offset, SliceOffset(cluster));
     // A slice that is no longer in the cache left it durable.
     const TablePin slice = metadata_.refcount_block_cache.TryGet(*offset);
     if (slice) CO_RETURN_IF_ERROR(co_await OrderUnsettled(referrer, slice.table()));

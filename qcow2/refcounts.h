@@ -40,8 +40,9 @@ class Refcounts {
 
   Task<absl::StatusOr<uint64_t>> Get(ClusterIndex cluster);
 
-  // Sets the refcount of every cluster of `run`, whose blocks exist, in memory. Raising it from 0
-  // needs no order; a lower one must not be set before the removal of the reference is durable.
+  // Sets the refcount of every cluster of `run` in memory. Raising it from 0 needs no order; a
+  // lower one must not be set before the removal of the reference is durable. InvalidArgument, with
+  // those before it set, at a cluster without a refcount block.
   Task<absl::Status> Set(ClusterRun run, uint64_t refcount);
 
   // The first cluster of `run` without a refcount block; nothing when each has one.
@@ -49,10 +50,12 @@ class Refcounts {
 
   // `referrer` is about to refer to the clusters of `run`: it must be written only when their
   // refcounts, the refcount blocks that hold them, the refcount table entries of these blocks, and
-  // the header that says where the refcount table is, are all durable.
+  // the header that says where the refcount table is, are all durable. InvalidArgument for a
+  // cluster without a refcount block: a damaged entry can name one.
   Task<absl::Status> OrderBefore(Table& referrer, ClusterRun run);
 
  private:
+  absl::Status NoBlock(ClusterIndex cluster) const;
   Task<absl::Status> OrderUnsettled(Table& referrer, Table& before);
   // Where the slice with the refcount of `cluster` is in the file; nothing without a block.
   absl::StatusOr<std::optional<HostOffset>> SliceOffset(ClusterIndex cluster) const;

@@ -25,6 +25,8 @@ namespace ringcow {
 namespace {
 
 constexpr uint64_t kCopiedOnly = uint64_t{1} << 63;
+constexpr uint64_t kRefcountTableOffsetInHeader = 48;
+
 // An image on a disk in memory.
 class Host {
  public:
@@ -125,6 +127,44 @@ TEST(ImageRegression, AnL1EntryWithNothingButCopiedHasNoL2Table) {
   host.Open();
   EXPECT_TRUE(host.Holds(0, 512, 1));
   EXPECT_TRUE(host.Holds(offset, 512, 2));
+}
+
+TEST(ImageRegression, AZeroClusterWithoutARefcountIsNotWrittenTo) {
+  // Its host cluster lies in the file, but beyond what the refcount table describes; or where it
+  // has no refcount block.
+  for (const uint64_t cluster : {uint64_t{12} << 20, uint64_t{1} << 20}) {
+    Prepared prepared = Prepare({.virtual_size = 1 << 16, .cluster_size = 512}, 512);
+    prepared.disk.Resize(16 << 20);
+    Store64(prepared.disk, prepared.l2_table + 8,
+            L2Entry::ZeroAllocated(HostOffset(cluster), /*copied=*/true).raw());
+
+    Host host(prepared.disk);
+    host.Open();
+    EXPECT_TRUE(host.Holds(512, 512, 0));
+    EXPECT_FALSE(host.Write(512, 512, 2).ok());
+    EXPECT_TRUE(host.Holds(512, 512, 0));
+    EXPECT_EQ(host.Close(), absl::OkStatus());
+  }
+}
+
+TEST(ImageRegression, ARefcountTableWithoutARefcountIsReplacedAllTheSame) {
+  // 64 entries for 64 clusters of 512 bytes each.
+  Prepared prepared =
+      Prepare({.virtual_size = 4 << 20, .cluster_size = 512, .refcount_bits = 64}, 512);
+  std::vector<std::byte> table(512);
+  prepared.disk.Read(Load64(prepared.disk, kRefcountTableOffsetInHeader), table);
+  const uint64_t beyond = uint64_t{64} << 20;
+  prepared.disk.Write(beyond, table);
+  Store64(prepared.disk, kRefcountTableOffsetInHeader, beyond);
+
+  Host host(prepared.disk);
+  host.Open();
+  ASSERT_EQ(host.Write(0, 3 << 20, 2), absl::OkStatus());
+  EXPECT_GT(host.image().header().refcount_table_clusters, 1U);
+  ASSERT_EQ(host.Close(), absl::OkStatus());
+  EXPECT_EQ(FindingsWithoutLeaks(host.disk()), "");
+  host.Open();
+  EXPECT_TRUE(host.Holds(0, 3 << 20, 2));
 }
 
 }  // namespace
