@@ -87,7 +87,10 @@ absl::Status Refcounts::NoBlock(ClusterIndex cluster) const {
 }
 
 Task<absl::Status> Refcounts::OrderUnsettled(Table& referrer, Table& before) {
-  if (before.is_settled() || &before == &referrer) co_return absl::OkStatus();
+  if (before.is_settled()) co_return absl::OkStatus();
+  // A refcount table entry whose block is described by way of another entry nearby: one write
+  // would do for both, but its sectors reach the disk one by one.
+  if (&before == &referrer) co_return co_await metadata_.write_back.Flush();
   co_return co_await metadata_.write_back.SetDependency(referrer, before);
 }
 

@@ -167,5 +167,58 @@ TEST(ImageRegression, ARefcountTableWithoutARefcountIsReplacedAllTheSame) {
   EXPECT_TRUE(host.Holds(0, 3 << 20, 2));
 }
 
+// The last refcount block entry in a sector of the refcount table, and the first of the next one,
+// are made by one allocation; the block of the former lies in what the latter describes.
+TEST(ImageRegression, ARefcountBlockIsReferredToOnlyWhenItsOwnRefcountIsDurable) {
+  constexpr uint64_t kCluster = 1024;
+  constexpr uint64_t kPerTable = kCluster / 8;  // of L2 entries, and of refcounts of 64 bits
+  constexpr uint64_t kBoundary = 64 * kPerTable * kCluster;
+  OpenOptions by_need;
+  by_need.grow_ahead = false;
+  Host filling;
+  filling.Create({.virtual_size = 16 << 20, .cluster_size = kCluster, .refcount_bits = 64});
+  filling.Open(by_need);
+  uint64_t guest = 0;
+  // The next run begins where entry 63 does, behind an L2 table.
+  const uint64_t before_l2_table = kBoundary - (kPerTable + 1) * kCluster;
+  while (filling.disk().size() < before_l2_table) {
+    ASSERT_EQ(filling.Write(guest, kCluster, 1), absl::OkStatus());
+    guest += kCluster;
+  }
+  ASSERT_EQ(filling.disk().size(), before_l2_table);
+  ASSERT_EQ(filling.Close(), absl::OkStatus());
+
+  const DiskImage before = filling.disk().content();
+  Host host(before);
+  host.Open(by_need);
+  const uint64_t l2_table_bytes = kPerTable * kCluster;
+  const uint64_t fresh = (guest + l2_table_bytes) / l2_table_bytes * l2_table_bytes;
+  ASSERT_EQ(host.Write(fresh, l2_table_bytes, 2), absl::OkStatus());
+  ASSERT_EQ(host.Flush(), absl::OkStatus());
+  ASSERT_EQ(host.Close(), absl::OkStatus());
+  EXPECT_EQ(Findings(host.disk()), "");
+
+  size_t entries_written = 0;
+  CrashPoint point(host.disk().trace(), before);
+  do {
+    for (uint64_t lost = 0; lost < 2; ++lost) {
+      DiskImage state = point.durable();
+      for (const PendingChange& change : point.pending()) {
+        const bool is_table = change.request().content == Content::kRefcountTable;
+        if (is_table && change.applied()) ++entries_written;
+        if (is_table && change.sectors() > 1) {
+          change.ApplyTornTo(state, [lost](uint64_t sector) { return sector % 2 != lost; });
+        } else {
+          change.ApplyTo(state);
+        }
+      }
+      Host survivor(state);
+      ASSERT_EQ(FindingsWithoutLeaks(survivor.disk()), "")
+          << "crash after event " << point.position();
+    }
+  } while (point.Advance());
+  EXPECT_GT(entries_written, 0U);
+}
+
 }  // namespace
 }  // namespace ringcow
