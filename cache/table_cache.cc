@@ -89,15 +89,13 @@ Task<void> TableCache::Drop(HostOffset begin, uint64_t length) {
   for (uint64_t at = 0; at < length; at += options_.table_bytes) {
     TablePin pin = TryGet(begin + at);
     if (!pin) continue;
-    RINGCOW_INVARIANT(pin.table().pins == 1, "a dropped table is not in use");
     tables.push_back(&pin.table());
     dropped.push_back(std::move(pin));
   }
   co_await write_back_.Abandon(tables);
   dropped.clear();
   for (Table* table : tables) {
-    RINGCOW_INVARIANT(table->pins == 0, "nobody asks for a table that is being dropped");
-    Forget(*table);
+    if (table->pins == 0) Forget(*table);
   }
 }
 

@@ -93,7 +93,8 @@ class TableCache {
   Task<absl::StatusOr<TablePin>> GetEmpty(HostOffset offset, OnDisk on_disk = OnDisk::kUnknown);
 
   // Forgets the tables in [begin, begin + length), changed or not: their cluster was given back, or
-  // never came to be used. None of them may be pinned.
+  // never came to be used. One that somebody has pinned stays, as if it had not been changed: in a
+  // damaged image, an entry may name a cluster that its refcount calls free.
   Task<void> Drop(HostOffset begin, uint64_t length);
 
   // `length` bytes at `at` of the table have been changed. Dependencies are declared before.

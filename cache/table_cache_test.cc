@@ -285,5 +285,19 @@ TEST_P(EvictionTest, ADroppedTableIsForgottenAlsoWhileItIsBeingWritten) {
   }
 }
 
+TEST_P(EvictionTest, ADroppedTableThatSomebodyUsesStaysButIsNotWritten) {
+  TestRig rig({.form = GetParam()}, 8, {}, NumberedTables(8));
+  {
+    const TablePin used = rig.Get(1);
+    rig.Change(used, 0, 99);
+    rig.loop.Run(rig.cache.Drop(TestRig::Place(1), kTable));
+    EXPECT_EQ(TestRig::ValueIn(used, 0), 99);
+  }
+  ASSERT_TRUE(rig.Flush().ok());
+  EXPECT_EQ(rig.ValueOnDisk(1), 1);
+  rig.loop.Run(rig.cache.Drop(TestRig::Place(1), kTable));
+  EXPECT_EQ(TestRig::ValueIn(rig.Get(1), 0), 1);
+}
+
 }  // namespace
 }  // namespace ringcow
