@@ -27,7 +27,7 @@ Task<absl::StatusOr<AllocatedRun>> FreeSpace::TakeAt(ClusterRun run) {
   // Refcounts that call the header or a table of the image free are wrong. Beyond the end of the
   // file there is nothing that they could be wrong about.
   const HostOffset begin = metadata_.geometry.OffsetOf(run.first);
-  if (begin.value() < metadata_.disk.size()) {
+  if (begin < metadata_.clusters_end) {
     const uint64_t bytes = run.count * metadata_.geometry.cluster_bytes();
     CO_RETURN_IF_ERROR(metadata_.CheckPlace(begin, bytes, "a cluster with refcount 0"));
   }
@@ -35,6 +35,7 @@ Task<absl::StatusOr<AllocatedRun>> FreeSpace::TakeAt(ClusterRun run) {
   const AllocatedRun taken{run, run.first >= zero_from_};
   zero_from_ = std::max(zero_from_, run.end());
   taken_end_ = std::max(taken_end_, run.end());
+  metadata_.clusters_end = std::max(metadata_.clusters_end, metadata_.geometry.OffsetOf(run.end()));
   co_return taken;
 }
 

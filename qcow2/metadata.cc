@@ -69,7 +69,8 @@ Metadata::Metadata(Disk& disk, const Header& header, const Geometry& geometry,
           write_back, CacheOf(Content::kRefcountBlock, Slice(geometry, options.cache_slice_bytes),
                               RefcountCacheBytes(geometry, options))),
       l2_cache(write_back, CacheOf(Content::kL2, Slice(geometry, options.cache_slice_bytes),
-                                   L2CacheBytes(geometry, options))) {}
+                                   L2CacheBytes(geometry, options))),
+      clusters_end(AlignUp(disk.size(), geometry.cluster_bytes())) {}
 
 Task<absl::Status> Metadata::Load() {
   CO_ASSIGN_OR_RETURN(header_pin, co_await header_cache.Get(HostOffset(0)));
@@ -105,7 +106,7 @@ absl::Status Metadata::CheckPlace(HostOffset begin, uint64_t length, absl::strin
   const char* where = nullptr;
   if (begin.value() < geometry.cluster_bytes()) {
     where = "in the header's cluster";
-  } else if (begin.value() >= disk.size() || length > kMaxFileOffset) {
+  } else if (begin >= clusters_end || length > kMaxFileOffset) {
     where = "behind the end of the file";
   } else if (Overlaps(begin, end, l1.offset(), l1.end())) {
     where = "in the L1 table";

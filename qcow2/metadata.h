@@ -41,8 +41,8 @@ struct Metadata {
   Table& header_table() const { return header_pin.table(); }
 
   // InvalidArgument, naming `what`, when [begin, begin + length) is where no table or data cluster
-  // can be: in the header's cluster, the L1 table or the refcount table, or behind the end of the
-  // disk. A damaged entry must not make us overwrite what holds the image together.
+  // can be: in the header's cluster, the L1 table or the refcount table, or behind clusters_end. A
+  // damaged entry must not make us overwrite what holds the image together.
   absl::Status CheckPlace(HostOffset begin, uint64_t length, absl::string_view what) const;
 
   Disk& disk;
@@ -54,6 +54,10 @@ struct Metadata {
   TableCache refcount_table_cache;
   TableCache refcount_block_cache;
   TableCache l2_cache;
+
+  // Where the last cluster ends: the end of the disk when it was opened, and of what was allocated
+  // since. Space that the file has been grown by ahead of need is nobody's yet.
+  HostOffset clusters_end;
 
   TablePin header_pin;
   ResidentTable l1;
