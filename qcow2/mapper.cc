@@ -28,7 +28,7 @@ Mapper::Mapper(Metadata& metadata, Allocator& allocator)
 absl::StatusOr<std::optional<HostOffset>> Mapper::L2TableOf(GuestOffset offset) const {
   const uint64_t l1_index = metadata_.geometry.L1Index(offset);
   const L1Entry entry = L1Entry::FromRaw(metadata_.l1.Get(l1_index));
-  RETURN_IF_ERROR(entry.Validate(metadata_.geometry, l1_index));
+  RETURN_IF_ERROR(Named(metadata_.disk, entry.Validate(metadata_.geometry, l1_index)));
   if (entry.l2_table().has_value()) {
     RETURN_IF_ERROR(
         metadata_.CheckPlace(*entry.l2_table(), metadata_.geometry.cluster_bytes(), "L2 table"));
@@ -37,7 +37,7 @@ absl::StatusOr<std::optional<HostOffset>> Mapper::L2TableOf(GuestOffset offset) 
 }
 
 absl::Status Mapper::Validate(L2Entry entry, const TablePin& table, uint64_t slot) const {
-  RETURN_IF_ERROR(entry.Validate(metadata_.geometry, table.offset(), slot));
+  RETURN_IF_ERROR(Named(metadata_.disk, entry.Validate(metadata_.geometry, table.offset(), slot)));
   if (!entry.host_offset().has_value()) return absl::OkStatus();
   return metadata_.CheckPlace(*entry.host_offset(), metadata_.geometry.cluster_bytes(),
                               "data cluster");

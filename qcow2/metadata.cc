@@ -4,6 +4,7 @@
 #include <bit>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/status_macros.h"
 #include "qcow2/format/big_endian.h"
@@ -50,6 +51,11 @@ void Store(BigEndianField& field, Value value) {
 }
 
 }  // namespace
+
+absl::Status Named(const Disk& disk, const absl::Status& status) {
+  if (status.ok()) return status;
+  return absl::Status(status.code(), absl::StrCat("'", disk.name(), "': ", status.message()));
+}
 
 Metadata::Metadata(Disk& disk, const Header& header, const Geometry& geometry,
                    const MetadataOptions& options)

@@ -23,6 +23,9 @@ struct MetadataOptions {
   uint32_t cache_slice_bytes = 4096;
 };
 
+// `status` with the disk's name before its message: what is wrong is told without by format/.
+absl::Status Named(const Disk& disk, const absl::Status& status);
+
 // All metadata of an open image: the header, and a cache for each kind of table, which share one
 // WriteBack. Every byte of metadata that is changed while the image is open goes through here, so
 // that its order against all others can be declared.

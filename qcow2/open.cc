@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "engine/aligned_buffer.h"
 #include "engine/status_macros.h"
 #include "qcow2/format/feature_bits.h"
@@ -11,11 +9,6 @@
 
 namespace ringcow {
 namespace {
-
-absl::Status Named(const Disk& disk, const absl::Status& status) {
-  if (status.ok()) return status;
-  return absl::Status(status.code(), absl::StrCat("'", disk.name(), "': ", status.message()));
-}
 
 absl::Status CheckWritable(const Header& header) {
   if (header.corrupt()) {

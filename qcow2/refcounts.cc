@@ -22,7 +22,7 @@ absl::StatusOr<std::optional<HostOffset>> Refcounts::SliceOffset(ClusterIndex cl
   if (table_index >= metadata_.refcount_table.entries()) return std::nullopt;
   const RefcountTableEntry entry =
       RefcountTableEntry::FromRaw(metadata_.refcount_table.Get(table_index));
-  RETURN_IF_ERROR(entry.Validate(geometry, table_index));
+  RETURN_IF_ERROR(Named(metadata_.disk, entry.Validate(geometry, table_index)));
   if (!entry.block().has_value()) return std::nullopt;
   RETURN_IF_ERROR(metadata_.CheckPlace(*entry.block(), geometry.cluster_bytes(), "refcount block"));
   const ClusterIndex first = geometry.FirstClusterOfRefcountBlock(table_index);
