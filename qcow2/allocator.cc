@@ -17,18 +17,21 @@ Task<absl::StatusOr<AllocatedRun>> Allocator::Allocate(uint64_t count) {
   const Mutex::Guard guard = co_await one_at_a_time_.Lock();
   for (;;) {
     CO_ASSIGN_OR_RETURN(const AllocatedRun run, co_await free_space_.Take(count));
-    auto missing = co_await refcounts_.FirstWithoutBlock(run);
-    absl::Status status = missing.status();
-    if (status.ok() && !missing->has_value()) {
-      status = co_await refcounts_.Set(run, 1);
-      if (status.ok()) co_return run;
-    } else if (status.ok()) {
-      status = co_await growth_.AddBlock(metadata_.geometry.RefcountTableIndex(**missing));
-    }
+    const absl::Status status = co_await SetToOne(run);
+    if (status.ok()) co_return run;
     // A new block may lie in what was found; the search goes on from the same place, as QEMU's.
     free_space_.Return(run);
     CO_RETURN_IF_ERROR(status);
   }
+}
+
+Task<absl::StatusOr<AllocatedRun>> Allocator::AllocateBehind(ClusterIndex end, uint64_t count,
+                                                             uint64_t spare) {
+  const Mutex::Guard guard = co_await one_at_a_time_.Lock();
+  CO_ASSIGN_OR_RETURN(const ClusterIndex first, co_await growth_.MakeRoom(end, count + spare));
+  CO_ASSIGN_OR_RETURN(const AllocatedRun run, co_await free_space_.TakeAt({first, count}));
+  CO_RETURN_IF_ERROR(co_await refcounts_.Set(run, 1));
+  co_return run;
 }
 
 Task<absl::Status> Allocator::Free(ClusterRun run) {

@@ -27,6 +27,13 @@ class Allocator {
   // EFBIG beyond what the format can describe; then none is allocated.
   Task<absl::StatusOr<AllocatedRun>> Allocate(uint64_t count);
 
+  // Allocates `count` neighbouring clusters behind `end`, from where on nothing is in use.
+  // Before that it makes the refcount structures large enough for them and for `spare` more, so
+  // that the run is not interrupted, nor what comes next: see RefcountGrowth::MakeRoom. For new
+  // images.
+  Task<absl::StatusOr<AllocatedRun>> AllocateBehind(ClusterIndex end, uint64_t count,
+                                                    uint64_t spare);
+
   // Gives back clusters that no table on the disk refers to: none ever did, or the removal of the
   // last reference is durable.
   Task<absl::Status> Free(ClusterRun run);

@@ -74,11 +74,15 @@ Task<absl::Status> AddL1Table(Metadata& metadata, Allocator& allocator) {
   co_return absl::OkStatus();
 }
 
+HostOffset EndOfUsed(const Metadata& metadata, const Allocator& allocator) {
+  return std::max(allocator.taken_end(),
+                  HostOffset(kInitialClusters * metadata.geometry.cluster_bytes()));
+}
+
 // QEMU's fresh image ends with the last entry of its L1 table when that is what comes last.
 uint64_t EndOfImage(const Metadata& metadata, const Allocator& allocator) {
   const Geometry& geometry = metadata.geometry;
-  const HostOffset end =
-      std::max(allocator.taken_end(), HostOffset(kInitialClusters * geometry.cluster_bytes()));
+  const HostOffset end = EndOfUsed(metadata, allocator);
   const bool l1_is_last =
       metadata.l1.end() > geometry.OffsetOf(geometry.ClusterOf(end)) - geometry.cluster_bytes();
   return l1_is_last ? metadata.l1.end().value() : end.value();
@@ -102,11 +106,12 @@ Task<absl::Status> CreateImage(Disk& disk, CreateOptions options) {
 
   Metadata metadata(disk, header, geometry, MetadataOptions());
   CO_RETURN_IF_ERROR(co_await metadata.Load());
-  Growth growth(disk, /*ahead=*/false);
+  Growth growth(disk, Growth::Manner::kSparse);
   Allocator allocator(metadata, growth);
   CO_RETURN_IF_ERROR(co_await AddL1Table(metadata, allocator));
   Mapper mapper(metadata, allocator);
-  CO_RETURN_IF_ERROR(co_await Preallocate(metadata, allocator, mapper, options.preallocation));
+  CO_RETURN_IF_ERROR(co_await Preallocate(metadata, allocator, mapper,
+                                          EndOfUsed(metadata, allocator), options.preallocation));
   CO_RETURN_IF_ERROR(co_await metadata.write_back.Flush());
   const uint64_t end = EndOfImage(metadata, allocator);
   if (disk.size() > end) {

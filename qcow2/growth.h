@@ -1,6 +1,8 @@
 #ifndef RINGCOW_QCOW2_GROWTH_H_
 #define RINGCOW_QCOW2_GROWTH_H_
 
+#include <cstdint>
+
 #include "absl/status/status.h"
 #include "engine/disk.h"
 #include "engine/host_offset.h"
@@ -18,7 +20,13 @@ namespace ringcow {
 // in this order with an fsync between them, which is enough.)
 class Growth {
  public:
-  Growth(Disk& disk, bool ahead) : disk_(disk), ahead_(ahead), one_at_a_time_(disk.loop()) {}
+  enum class Manner : uint8_t {
+    kAhead,   // in large steps, allocated
+    kNeeded,  // by what is needed, allocated
+    kSparse,  // by what is needed, as a hole; not while other requests are under way
+  };
+
+  Growth(Disk& disk, Manner manner) : disk_(disk), manner_(manner), one_at_a_time_(disk.loop()) {}
 
   // The disk ends at `end` or later afterwards. ENOSPC when it cannot.
   Task<absl::Status> Cover(HostOffset end);
@@ -27,7 +35,7 @@ class Growth {
   Task<absl::Status> GrowTo(uint64_t size);
 
   Disk& disk_;
-  const bool ahead_;
+  const Manner manner_;
   bool can_allocate_ = true;
   Mutex one_at_a_time_;
 };

@@ -29,7 +29,7 @@ struct Image::Parts {
         read_only(options.read_only),
         size_when_opened(disk.size()),
         metadata(disk, read.header, read.geometry, MetadataOptionsOf(options)),
-        growth(disk, options.grow_ahead),
+        growth(disk, options.grow_ahead ? Growth::Manner::kAhead : Growth::Manner::kNeeded),
         allocator(metadata, growth),
         mapper(metadata, allocator),
         reader(metadata, mapper),

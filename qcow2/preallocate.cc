@@ -29,7 +29,7 @@ Task<absl::Status> WriteZeroes(Disk& disk, HostOffset begin, uint64_t length) {
 
 Task<absl::Status> Reserve(Disk& disk, HostOffset begin, uint64_t length,
                            Preallocation preallocation) {
-  if (preallocation == Preallocation::kMetadata) co_return absl::OkStatus();
+  if (length == 0) co_return absl::OkStatus();
   if (preallocation == Preallocation::kFull) {
     co_return co_await WriteZeroes(disk, begin, length);
   }
@@ -39,33 +39,66 @@ Task<absl::Status> Reserve(Disk& disk, HostOffset begin, uint64_t length,
   co_return status;
 }
 
-}  // namespace
+// Maps the guest clusters from `offset` on to those of `run`.
+Task<absl::Status> Enter(Mapper& mapper, const Geometry& geometry, GuestOffset offset,
+                         AllocatedRun run) {
+  while (run.count > 0) {
+    CO_ASSIGN_OR_RETURN(const Mapper::L2Slice slice, co_await mapper.SliceForChange(offset));
+    AllocatedRun piece = run;
+    piece.count = std::min(run.count, slice.entries);
+    CO_RETURN_IF_ERROR(co_await mapper.Enter(slice, piece));
+    run.first += piece.count;
+    run.count -= piece.count;
+    offset += piece.count * geometry.cluster_bytes();
+  }
+  co_return absl::OkStatus();
+}
 
-Task<absl::Status> Preallocate(Metadata& metadata, Allocator& allocator, Mapper& mapper,
-                               Preallocation preallocation) {
-  if (preallocation == Preallocation::kOff) co_return absl::OkStatus();
-  const Geometry& geometry = metadata.geometry;
+// Cluster after cluster, as a guest would that writes its disk from front to back.
+Task<absl::Status> PreallocateMetadata(const Geometry& geometry, Allocator& allocator,
+                                       Mapper& mapper) {
+  const uint64_t entries = std::min(geometry.l2_entries(), kMaxEntriesAtOnce);
   GuestOffset offset(0);
   uint64_t missing = geometry.guest_clusters();
   while (missing > 0) {
-    CO_ASSIGN_OR_RETURN(Mapper::L2Slice slice, co_await mapper.SliceForChange(offset));
-    const uint64_t entries = std::min(geometry.l2_entries(), kMaxEntriesAtOnce);
+    // The L2 table comes before its clusters.
+    const absl::StatusOr<Mapper::L2Slice> slice = co_await mapper.SliceForChange(offset);
+    CO_RETURN_IF_ERROR(slice.status());
     const uint64_t in_table = entries - geometry.L2Index(offset) % entries;
     CO_ASSIGN_OR_RETURN(const AllocatedRun run,
                         co_await allocator.Allocate(std::min(missing, in_table)));
-    const HostOffset host = geometry.OffsetOf(run.first);
-    const uint64_t bytes = run.count * geometry.cluster_bytes();
-    CO_RETURN_IF_ERROR(co_await Reserve(metadata.disk, host, bytes, preallocation));
-    for (uint64_t done = 0; done < run.count;) {
-      CO_ASSIGN_OR_RETURN(slice, co_await mapper.SliceForChange(offset));
-      AllocatedRun piece = run;
-      piece.first = run.first + done;
-      piece.count = std::min(run.count - done, slice.entries);
-      CO_RETURN_IF_ERROR(co_await mapper.Enter(slice, piece));
-      done += piece.count;
-      offset += piece.count * geometry.cluster_bytes();
-    }
+    CO_RETURN_IF_ERROR(co_await Enter(mapper, geometry, offset, run));
     missing -= run.count;
+    offset += run.count * geometry.cluster_bytes();
+  }
+  co_return absl::OkStatus();
+}
+
+// All data in one piece, which the disk can reserve at once; the L2 tables go where there is room.
+Task<absl::Status> PreallocateData(Metadata& metadata, Allocator& allocator, Mapper& mapper,
+                                   HostOffset end, Preallocation preallocation) {
+  const Geometry& geometry = metadata.geometry;
+  const uint64_t clusters = geometry.guest_clusters();
+  const uint64_t l2_tables = DivideRoundUp(clusters, geometry.l2_entries());
+  CO_ASSIGN_OR_RETURN(const AllocatedRun run, co_await allocator.AllocateBehind(
+                                                  geometry.ClusterOf(end), clusters, l2_tables));
+  CO_RETURN_IF_ERROR(co_await Reserve(metadata.disk, geometry.OffsetOf(run.first),
+                                      clusters * geometry.cluster_bytes(), preallocation));
+  co_return co_await Enter(mapper, geometry, GuestOffset(0), run);
+}
+
+}  // namespace
+
+Task<absl::Status> Preallocate(Metadata& metadata, Allocator& allocator, Mapper& mapper,
+                               HostOffset end, Preallocation preallocation) {
+  switch (preallocation) {
+    case Preallocation::kOff:
+      break;
+    case Preallocation::kMetadata:
+      co_return co_await PreallocateMetadata(metadata.geometry, allocator, mapper);
+    case Preallocation::kFalloc:
+    case Preallocation::kFull:
+      co_return co_await PreallocateData(metadata, allocator, mapper, end, preallocation);
   }
   co_return absl::OkStatus();
 }

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_format.h"
 #include "engine/errno_status.h"
+#include "engine/invariant.h"
 #include "engine/status_macros.h"
 #include "qcow2/format/refcount_block.h"
 #include "qcow2/format/refcount_table_entry.h"
@@ -86,25 +87,55 @@ Task<absl::Status> RefcountGrowth::OrderBehindBlock(Table& referrer, HostOffset 
   co_return absl::OkStatus();
 }
 
-absl::StatusOr<RefcountGrowth::Area> RefcountGrowth::PlaceArea(uint64_t first_block) const {
+// Blocks and table describe themselves, too: more of them may need even more. Blocks that exist
+// already count once more, as in QEMU.
+uint64_t RefcountGrowth::BlocksFor(uint64_t clusters, Room room) const {
   const Geometry& geometry = metadata_.geometry;
-  const ClusterIndex begin = geometry.FirstClusterOfRefcountBlock(first_block);
-  const uint64_t entries_per_cluster = geometry.refcount_table_entries_per_cluster();
-  for (uint64_t total = first_block + 1;; ++total) {
-    if (total > geometry.max_refcount_table_entries()) {
-      return ErrnoStatus(EFBIG, absl::StrFormat("'%s': its refcount table cannot grow any more",
-                                                metadata_.disk.name()));
+  uint64_t blocks = 0;
+  uint64_t table_clusters = 0;
+  for (uint64_t described = 0;;) {
+    const uint64_t all = clusters + blocks + table_clusters;
+    if (all == described && room == Room::kExact) return blocks;
+    if (all == described) {
+      clusters += DivideRoundUp(table_clusters, 2);
+      room = Room::kExact;
     }
-    // Half as large again as needed, so that growing stays rare.
-    const uint64_t table_clusters =
-        std::min(DivideRoundUp(total + DivideRoundUp(total, 2), entries_per_cluster),
-                 geometry.max_refcount_table_entries() / entries_per_cluster);
-    const Area area{{begin, total - first_block + table_clusters},
-                    first_block,
-                    total - first_block,
-                    table_clusters * entries_per_cluster};
-    if (area.clusters.end() <= geometry.FirstClusterOfRefcountBlock(total)) return area;
+    described = all;
+    blocks = DivideRoundUp(clusters + blocks + table_clusters, geometry.refcount_block_entries());
+    table_clusters = DivideRoundUp(blocks, geometry.refcount_table_entries_per_cluster());
   }
+}
+
+absl::StatusOr<RefcountGrowth::Area> RefcountGrowth::PlaceArea(ClusterIndex begin,
+                                                               uint64_t clusters, Room room) const {
+  const Geometry& geometry = metadata_.geometry;
+  const uint64_t max_entries = geometry.max_refcount_table_entries();
+  const uint64_t total = BlocksFor(begin.value() + clusters, room);
+  if (total > max_entries) {
+    return ErrnoStatus(EFBIG, absl::StrFormat("'%s': its refcount table cannot grow any more",
+                                              metadata_.disk.name()));
+  }
+  uint64_t first_block = geometry.RefcountTableIndex(begin);
+  const ResidentTable& table = metadata_.refcount_table;
+  while (first_block < table.entries() && table.Get(first_block) != 0) ++first_block;
+
+  const uint64_t blocks = total - std::min(total, first_block);
+  const uint64_t entries = room == Room::kExact ? total : total + DivideRoundUp(total, 2);
+  const uint64_t table_clusters =
+      DivideRoundUp(std::min(entries, max_entries), geometry.refcount_table_entries_per_cluster());
+  const Area area{{begin, blocks + table_clusters},
+                  first_block,
+                  blocks,
+                  table_clusters * geometry.refcount_table_entries_per_cluster()};
+  RINGCOW_INVARIANT(area.clusters.end() <= geometry.FirstClusterOfRefcountBlock(total),
+                    "the blocks describe themselves and the table");
+  return area;
+}
+
+ClusterRun RefcountGrowth::DescribedByOthers(const Area& area) const {
+  const ClusterIndex end = std::min(
+      area.clusters.end(), metadata_.geometry.FirstClusterOfRefcountBlock(area.first_block));
+  return {area.clusters.first, end > area.clusters.first ? end - area.clusters.first : 0};
 }
 
 Task<absl::Status> RefcountGrowth::GrowTable(uint64_t table_index, HostOffset block) {
@@ -113,13 +144,26 @@ Task<absl::Status> RefcountGrowth::GrowTable(uint64_t table_index, HostOffset bl
   // durable with it.
   CO_RETURN_IF_ERROR(co_await metadata_.write_back.Flush());
   const uint64_t described_by = geometry.RefcountTableIndex(geometry.ClusterOf(block));
-  CO_ASSIGN_OR_RETURN(const Area area, PlaceArea(std::max(table_index, described_by) + 1));
+  const ClusterIndex begin =
+      geometry.FirstClusterOfRefcountBlock(std::max(table_index, described_by) + 1);
+  CO_ASSIGN_OR_RETURN(const Area area, PlaceArea(begin, 0, Room::kToGrow));
+  co_return co_await MoveTable(area, TableEntry{table_index, block});
+}
+
+Task<absl::StatusOr<ClusterIndex>> RefcountGrowth::MakeRoom(ClusterIndex begin, uint64_t clusters) {
+  CO_ASSIGN_OR_RETURN(const Area area, PlaceArea(begin, clusters, Room::kExact));
+  CO_RETURN_IF_ERROR(co_await MoveTable(area, std::nullopt));
+  co_return area.clusters.end();
+}
+
+Task<absl::Status> RefcountGrowth::MoveTable(Area area, std::optional<TableEntry> entry) {
+  const Geometry& geometry = metadata_.geometry;
   CO_ASSIGN_OR_RETURN(const AllocatedRun run, co_await free_space_.TakeAt(area.clusters));
 
   absl::StatusOr<ResidentTable> table = co_await MakeTable(area);
   absl::Status status = table.status();
   if (status.ok()) {
-    table->Set(table_index, RefcountTableEntry::Block(block).raw());
+    if (entry.has_value()) table->Set(entry->index, RefcountTableEntry::Block(entry->block).raw());
     status = co_await FillBlocks(area, run.is_zero);
   }
   if (status.ok()) status = co_await OrderHeaderBehind(area, *table);
@@ -153,11 +197,13 @@ Task<absl::StatusOr<ResidentTable>> RefcountGrowth::MakeTable(const Area& area) 
 
 Task<absl::Status> RefcountGrowth::FillBlocks(const Area& area, bool is_zero) {
   const Geometry& geometry = metadata_.geometry;
+  CO_RETURN_IF_ERROR(co_await refcounts_.Set(DescribedByOthers(area), 1));
   for (uint64_t i = 0; i < area.blocks; ++i) {
     CO_RETURN_IF_ERROR(co_await InitializeBlock(OffsetOfBlock(area, i), is_zero));
-    const ClusterIndex first = geometry.FirstClusterOfRefcountBlock(area.first_block + i);
+    const ClusterIndex begin = geometry.FirstClusterOfRefcountBlock(area.first_block + i);
+    const ClusterIndex first = std::max(area.clusters.first, begin);
     const ClusterIndex end =
-        std::min(area.clusters.end(), first + geometry.refcount_block_entries());
+        std::min(area.clusters.end(), begin + geometry.refcount_block_entries());
     if (first >= end) continue;
     CO_RETURN_IF_ERROR(co_await CountIn(OffsetOfBlock(area, i), {first, end - first}));
   }
@@ -166,6 +212,7 @@ Task<absl::Status> RefcountGrowth::FillBlocks(const Area& area, bool is_zero) {
 
 Task<absl::Status> RefcountGrowth::OrderHeaderBehind(const Area& area, const ResidentTable& table) {
   Table& header = metadata_.header_table();
+  CO_RETURN_IF_ERROR(co_await refcounts_.OrderBefore(header, DescribedByOthers(area)));
   for (uint64_t i = 0; i < area.blocks; ++i) {
     CO_RETURN_IF_ERROR(co_await OrderBehindBlock(header, OffsetOfBlock(area, i)));
   }

@@ -2,8 +2,10 @@
 #define RINGCOW_QCOW2_REFCOUNT_GROWTH_H_
 
 #include <cstdint>
+#include <optional>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "engine/task.h"
 #include "qcow2/format/units.h"
 #include "qcow2/free_space.h"
@@ -28,13 +30,18 @@ class RefcountGrowth {
   // table would exceed its limit.
   Task<absl::Status> AddBlock(uint64_t table_index);
 
+  // Replaces the refcount table by one at `begin`, behind which nothing is used yet, that is just
+  // large enough for everything up to there, for itself, for new refcount blocks (which lie before
+  // it) and for `clusters` more. Says where these may begin. EFBIG as above.
+  Task<absl::StatusOr<ClusterIndex>> MakeRoom(ClusterIndex begin, uint64_t clusters);
+
  private:
-  // The clusters of a new refcount table and of the blocks that describe them.
+  // The clusters of new refcount blocks and, behind them, of a new refcount table.
   struct Area {
     ClusterRun clusters;
-    uint64_t first_block;  // refcount table index of the first of its blocks
-    uint64_t blocks;
-    uint64_t table_entries;
+    uint64_t first_block = 0;  // refcount table index of the first of its blocks
+    uint64_t blocks = 0;
+    uint64_t table_entries = 0;
   };
 
   // A fresh block's tables in the cache, all refcounts 0.
@@ -45,10 +52,22 @@ class RefcountGrowth {
   Task<absl::Status> PutIntoTable(uint64_t table_index, HostOffset block, ClusterRun run);
 
   Task<absl::Status> GrowTable(uint64_t table_index, HostOffset block);
-  absl::StatusOr<Area> PlaceArea(uint64_t first_block) const;
+  // `entry`: one more of the new table.
+  struct TableEntry {
+    uint64_t index;
+    HostOffset block;
+  };
+  Task<absl::Status> MoveTable(Area area, std::optional<TableEntry> entry);
+  // kToGrow: half as large again as needed, so that growing stays rare.
+  enum class Room { kExact, kToGrow };
+  // Refcount blocks for so many clusters, for themselves and for the table that names them.
+  uint64_t BlocksFor(uint64_t clusters, Room room) const;
+  absl::StatusOr<Area> PlaceArea(ClusterIndex begin, uint64_t clusters, Room room) const;
   HostOffset OffsetOfBlock(const Area& area, uint64_t i) const;
   Task<absl::StatusOr<ResidentTable>> MakeTable(const Area& area);
   Task<absl::Status> FillBlocks(const Area& area, bool is_zero);
+  // The part of the area that blocks describe which are older than it; often none.
+  ClusterRun DescribedByOthers(const Area& area) const;
   Task<absl::Status> OrderHeaderBehind(const Area& area, const ResidentTable& table);
   Task<void> SwitchTo(ResidentTable table, const Area& area);
 
