@@ -1,7 +1,9 @@
 #include "qcow2/create.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -56,8 +58,23 @@ Task<absl::Status> WriteZeroBytes(Disk& disk, uint64_t length) {
   co_return absl::OkStatus();
 }
 
-Task<absl::Status> CreateRaw(Disk& disk, uint64_t size, Preallocation preallocation) {
+// A device has its size and its space. Only its first sector is cleared, so that it is not taken
+// for what was on it before.
+Task<absl::Status> CreateRawOnDevice(Disk& disk, uint64_t size, Preallocation preallocation) {
+  if (size > disk.size()) co_return absl::OutOfRangeError("Cannot grow device files");
+  if (preallocation != Preallocation::kOff) {
+    co_return absl::InvalidArgumentError("Preallocation is for files, not for devices");
+  }
+  CO_RETURN_IF_ERROR(co_await WriteZeroBytes(disk, std::min(size, kSectorBytes)));
+  co_return co_await disk.Fdatasync();
+}
+
+Task<absl::Status> CreateRaw(UringDisk& disk, uint64_t size, Preallocation preallocation) {
   size = AlignUp(size, kSectorBytes);
+  struct stat info{};
+  if (fstat(disk.fd(), &info) == 0 && S_ISBLK(info.st_mode)) {
+    co_return co_await CreateRawOnDevice(disk, size, preallocation);
+  }
   CO_RETURN_IF_ERROR(co_await disk.Truncate(0));
   CO_RETURN_IF_ERROR(co_await disk.Truncate(size));
   if (preallocation == Preallocation::kFalloc && size > 0) {
@@ -180,6 +197,30 @@ int CreateNamed(const Program& program, const Settings& settings, const std::str
   return EXIT_SUCCESS;
 }
 
+// What follows the options: FILE [SIZE].
+int CreateFromArguments(const Program& program, const std::string& format,
+                        const std::string& option_string, Settings& settings,
+                        std::span<char*> arguments) {
+  if (arguments.empty()) return program.Misused("Expecting image file name");
+  settings.name = arguments[0];
+  std::optional<uint64_t> size;
+  if (arguments.size() > 1) {
+    const absl::StatusOr<uint64_t> parsed =
+        ParseSizeInRange("image size", arguments[1], 0, std::numeric_limits<int64_t>::max());
+    if (!parsed.ok()) return program.Fail(parsed.status());
+    size = *parsed;
+  }
+  if (arguments.size() > 2) {
+    return program.Misused(absl::StrCat("Unexpected argument: ", arguments[2]));
+  }
+  const std::optional<ImageFormat> known_format = FormatByName(format);
+  if (!known_format.has_value()) {
+    return program.Fail(absl::StrFormat("%s: Unknown file format '%s'", settings.name, format));
+  }
+  settings.format = *known_format;
+  return CreateNamed(program, settings, option_string, size);
+}
+
 int RunCreate(const Program& program, int argc, char** argv) {
   Settings settings;
   std::string format = "raw";
@@ -207,28 +248,11 @@ int RunCreate(const Program& program, int argc, char** argv) {
   }
   const std::string option_string = absl::StrJoin(option_strings, ",");
   const std::optional<ImageFormat> known_format = FormatByName(format);
-  const std::span<char*> arguments = options.rest();
   if (AsksForHelp(option_string) && known_format.has_value()) {
     absl::PrintF("%s", DescribeCreateOptions(*known_format));
     return EXIT_SUCCESS;
   }
-  if (arguments.empty()) return program.Misused("Expecting image file name");
-  settings.name = arguments[0];
-  std::optional<uint64_t> size;
-  if (arguments.size() > 1) {
-    const absl::StatusOr<uint64_t> parsed =
-        ParseSizeInRange("image size", arguments[1], 0, std::numeric_limits<int64_t>::max());
-    if (!parsed.ok()) return program.Fail(parsed.status());
-    size = *parsed;
-  }
-  if (arguments.size() > 2) {
-    return program.Misused(absl::StrCat("Unexpected argument: ", arguments[2]));
-  }
-  if (!known_format.has_value()) {
-    return program.Fail(absl::StrFormat("%s: Unknown file format '%s'", settings.name, format));
-  }
-  settings.format = *known_format;
-  return CreateNamed(program, settings, option_string, size);
+  return CreateFromArguments(program, format, option_string, settings, options.rest());
 }
 
 }  // namespace
