@@ -15,7 +15,8 @@ constexpr uint32_t kSector = 512;
 class WritePlanTest : public testing::Test {
  protected:
   // A table at the n-th place whose sector i holds bytes of value 10 * n + i.
-  Table& NewTable(size_t n, std::vector<size_t> dirty_sectors, Content content = Content::kL2) {
+  Table& NewTable(size_t n, const std::vector<size_t>& dirty_sectors,
+                  Content content = Content::kL2) {
     Table& table = tables_.emplace_back();
     table.offset = HostOffset(n * kTable);
     table.bytes = kTable;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <ranges>
 #include <span>
 
 #include "absl/strings/str_cat.h"
@@ -96,12 +97,12 @@ std::string StampedGuest::CheckSector(uint64_t sector, const std::byte* found,
   }
   const std::vector<Stamp>& writes = writes_of_[sector];
   // From the newest back to the one that must be there at least.
-  for (auto stamp = writes.rbegin(); stamp != writes.rend(); ++stamp) {
-    const PastWrite& write = writes_[*stamp - 1];
-    if (write.started_at <= position && first == WordOf(*stamp, sector)) return "";
+  for (const Stamp stamp : std::views::reverse(writes)) {
+    const PastWrite& write = writes_[stamp - 1];
+    if (write.started_at <= position && first == WordOf(stamp, sector)) return "";
     if (write.number >= acknowledged_before) continue;
     return absl::StrFormat("sector %d holds %#x, not %#x of write %d or anything newer", sector,
-                           first, WordOf(*stamp, sector), *stamp);
+                           first, WordOf(stamp, sector), stamp);
   }
   return first == 0 ? "" : absl::StrFormat("sector %d holds %#x, not zeroes", sector, first);
 }

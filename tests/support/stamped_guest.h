@@ -54,12 +54,12 @@ class StampedGuest {
   static constexpr size_t kNever = std::numeric_limits<size_t>::max();
 
   struct PastWrite {
-    size_t started_at;       // events in the trace
+    size_t started_at = 0;   // events in the trace
     size_t number = kNever;  // of its acknowledgement, among acknowledgements and flushes
   };
   struct PastFlush {
-    size_t number;        // of its call
-    size_t completed_at;  // events in the trace
+    size_t number = 0;        // of its call
+    size_t completed_at = 0;  // events in the trace
   };
 
   void Remember(size_t number, const absl::Status& status);
