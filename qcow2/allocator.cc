@@ -1,5 +1,6 @@
 #include "qcow2/allocator.h"
 
+#include <optional>
 #include <utility>
 
 #include "engine/status_macros.h"
@@ -17,12 +18,23 @@ Task<absl::StatusOr<AllocatedRun>> Allocator::Allocate(uint64_t count) {
   const Mutex::Guard guard = co_await one_at_a_time_.Lock();
   for (;;) {
     CO_ASSIGN_OR_RETURN(const AllocatedRun run, co_await free_space_.Take(count));
-    const absl::Status status = co_await SetToOne(run);
-    if (status.ok()) co_return run;
+    absl::StatusOr<bool> is_counted = co_await CountOrAddBlock(run);
+    if (is_counted.ok() && *is_counted) co_return run;
     // A new block may lie in what was found; the search goes on from the same place, as QEMU's.
     free_space_.Return(run);
-    CO_RETURN_IF_ERROR(status);
+    CO_RETURN_IF_ERROR(is_counted.status());
   }
+}
+
+Task<absl::StatusOr<bool>> Allocator::CountOrAddBlock(ClusterRun run) {
+  CO_ASSIGN_OR_RETURN(const std::optional<ClusterIndex> missing,
+                      co_await refcounts_.FirstWithoutBlock(run));
+  if (missing.has_value()) {
+    CO_RETURN_IF_ERROR(co_await growth_.AddBlock(metadata_.geometry.RefcountTableIndex(*missing)));
+    co_return false;
+  }
+  CO_RETURN_IF_ERROR(co_await refcounts_.Set(run, 1));
+  co_return true;
 }
 
 Task<absl::StatusOr<AllocatedRun>> Allocator::AllocateBehind(ClusterIndex end, uint64_t count,

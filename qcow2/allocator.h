@@ -42,6 +42,10 @@ class Allocator {
   HostOffset taken_end() const { return free_space_.taken_end(); }
 
  private:
+  // Gives every cluster of `run` a refcount of one; or, where a refcount block is missing, adds
+  // that one only and says false.
+  Task<absl::StatusOr<bool>> CountOrAddBlock(ClusterRun run);
+
   Metadata& metadata_;
   Refcounts refcounts_;
   FreeSpace free_space_;
