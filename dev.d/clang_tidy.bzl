@@ -1,4 +1,4 @@
-"""An aspect that runs clang-tidy on every C++ source of the targets it is applied to.
+"""An aspect that runs clang-tidy on every C++ source of the product targets it is applied to.
 
 Being Bazel actions, the runs are parallel, and repeated only when the source, a header it may
 include, the flags or the configuration changed. Headers are checked through the sources that
@@ -60,6 +60,11 @@ def _tidy(ctx, source, flags, headers):
 
 def _clang_tidy_impl(target, ctx):
     if CcInfo not in target or not hasattr(ctx.rule.attr, "srcs"):
+        return []
+
+    # Product code only: GoogleTest's macros and headers take most of the time there is, and what a
+    # test does wrong shows when it runs.
+    if ctx.rule.attr.testonly or ctx.rule.kind == "cc_test":
         return []
     compilation_context = target[CcInfo].compilation_context
     sources = [

@@ -1,6 +1,7 @@
 #include "qcow2/mapper.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -16,8 +17,9 @@ using Kind = L2Entry::Kind;
 // Whether `next`, `clusters` clusters further on, continues the mapping that `first` begins.
 bool Continues(L2Entry first, L2Entry next, uint64_t clusters, const Geometry& geometry) {
   if (first.kind() != next.kind() || first.copied() != next.copied()) return false;
-  if (!first.host_offset().has_value()) return first.kind() != Kind::kCompressed;
-  return *next.host_offset() == *first.host_offset() + clusters * geometry.cluster_bytes();
+  const std::optional<HostOffset> host = first.host_offset();
+  if (!host.has_value()) return first.kind() != Kind::kCompressed;
+  return next.host_offset() == *host + clusters * geometry.cluster_bytes();
 }
 
 }  // namespace
@@ -29,18 +31,18 @@ absl::StatusOr<std::optional<HostOffset>> Mapper::L2TableOf(GuestOffset offset) 
   const uint64_t l1_index = metadata_.geometry.L1Index(offset);
   const L1Entry entry = L1Entry::FromRaw(metadata_.l1.Get(l1_index));
   RETURN_IF_ERROR(Named(metadata_.disk, entry.Validate(metadata_.geometry, l1_index)));
-  if (entry.l2_table().has_value()) {
-    RETURN_IF_ERROR(
-        metadata_.CheckPlace(*entry.l2_table(), metadata_.geometry.cluster_bytes(), "L2 table"));
+  const std::optional<HostOffset> table = entry.l2_table();
+  if (table.has_value()) {
+    RETURN_IF_ERROR(metadata_.CheckPlace(*table, metadata_.geometry.cluster_bytes(), "L2 table"));
   }
-  return entry.l2_table();
+  return table;
 }
 
 absl::Status Mapper::Validate(L2Entry entry, const TablePin& table, uint64_t slot) const {
   RETURN_IF_ERROR(Named(metadata_.disk, entry.Validate(metadata_.geometry, table.offset(), slot)));
-  if (!entry.host_offset().has_value()) return absl::OkStatus();
-  return metadata_.CheckPlace(*entry.host_offset(), metadata_.geometry.cluster_bytes(),
-                              "data cluster");
+  const std::optional<HostOffset> host = entry.host_offset();
+  if (!host.has_value()) return absl::OkStatus();
+  return metadata_.CheckPlace(*host, metadata_.geometry.cluster_bytes(), "data cluster");
 }
 
 Task<absl::StatusOr<Mapper::L2Slice>> Mapper::SliceOf(HostOffset l2_table, GuestOffset offset) {
@@ -84,11 +86,12 @@ Task<absl::StatusOr<Mapping>> Mapper::Find(GuestOffset offset, uint64_t bytes) {
 
 Task<absl::StatusOr<Mapper::L2Slice>> Mapper::SliceForChange(GuestOffset offset) {
   const uint64_t l1_index = metadata_.geometry.L1Index(offset);
-  CO_ASSIGN_OR_RETURN(std::optional<HostOffset> l2_table, L2TableOf(offset));
+  CO_ASSIGN_OR_RETURN(const std::optional<HostOffset> l2_table, L2TableOf(offset));
   if (!l2_table.has_value()) {
-    CO_RETURN_IF_ERROR(co_await AddL2Table(l1_index));
-    CO_ASSIGN_OR_RETURN(l2_table, L2TableOf(offset));
-  } else if (!L1Entry::FromRaw(metadata_.l1.Get(l1_index)).copied()) {
+    CO_ASSIGN_OR_RETURN(const HostOffset added, co_await AddL2Table(offset));
+    co_return co_await SliceOf(added, offset);
+  }
+  if (!L1Entry::FromRaw(metadata_.l1.Get(l1_index)).copied()) {
     CO_ASSIGN_OR_RETURN(const uint64_t refcount, co_await allocator_.refcounts().Get(
                                                      metadata_.geometry.ClusterOf(*l2_table)));
     if (refcount != 1) {
@@ -100,15 +103,14 @@ Task<absl::StatusOr<Mapper::L2Slice>> Mapper::SliceForChange(GuestOffset offset)
   co_return co_await SliceOf(*l2_table, offset);
 }
 
-Task<absl::Status> Mapper::AddL2Table(uint64_t l1_index) {
+Task<absl::StatusOr<HostOffset>> Mapper::AddL2Table(GuestOffset offset) {
   const Mutex::Guard guard = co_await adding_l2_table_.Lock();
-  // Somebody else may have added it meanwhile. An entry with nothing but COPIED names no table.
-  if (L1Entry::FromRaw(metadata_.l1.Get(l1_index)).l2_table().has_value()) {
-    co_return absl::OkStatus();
-  }
+  // Somebody else may have added it meanwhile.
+  CO_ASSIGN_OR_RETURN(const std::optional<HostOffset> l2_table, L2TableOf(offset));
+  if (l2_table.has_value()) co_return *l2_table;
   CO_ASSIGN_OR_RETURN(const AllocatedRun run, co_await allocator_.Allocate(1));
-  absl::Status status = co_await LinkL2Table(l1_index, run);
-  if (status.ok()) co_return status;
+  absl::Status status = co_await LinkL2Table(metadata_.geometry.L1Index(offset), run);
+  if (status.ok()) co_return metadata_.geometry.OffsetOf(run.first);
   // Left in the cache, the table would be written later over whatever uses its cluster by then.
   co_await metadata_.l2_cache.Drop(metadata_.geometry.OffsetOf(run.first),
                                    metadata_.geometry.cluster_bytes());

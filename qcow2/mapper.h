@@ -2,6 +2,7 @@
 #define RINGCOW_QCOW2_MAPPER_H_
 
 #include <cstdint>
+#include <optional>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -49,7 +50,8 @@ class Mapper {
 
  private:
   absl::StatusOr<std::optional<HostOffset>> L2TableOf(GuestOffset offset) const;
-  Task<absl::Status> AddL2Table(uint64_t l1_index);
+  // The L2 table for `offset`, which had none.
+  Task<absl::StatusOr<HostOffset>> AddL2Table(GuestOffset offset);
   Task<absl::Status> LinkL2Table(uint64_t l1_index, const AllocatedRun& run);
   Task<absl::StatusOr<L2Slice>> SliceOf(HostOffset l2_table, GuestOffset offset);
   absl::Status Validate(L2Entry entry, const TablePin& table, uint64_t slot) const;

@@ -54,7 +54,7 @@ class RefcountGrowth {
   Task<absl::Status> GrowTable(uint64_t table_index, HostOffset block);
   // `entry`: one more of the new table.
   struct TableEntry {
-    uint64_t index;
+    uint64_t index = 0;
     HostOffset block;
   };
   Task<absl::Status> MoveTable(Area area, std::optional<TableEntry> entry);

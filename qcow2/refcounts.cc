@@ -23,11 +23,12 @@ absl::StatusOr<std::optional<HostOffset>> Refcounts::SliceOffset(ClusterIndex cl
   const RefcountTableEntry entry =
       RefcountTableEntry::FromRaw(metadata_.refcount_table.Get(table_index));
   RETURN_IF_ERROR(Named(metadata_.disk, entry.Validate(geometry, table_index)));
-  if (!entry.block().has_value()) return std::nullopt;
-  RETURN_IF_ERROR(metadata_.CheckPlace(*entry.block(), geometry.cluster_bytes(), "refcount block"));
+  const std::optional<HostOffset> block = entry.block();
+  if (!block.has_value()) return std::nullopt;
+  RETURN_IF_ERROR(metadata_.CheckPlace(*block, geometry.cluster_bytes(), "refcount block"));
   const ClusterIndex first = geometry.FirstClusterOfRefcountBlock(table_index);
   const uint64_t slice = (cluster - first) / SliceClusters(cluster).count;
-  return *entry.block() + slice * metadata_.refcount_block_cache.table_bytes();
+  return *block + slice * metadata_.refcount_block_cache.table_bytes();
 }
 
 Task<absl::StatusOr<Refcounts::Slice>> Refcounts::SliceOf(ClusterIndex cluster) {
