@@ -181,12 +181,19 @@ TEST(ImageRegression, ARefcountBlockIsReferredToOnlyWhenItsOwnRefcountIsDurable)
   uint64_t guest = 0;
   // The next run begins where entry 63 does, behind an L2 table.
   const uint64_t before_l2_table = kBoundary - (kPerTable + 1) * kCluster;
+  // The file grows by whole blocks: it reaches the place with the first cluster of its block.
+  constexpr uint64_t kBlock = 4096;
   while (filling.disk().size() < before_l2_table) {
     ASSERT_EQ(filling.Write(guest, kCluster, 1), absl::OkStatus());
     guest += kCluster;
   }
-  ASSERT_EQ(filling.disk().size(), before_l2_table);
+  for (uint64_t end = filling.disk().size() - kBlock + kCluster; end < before_l2_table;
+       end += kCluster) {
+    ASSERT_EQ(filling.Write(guest, kCluster, 1), absl::OkStatus());
+    guest += kCluster;
+  }
   ASSERT_EQ(filling.Close(), absl::OkStatus());
+  ASSERT_EQ(filling.disk().size(), before_l2_table);
 
   const DiskImage before = filling.disk().content();
   Host host(before);
