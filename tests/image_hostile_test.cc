@@ -23,7 +23,7 @@
 namespace ringcow {
 namespace {
 
-constexpr uint64_t kVirtualBytes = 512 * 1024;
+constexpr uint64_t kVirtualBytes = uint64_t{512} << 10;
 
 struct Format {
   uint32_t version;
