@@ -12,21 +12,10 @@
 #include "engine/errno_status.h"
 #include "engine/status_macros.h"
 #include "qcow2/format/options.h"
+#include "qcow2/read_header.h"
 
 namespace ringcow {
 namespace {
-
-Task<absl::StatusOr<Header>> ReadHeader(Disk& disk) {
-  const AlignedBuffer prefix(kBufferAlignment);
-  CO_RETURN_IF_ERROR(co_await disk.Read(HostOffset(0), prefix.span(), Content::kHeader));
-  const uint64_t there = std::min<uint64_t>(disk.size(), prefix.size());
-  CO_ASSIGN_OR_RETURN(const uint64_t cluster_bytes, ReadClusterBytes(prefix.span().first(there)));
-
-  const AlignedBuffer cluster(std::max<uint64_t>(cluster_bytes, kBufferAlignment));
-  CO_RETURN_IF_ERROR(co_await disk.Read(HostOffset(0), cluster.span(), Content::kHeader));
-  const uint64_t length = std::min<uint64_t>(disk.size(), cluster_bytes);
-  co_return ParseHeader(cluster.span().first(length), disk.size());
-}
 
 // Reads as much as the table turns out to need; the parser bounds it. At least twice as much each
 // time, for an entry tells no more than its own length.

@@ -23,6 +23,8 @@ absl::Status ErrnoStatus(int error, absl::string_view what) {
   return status;
 }
 
+bool HasErrno(const absl::Status& status) { return status.GetPayload(kErrnoPayload).has_value(); }
+
 int ErrnoOf(const absl::Status& status) {
   if (status.ok()) return 0;
   int error = EIO;

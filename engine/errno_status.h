@@ -10,6 +10,9 @@ namespace ringcow {
 // itself attached.
 absl::Status ErrnoStatus(int error, absl::string_view what);
 
+// Whether an errno is attached: the failure is the host's, not one of what was read from it.
+bool HasErrno(const absl::Status& status);
+
 // The errno attached to a status by ErrnoStatus. Else 0 for OK, EIO for anything that carries none.
 int ErrnoOf(const absl::Status& status);
 

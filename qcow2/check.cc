@@ -20,18 +20,10 @@
 #include "qcow2/check_table_walk.h"
 #include "qcow2/format/big_endian.h"
 #include "qcow2/format/header.h"
+#include "qcow2/read_header.h"
 
 namespace ringcow {
 namespace {
-
-Task<absl::StatusOr<Header>> ReadHeader(Disk& disk) {
-  AlignedBuffer prefix(std::min<uint64_t>(kHeaderPrefixBytes, disk.size()));
-  CO_RETURN_IF_ERROR(co_await disk.Read(HostOffset(0), prefix.span(), Content::kHeader));
-  CO_ASSIGN_OR_RETURN(const uint64_t cluster_bytes, ReadClusterBytes(prefix.span()));
-  AlignedBuffer cluster(std::min(cluster_bytes, disk.size()));
-  CO_RETURN_IF_ERROR(co_await disk.Read(HostOffset(0), cluster.span(), Content::kHeader));
-  co_return ParseHeader(cluster.span(), disk.size(), HeaderChecks::kForRepair);
-}
 
 // Encryption keys take whole clusters; where is in the header extension.
 void CountCryptoHeader(const Header& header, ReferenceCounter& counter) {
@@ -125,7 +117,7 @@ Task<absl::Status> ImageCheck::CountReferences(const SnapshotTable& snapshots, T
 }  // namespace
 
 Task<absl::StatusOr<CheckResult>> CheckImage(Disk& disk, CheckOptions options) {
-  CO_ASSIGN_OR_RETURN(const Header header, co_await ReadHeader(disk));
+  CO_ASSIGN_OR_RETURN(const Header header, co_await ReadHeader(disk, HeaderChecks::kForRepair));
   CO_ASSIGN_OR_RETURN(const Geometry geometry, GeometryOf(header));
   Findings findings(std::move(options));
   findings.result.total_clusters = geometry.guest_clusters();

@@ -24,7 +24,7 @@ MetadataOptions MetadataOptionsOf(const OpenOptions& options) {
 }  // namespace
 
 struct Image::Parts {
-  Parts(Disk& disk, const ReadHeader& read, const OpenOptions& options)
+  Parts(Disk& disk, const CheckedHeader& read, const OpenOptions& options)
       : disk(disk),
         read_only(options.read_only),
         size_when_opened(disk.size()),
@@ -61,7 +61,8 @@ Image::Image(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 Image::~Image() = default;
 
 Task<absl::StatusOr<std::unique_ptr<Image>>> Image::Open(Disk& disk, OpenOptions options) {
-  CO_ASSIGN_OR_RETURN(const ReadHeader read, co_await ReadAndCheckHeader(disk, options.read_only));
+  CO_ASSIGN_OR_RETURN(const CheckedHeader read,
+                      co_await ReadAndCheckHeader(disk, options.read_only));
   // What a killed process wrote may be read back and still be lost in a power cut. Everything is
   // ordered behind what is read from here on, so that has to be durable.
   if (!options.read_only) CO_RETURN_IF_ERROR(co_await disk.Fdatasync());

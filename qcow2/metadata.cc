@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "engine/errno_status.h"
 #include "engine/status_macros.h"
 #include "qcow2/format/big_endian.h"
 #include "qcow2/format/header_layout.h"
@@ -53,7 +54,7 @@ void Store(BigEndianField& field, Value value) {
 }  // namespace
 
 absl::Status Named(const Disk& disk, const absl::Status& status) {
-  if (status.ok()) return status;
+  if (status.ok() || HasErrno(status)) return status;
   return absl::Status(status.code(), absl::StrCat("'", disk.name(), "': ", status.message()));
 }
 

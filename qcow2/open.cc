@@ -1,11 +1,9 @@
 #include "qcow2/open.h"
 
-#include <algorithm>
-
-#include "engine/aligned_buffer.h"
 #include "engine/status_macros.h"
 #include "qcow2/format/feature_bits.h"
 #include "qcow2/format/unsupported.h"
+#include "qcow2/read_header.h"
 
 namespace ringcow {
 namespace {
@@ -22,29 +20,15 @@ absl::Status CheckWritable(const Header& header) {
   return absl::OkStatus();
 }
 
-Task<absl::StatusOr<Header>> ReadHeaderCluster(Disk& disk) {
-  AlignedBuffer prefix(kBufferAlignment);
-  CO_RETURN_IF_ERROR(co_await disk.Read(HostOffset(0), prefix.span(), Content::kHeader));
-  const uint64_t in_file = std::min<uint64_t>(disk.size(), prefix.size());
-  absl::StatusOr<uint64_t> cluster_bytes = ReadClusterBytes(prefix.span().first(in_file));
-  if (!cluster_bytes.ok()) co_return Named(disk, cluster_bytes.status());
-
-  AlignedBuffer cluster(std::max<uint64_t>(*cluster_bytes, prefix.size()));
-  CO_RETURN_IF_ERROR(co_await disk.Read(HostOffset(0), cluster.span(), Content::kHeader));
-  absl::StatusOr<Header> header = ParseHeader(
-      cluster.span().first(std::min<uint64_t>(*cluster_bytes, disk.size())), disk.size());
-  if (!header.ok()) co_return Named(disk, header.status());
-  co_return header;
-}
-
 }  // namespace
 
-Task<absl::StatusOr<ReadHeader>> ReadAndCheckHeader(Disk& disk, bool read_only) {
-  CO_ASSIGN_OR_RETURN(const Header header, co_await ReadHeaderCluster(disk));
-  CO_RETURN_IF_ERROR(Named(disk, CheckSupported(header)));
-  if (!read_only) CO_RETURN_IF_ERROR(Named(disk, CheckWritable(header)));
-  CO_ASSIGN_OR_RETURN(const Geometry geometry, GeometryOf(header));
-  co_return ReadHeader{header, geometry};
+Task<absl::StatusOr<CheckedHeader>> ReadAndCheckHeader(Disk& disk, bool read_only) {
+  const absl::StatusOr<Header> header = co_await ReadHeader(disk);
+  CO_RETURN_IF_ERROR(Named(disk, header.status()));
+  CO_RETURN_IF_ERROR(Named(disk, CheckSupported(*header)));
+  if (!read_only) CO_RETURN_IF_ERROR(Named(disk, CheckWritable(*header)));
+  CO_ASSIGN_OR_RETURN(const Geometry geometry, GeometryOf(*header));
+  co_return CheckedHeader{*header, geometry};
 }
 
 Task<absl::Status> ClearAutoclearFeatures(Metadata& metadata) {

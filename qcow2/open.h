@@ -11,13 +11,13 @@
 
 namespace ringcow {
 
-struct ReadHeader {
+struct CheckedHeader {
   Header header;
   Geometry geometry;
 };
 
 // Reads and validates the header, and refuses what this build cannot do I/O on: see Image::Open.
-Task<absl::StatusOr<ReadHeader>> ReadAndCheckHeader(Disk& disk, bool read_only);
+Task<absl::StatusOr<CheckedHeader>> ReadAndCheckHeader(Disk& disk, bool read_only);
 
 // Clears, durably, the autoclear bits whose data this build does not keep up to date, as the
 // specification asks of whoever opens an image for writing and before it writes anything else.
