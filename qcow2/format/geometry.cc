@@ -17,6 +17,11 @@ absl::StatusOr<Geometry> Geometry::Create(const Parameters& parameters) {
     return absl::InvalidArgumentError(
         absl::StrFormat("Unsupported cluster size: 2^%d", parameters.cluster_bits));
   }
+  if (parameters.extended_l2 && parameters.cluster_bits < kMinExtendedL2ClusterBits) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("Unsupported subcluster size: %d",
+                        (uint64_t{1} << parameters.cluster_bits) / kSubclustersPerCluster));
+  }
   if (parameters.refcount_order > kMaxRefcountOrder) {
     return absl::InvalidArgumentError(
         "Reference count entry width too large; may not exceed 64 bits");

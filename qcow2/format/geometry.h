@@ -23,9 +23,9 @@ class Geometry {
     bool extended_l2 = false;     // L2 entries of 16 bytes instead of 8, with subclusters
   };
 
-  // InvalidArgument in QEMU's words for a version, cluster size or refcount width that does not
-  // exist, or a virtual size that is not whole sectors; OutOfRange when the L1 table for the
-  // virtual size would exceed kMaxL1Bytes.
+  // InvalidArgument in QEMU's words for a version, cluster size, subcluster size or refcount width
+  // that does not exist, or a virtual size that is not whole sectors; OutOfRange when the L1 table
+  // for the virtual size would exceed kMaxL1Bytes.
   static absl::StatusOr<Geometry> Create(const Parameters& parameters);
 
   // The same image with another virtual size.
@@ -39,6 +39,9 @@ class Geometry {
 
   bool extended_l2() const { return extended_l2_; }
   uint64_t l2_entry_bytes() const { return extended_l2_ ? 16 : 8; }
+  // 32 with extended L2 entries, else 1: the cluster is the only subcluster.
+  uint32_t subclusters_per_cluster() const { return extended_l2_ ? kSubclustersPerCluster : 1; }
+  uint64_t subcluster_bytes() const { return cluster_bytes() / subclusters_per_cluster(); }
   uint32_t l2_bits() const { return l2_bits_; }
   uint64_t l2_entries() const { return uint64_t{1} << l2_bits_; }  // per L2 table
   // Guest bytes that one L2 table (one L1 entry) maps.
@@ -65,6 +68,10 @@ class Geometry {
   }
   uint64_t L2Index(GuestOffset offset) const {
     return (offset.value() >> cluster_bits_) & (l2_entries() - 1);
+  }
+  // The subcluster, within its cluster, that `offset` is in: below subclusters_per_cluster().
+  uint32_t SubclusterIndex(GuestOffset offset) const {
+    return static_cast<uint32_t>(OffsetInCluster(offset) / subcluster_bytes());
   }
   // The first guest byte that entry `l2_index` of the L2 table at `l1_index` maps.
   GuestOffset GuestOffsetOf(uint64_t l1_index, uint64_t l2_index) const {

@@ -89,6 +89,21 @@ TEST(GeometryTest, ExtendedL2HalvesWhatATableMaps) {
   EXPECT_EQ(geometry.l1_entries(), 4096u);
 }
 
+TEST(GeometryTest, SubclustersDivideAClusterBy32) {
+  const Geometry extended = Make({.virtual_size = kTiB, .extended_l2 = true});
+  EXPECT_EQ(extended.subclusters_per_cluster(), 32u);
+  EXPECT_EQ(extended.subcluster_bytes(), 2048u);
+  EXPECT_EQ(extended.SubclusterIndex(GuestOffset(3 * 65536)), 0u);
+  EXPECT_EQ(extended.SubclusterIndex(GuestOffset(3 * 65536 + 2047)), 0u);
+  EXPECT_EQ(extended.SubclusterIndex(GuestOffset(3 * 65536 + 2048)), 1u);
+  EXPECT_EQ(extended.SubclusterIndex(GuestOffset(4 * 65536 - 1)), 31u);
+
+  const Geometry standard = Make({.virtual_size = kTiB});
+  EXPECT_EQ(standard.subclusters_per_cluster(), 1u);
+  EXPECT_EQ(standard.subcluster_bytes(), 65536u);
+  EXPECT_EQ(standard.SubclusterIndex(GuestOffset(4 * 65536 - 1)), 0u);
+}
+
 TEST(GeometryTest, AnEmptyDiskHasNoL1Entries) {
   EXPECT_EQ(Make({.virtual_size = 0}).l1_entries(), 0u);
   EXPECT_EQ(Make({.virtual_size = 0}).guest_clusters(), 0u);
@@ -102,6 +117,8 @@ TEST(GeometryTest, RefusesWhatDoesNotExist) {
   EXPECT_EQ(message({.version = 4}), "Unsupported qcow2 version 4");
   EXPECT_EQ(message({.cluster_bits = 8}), "Unsupported cluster size: 2^8");
   EXPECT_EQ(message({.cluster_bits = 22}), "Unsupported cluster size: 2^22");
+  EXPECT_EQ(message({.cluster_bits = 13, .extended_l2 = true}), "Unsupported subcluster size: 256");
+  EXPECT_EQ(message({.cluster_bits = 14, .extended_l2 = true}), "");
   EXPECT_EQ(message({.refcount_order = 7}),
             "Reference count entry width too large; may not exceed 64 bits");
   EXPECT_EQ(message({.virtual_size = 513}),

@@ -102,6 +102,14 @@ absl::Status ReadCompressionType(const Parsing& parsing, Header& header) {
   return absl::OkStatus();
 }
 
+absl::Status CheckSubclusters(const Header& header) {
+  if (!header.extended_l2() || header.cluster_bits >= kMinExtendedL2ClusterBits) {
+    return absl::OkStatus();
+  }
+  return InvalidArgumentError(StrFormat("Unsupported subcluster size: %d",
+                                        header.cluster_bytes() / kSubclustersPerCluster));
+}
+
 absl::Status ReadRefcountOrderAndCrypto(const Parsing& parsing, Header& header) {
   if (header.version >= 3) {
     header.refcount_order = parsing.raw.refcount_order.value();
@@ -288,6 +296,7 @@ absl::StatusOr<Header> ParseHeader(std::span<const std::byte> header_cluster, ui
       header.incompatible_features,
       extensions.ok() ? extensions->feature_names : std::vector<FeatureName>()));
 
+  RETURN_IF_ERROR(CheckSubclusters(header));
   RETURN_IF_ERROR(ReadRefcountOrderAndCrypto(parsing, header));
   RETURN_IF_ERROR(ReadRefcountTable(parsing, checks, header));
   RETURN_IF_ERROR(ReadSnapshotTable(parsing, checks, header));

@@ -36,6 +36,9 @@ absl::Status L2Entry::Validate(const Geometry& geometry, HostOffset l2_table,
   if ((raw_ & kZero) != 0 && geometry.version() < 3) {
     return broken("Zero cluster entry found in pre-v3 image");
   }
+  if ((raw_ & kZero) != 0 && geometry.extended_l2()) {
+    return broken(absl::StrFormat("L2 entry %#x has the zero flag set beside subclusters", raw_));
+  }
   if (reserved_bits() != 0) {
     return broken(absl::StrFormat("L2 entry %#x has reserved bits set", raw_));
   }

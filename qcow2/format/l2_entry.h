@@ -20,8 +20,9 @@ struct CompressedExtent {
   friend bool operator==(const CompressedExtent&, const CompressedExtent&) = default;
 };
 
-// An entry of an L2 table (without subclusters): where the data of one guest cluster is.
-//   standard:   bit 0 reads as zeroes (version 3 only), bits 9-55 host offset, bit 63 COPIED
+// An entry of an L2 table, or the first half of one with subclusters (extended_l2_entry.h): where
+// the data of one guest cluster is.
+//   standard:   bit 0 reads as zeroes, bits 9-55 host offset, bit 63 COPIED
 //   compressed: bit 62, and a descriptor in bits 0-61
 // COPIED is set exactly when the host cluster's refcount is one; it is never set when compressed.
 class L2Entry {
@@ -79,13 +80,13 @@ class L2Entry {
   }
 
   // A standard entry with no reserved bit, the host cluster aligned, the zero flag only from
-  // version 3 on; or a compressed entry without COPIED. Whether the cluster lies inside the file is
-  // for the caller to check.
+  // version 3 on and not where there are subclusters; or a compressed entry without COPIED. Whether
+  // the cluster lies inside the file is for the caller to check.
   bool IsValid(const Geometry& geometry) const {
     if ((raw_ & kCompressed) != 0) return IsValidCompressed(geometry);
     return (raw_ & kReservedMask) == 0 &&
            geometry.IsClusterAligned(HostOffset(raw_ & kOffsetMask)) &&
-           ((raw_ & kZero) == 0 || geometry.version() >= 3);
+           ((raw_ & kZero) == 0 || (geometry.version() >= 3 && !geometry.extended_l2()));
   }
   // The same, as a message with the place: InvalidArgument when not valid.
   absl::Status Validate(const Geometry& geometry, HostOffset l2_table, uint64_t l2_index) const;

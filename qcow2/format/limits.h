@@ -17,6 +17,10 @@ inline constexpr uint64_t kSectorBytes = 512;
 // Every entry of the L1 table, of a refcount table, and of an L2 table without subclusters.
 inline constexpr uint64_t kTableEntryBytes = 8;
 
+// With extended L2 entries. A subcluster is a sector at least, which sets the smallest cluster.
+inline constexpr uint32_t kSubclustersPerCluster = 32;
+inline constexpr uint32_t kMinExtendedL2ClusterBits = 14;
+
 inline constexpr uint64_t kMaxL1Bytes = uint64_t{32} << 20;
 inline constexpr uint64_t kMaxL1Entries = kMaxL1Bytes / kTableEntryBytes;
 inline constexpr uint64_t kMaxRefcountTableBytes = uint64_t{8} << 20;
