@@ -20,7 +20,7 @@ struct Table;
 
 // The order of all changes to all tables of an image: every MarkDirty takes the next value. A
 // table is durable "through" a version when the disk holds, past a power cut, all of its changes up
-// to that version.
+// to that version, whether or not one of them has that version.
 using Version = uint64_t;
 
 // `before`, with its changes up to `through`, must be durable before the table that holds this edge

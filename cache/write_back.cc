@@ -17,6 +17,8 @@ WriteBack::WriteBack(Disk& disk, const WriteBackOptions& options)
 
 void WriteBack::MarkDirty(Table& table, size_t at, size_t length) {
   RINGCOW_INVARIANT(length > 0 && at + length <= table.bytes, "a change lies inside its table");
+  // It is durable through all that was changed elsewhere since its last change.
+  if (table.is_settled()) table.written = table.durable = order_.now();
   if (!table.is_dirty()) AddDirty(table);
   table.dirty |= table.UnitsOf(at, length);
   table.changed = order_.NextVersion();
@@ -80,7 +82,7 @@ Task<absl::Status> WriteBack::FlushAll() {
   }
   // With nothing dirty and nothing written since the last fsync, all is durable already.
   if (dirty.empty() && disk_.changes() == changes_synced_) co_return absl::OkStatus();
-  WritePlan plan(order_.Stages(dirty));
+  WritePlan plan(order_.Stages(dirty), order_.now());
   co_return co_await CarryOut(plan);
 }
 
@@ -89,7 +91,7 @@ Task<absl::Status> WriteBack::WriteOut(std::vector<Table*> tables) {
   CO_RETURN_IF_ERROR(failure_);
   std::erase_if(tables, [](const Table* table) { return table->is_settled(); });
   if (tables.empty()) co_return absl::OkStatus();
-  WritePlan plan(order_.Stages(tables));
+  WritePlan plan(order_.Stages(tables), order_.now());
   co_return co_await CarryOut(plan);
 }
 
@@ -100,12 +102,22 @@ Task<void> WriteBack::Abandon(std::vector<Table*> tables) {
     table->dirty = 0;
     order_.Abandon(*table);
   }
+  UpdateDurableThrough();
 }
 
 Task<absl::Status> WriteBack::CarryOut(WritePlan& plan) {
   TakeOver(plan);
-  if (IsChain(plan)) co_return co_await CarryOutAsChain(plan);
-  co_return co_await CarryOutInStages(plan);
+  absl::Status status =
+      IsChain(plan) ? co_await CarryOutAsChain(plan) : co_await CarryOutInStages(plan);
+  UpdateDurableThrough();
+  co_return status;
+}
+
+void WriteBack::UpdateDurableThrough() {
+  durable_through_ = order_.WrittenDurableThrough();
+  for (const Table* table = first_dirty_; table != nullptr; table = table->dirty_next) {
+    durable_through_ = std::min(durable_through_, table->durable);
+  }
 }
 
 // From here on a table's `dirty` holds what changes while the plan is under way.
@@ -120,16 +132,19 @@ void WriteBack::TakeOver(WritePlan& plan) {
   }
 }
 
-void WriteBack::Settle(PlannedWrite& write, bool written) {
+void WriteBack::HasWritten(const PlannedWrite& write, Version through) {
+  for (const PlannedWrite::Part& part : write.parts) {
+    part.table->in_flight = 0;
+    order_.Written(*part.table, through);
+  }
+}
+
+void WriteBack::HasNotWritten(const PlannedWrite& write) {
   for (const PlannedWrite::Part& part : write.parts) {
     Table& table = *part.table;
     table.in_flight = 0;
-    if (written) {
-      order_.Written(table, part.through);
-    } else {
-      if (!table.is_dirty()) AddDirty(table);
-      table.dirty |= part.dirty;
-    }
+    if (!table.is_dirty()) AddDirty(table);
+    table.dirty |= part.dirty;
   }
 }
 
@@ -160,8 +175,14 @@ Task<absl::Status> WriteBack::CarryOutAsChain(WritePlan& plan) {
   const absl::Status status = co_await chain;
 
   size_t member = 0;
-  for (std::vector<PlannedWrite>& stage : plan.stages()) {
-    for (PlannedWrite& write : stage) Settle(write, chain.error(member++) == 0);
+  for (const std::vector<PlannedWrite>& stage : plan.stages()) {
+    for (const PlannedWrite& write : stage) {
+      if (chain.error(member++) == 0) {
+        HasWritten(write, plan.through());
+      } else {
+        HasNotWritten(write);
+      }
+    }
     SyncEnded(chain.error(member++));
   }
   // The chain's own writes lie between its syncs: the last sync covers them, and what else had
@@ -172,13 +193,13 @@ Task<absl::Status> WriteBack::CarryOutAsChain(WritePlan& plan) {
 
 Task<absl::Status> WriteBack::CarryOutInStages(WritePlan& plan) {
   absl::Status status;
-  for (std::vector<PlannedWrite>& stage : plan.stages()) {
+  for (const std::vector<PlannedWrite>& stage : plan.stages()) {
     if (!status.ok()) {
-      for (PlannedWrite& write : stage) Settle(write, /*written=*/false);
+      for (const PlannedWrite& write : stage) HasNotWritten(write);
       continue;
     }
     Scope writes(disk_.loop());
-    for (PlannedWrite& write : stage) writes.Spawn(WriteOne(write));
+    for (const PlannedWrite& write : stage) writes.Spawn(WriteOne(write, plan.through()));
     status = co_await writes.Join();
     if (status.ok()) status = co_await Sync();
   }
@@ -187,9 +208,13 @@ Task<absl::Status> WriteBack::CarryOutInStages(WritePlan& plan) {
   co_return status;
 }
 
-Task<absl::Status> WriteBack::WriteOne(PlannedWrite& write) {
+Task<absl::Status> WriteBack::WriteOne(const PlannedWrite& write, Version through) {
   absl::Status status = co_await disk_.Write(write.offset, write.bytes, write.content);
-  Settle(write, status.ok());
+  if (status.ok()) {
+    HasWritten(write, through);
+  } else {
+    HasNotWritten(write);
+  }
   co_return status;
 }
 

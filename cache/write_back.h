@@ -83,6 +83,10 @@ class WriteBack {
   // be writing one of them.
   Task<void> Abandon(std::vector<Table*> tables);
 
+  // All changes up to this version, of whichever table, survive a power cut: what they replaced may
+  // be reused. Grows when a plan ends, and is now() then unless something has stayed behind.
+  Version durable_through() const { return durable_through_; }
+
   // OK, or why no more writes may be accepted.
   const absl::Status& failure() const { return failure_; }
 
@@ -99,13 +103,15 @@ class WriteBack {
   Task<absl::Status> CarryOut(WritePlan& plan);
   Task<absl::Status> CarryOutAsChain(WritePlan& plan);
   Task<absl::Status> CarryOutInStages(WritePlan& plan);
-  Task<absl::Status> WriteOne(PlannedWrite& write);
+  Task<absl::Status> WriteOne(const PlannedWrite& write, Version through);
   Task<absl::Status> Sync();
 
   bool IsChain(const WritePlan& plan) const;
   void TakeOver(WritePlan& plan);
-  void Settle(PlannedWrite& write, bool written);
+  void HasWritten(const PlannedWrite& write, Version through);
+  void HasNotWritten(const PlannedWrite& write);
   void SyncEnded(int error);
+  void UpdateDurableThrough();
   void AddDirty(Table& table);
   void RemoveDirty(Table& table);
 
@@ -114,6 +120,7 @@ class WriteBack {
   WriteOrder order_;
   Table* first_dirty_ = nullptr;
   size_t dirty_tables_ = 0;
+  Version durable_through_ = 0;
   uint64_t changes_synced_ = 0;  // Disk::changes() when the last good sync started
   absl::Status failure_;
   Mutex one_plan_;

@@ -1,5 +1,6 @@
 #include "cache/write_back.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <functional>
 #include <string>
@@ -412,6 +413,81 @@ TEST_P(WriteBackTest, DependsOnFlushDuringAPlanWaitsForALaterSync) {
     ASSERT_TRUE(rig.Flush().ok());
     EXPECT_TRUE(IsOrdered(rig.disk.trace(), kData, 1)) << rig.disk.trace().ToString();
     EXPECT_EQ(rig.ValueOnDisk(1), 1);
+  }
+}
+
+TEST_P(WriteBackTest, DurableThroughIsTheOldestChangeThatAPowerCutCouldTake) {
+  TestRig rig(Options());
+  const TablePin a = rig.Get(1);
+  const TablePin b = rig.Get(3);
+  const TablePin c = rig.Get(5);
+  rig.Change(a, 0, 1);
+  const Version of_a = rig.write_back.now();
+  rig.Change(b, 0, 1);
+  EXPECT_EQ(rig.write_back.durable_through(), 0U);
+  ASSERT_TRUE(rig.Flush().ok());
+  EXPECT_EQ(rig.write_back.durable_through(), rig.write_back.now());
+  EXPECT_GT(rig.write_back.durable_through(), of_a);
+
+  // Writing out what is newer, for eviction, does not reach past what is older.
+  rig.Change(a, 0, 2);
+  const Version before_b = rig.write_back.now();
+  rig.Change(b, 0, 2);
+  rig.Change(c, 0, 2);
+  EXPECT_EQ(rig.write_back.durable_through(), before_b - 1);
+  ASSERT_TRUE(rig.loop.Run(rig.write_back.WriteOut({&c.table()})).ok());
+  EXPECT_EQ(rig.write_back.durable_through(), before_b - 1);
+  ASSERT_TRUE(rig.loop.Run(rig.write_back.WriteOut({&a.table()})).ok());
+  EXPECT_EQ(rig.write_back.durable_through(), before_b) << "b is what is left";
+  rig.loop.Run(rig.write_back.Abandon({&b.table()}));
+  EXPECT_EQ(rig.write_back.durable_through(), rig.write_back.now());
+}
+
+TEST_P(WriteBackTest, DurableThroughStaysBehindWhatFailed) {
+  // 6 writes and 4 fsyncs.
+  for (uint64_t n = 0; n < 10; ++n) {
+    for (const int error : {EIO, ECANCELED}) {
+      SCOPED_TRACE(testing::Message() << "request " << n << " fails with " << error);
+      TestRig rig(Options(), 64, {.seed = n + 1});
+      ASSERT_TRUE(rig.Flush().ok());
+      const Version before = rig.write_back.now();
+      const Scenario scenario(rig);
+      rig.FailNth(n, Fault::Error(error));
+      ASSERT_FALSE(rig.Flush().ok());
+      Version expected = rig.write_back.now();
+      for (const auto& [place, pin] : scenario.pins) {
+        if (!IsDurable(rig.disk.trace(), place)) {
+          expected = std::min(expected, pin.table().changed - 1);
+        }
+      }
+      EXPECT_GE(rig.write_back.durable_through(), before);
+      EXPECT_EQ(rig.write_back.durable_through(), expected);
+      if (!rig.write_back.failure().ok()) continue;
+      ASSERT_TRUE(rig.Flush().ok());
+      EXPECT_EQ(rig.write_back.durable_through(), rig.write_back.now());
+    }
+  }
+}
+
+// A change made while a plan is under way is not one of those that the plan makes durable.
+TEST_P(WriteBackTest, DurableThroughDoesNotCountChangesMadeDuringThePlan) {
+  for (uint64_t seed = 1; seed < 30; ++seed) {
+    TestRig rig(Options(), 64, {.seed = seed});
+    const TablePin a = rig.Get(1);
+    const TablePin b = rig.Get(3);
+    rig.Change(a, 0, 1);
+    const Version planned = rig.write_back.now();
+    Scope scope(rig.loop);
+    scope.Spawn(rig.write_back.Flush());
+    const auto change = [](TestRig& rig, const TablePin& table,
+                           uint64_t turns) -> Task<absl::Status> {
+      for (uint64_t i = 0; i < turns; ++i) co_await rig.loop.Yield();
+      rig.Change(table, 0, 2);
+      co_return absl::OkStatus();
+    };
+    scope.Spawn(change(rig, seed % 2 == 0 ? a : b, seed % 5));
+    ASSERT_TRUE(rig.loop.Run(scope.Join()).ok());
+    EXPECT_EQ(rig.write_back.durable_through(), planned) << "seed " << seed;
   }
 }
 

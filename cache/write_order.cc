@@ -94,6 +94,12 @@ void WriteOrder::SyncSucceeded() {
   });
 }
 
+Version WriteOrder::WrittenDurableThrough() const {
+  Version through = clock_;
+  for (const Table* table : unsynced_) through = std::min(through, table->durable);
+  return through;
+}
+
 void WriteOrder::Abandon(Table& table) {
   std::erase(unsynced_, &table);
   table.written = table.durable = table.changed;

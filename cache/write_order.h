@@ -41,6 +41,9 @@ class WriteOrder {
   void SyncSucceeded();
   void SyncFailed() { ++syncs_ended_; }
 
+  // The newest version through which all tables are durable, of those that were written.
+  Version WrittenDurableThrough() const;
+
   // Nothing waits for `table` any more, and it waits for nothing.
   void Abandon(Table& table);
 

@@ -38,7 +38,7 @@ void Extend(PlannedWrite& write, Table& table) {
     write.offset = table.offset + FirstDirtyByte(table);
     write.content = table.content;
   }
-  write.parts.push_back({&table, table.changed, table.dirty});
+  write.parts.push_back({&table, table.dirty});
   write.bytes = {static_cast<const std::byte*>(nullptr), end - write.offset};
 }
 
@@ -55,7 +55,7 @@ void CopyTables(PlannedWrite& write, std::byte* to) {
 
 }  // namespace
 
-WritePlan::WritePlan(const std::vector<std::vector<Table*>>& stages) {
+WritePlan::WritePlan(const std::vector<std::vector<Table*>>& stages, Version now) : through_(now) {
   size_t copied = 0;
   for (const std::vector<Table*>& tables : stages) {
     std::vector<PlannedWrite>& writes = stages_.emplace_back();

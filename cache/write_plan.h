@@ -18,8 +18,7 @@ namespace ringcow {
 struct PlannedWrite {
   struct Part {
     Table* table;
-    Version through;  // the table's newest change that the copy holds
-    uint64_t dirty;   // the units it covers
+    uint64_t dirty;  // the units it covers
   };
 
   HostOffset offset;
@@ -33,16 +32,19 @@ struct PlannedWrite {
 class WritePlan {
  public:
   // `stages` as WriteOrder::Stages gives them: sorted by offset; tables in it that are not dirty
-  // are skipped. Copies only; the tables are not changed.
-  explicit WritePlan(const std::vector<std::vector<Table*>>& stages);
+  // are skipped. Copies only; the tables are not changed. `now` is the newest version of all.
+  WritePlan(const std::vector<std::vector<Table*>>& stages, Version now);
   WritePlan(WritePlan&&) = default;
 
   std::span<std::vector<PlannedWrite>> stages() { return stages_; }
   std::span<const std::vector<PlannedWrite>> stages() const { return stages_; }
+  // Each table's copy holds all of the table's changes up to here.
+  Version through() const { return through_; }
   size_t writes() const;
   bool empty() const { return writes() == 0; }
 
  private:
+  const Version through_;
   std::vector<std::vector<PlannedWrite>> stages_;
   AlignedBuffer copies_;
 };
