@@ -1,17 +1,37 @@
 #include "qcow2/format/l2_entry.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_format.h"
 
 namespace ringcow {
+namespace {
+
+// The descriptor of a compressed cluster gives the cluster_bits - 8 bits below bit 62 to the number
+// of sectors that the extent has beyond the one it begins in; the rest is the byte offset.
+uint32_t OffsetBits(const Geometry& geometry) { return 62 - (geometry.cluster_bits() - 8); }
+
+}  // namespace
+
+L2Entry L2Entry::Compressed(const Geometry& geometry, HostOffset offset, uint64_t bytes) {
+  RINGCOW_INVARIANT(bytes != 0 && bytes <= geometry.cluster_bytes(),
+                    "not the size of a compressed cluster");
+  RINGCOW_INVARIANT(offset.value() <= MaxCompressedEnd(geometry).value() - bytes,
+                    "compressed data beyond what an entry can point to");
+  const uint64_t last_sector = (offset.value() + bytes - 1) / kSectorBytes;
+  const uint64_t further_sectors = last_sector - offset.value() / kSectorBytes;
+  return L2Entry(kCompressed | further_sectors << OffsetBits(geometry) | offset.value());
+}
+
+HostOffset L2Entry::MaxCompressedEnd(const Geometry& geometry) {
+  return HostOffset(std::min(uint64_t{1} << OffsetBits(geometry), kMaxEntryHostOffset + 1));
+}
 
 std::optional<CompressedExtent> L2Entry::compressed_extent(const Geometry& geometry) const {
   if ((raw_ & kCompressed) == 0) return std::nullopt;
-  // The descriptor gives the cluster_bits - 8 bits below bit 62 to the number of sectors the extent
-  // has beyond the one it begins in; the rest is the byte offset.
-  const uint32_t sector_count_shift = 62 - (geometry.cluster_bits() - 8);
-  const uint64_t offset_mask = (uint64_t{1} << sector_count_shift) - 1;
-  const uint64_t further_sectors = (raw_ & (kCompressed - 1)) >> sector_count_shift;
-  const uint64_t offset = raw_ & offset_mask;
+  const uint32_t offset_bits = OffsetBits(geometry);
+  const uint64_t further_sectors = (raw_ & (kCompressed - 1)) >> offset_bits;
+  const uint64_t offset = raw_ & ((uint64_t{1} << offset_bits) - 1);
   const uint64_t first_sector_bytes = kSectorBytes - offset % kSectorBytes;
   return CompressedExtent{HostOffset(offset), further_sectors * kSectorBytes + first_sector_bytes};
 }

@@ -49,6 +49,13 @@ class L2Entry {
     return L2Entry(cluster.value() | (copied ? kCopied : 0));
   }
 
+  // A compressed cluster whose `bytes` bytes of data begin at `offset`, at any byte. `bytes` is 1
+  // to cluster_bytes(), and they end at or before MaxCompressedEnd(geometry).
+  static L2Entry Compressed(const Geometry& geometry, HostOffset offset, uint64_t bytes);
+  // Compressed data lie below this host offset: large clusters leave the offset fewer than the 56
+  // bits that it has in other entries (49 with clusters of 2 MiB).
+  static HostOffset MaxCompressedEnd(const Geometry& geometry);
+
   constexpr uint64_t raw() const { return raw_; }
 
   constexpr Kind kind() const {

@@ -77,6 +77,29 @@ TEST(L2EntryTest, CompressedExtents) {
   EXPECT_EQ(extent(0x50000, 16), std::nullopt);
 }
 
+TEST(L2EntryTest, BuildsCompressedEntriesThatCoverTheData) {
+  const uint64_t kOffset = uint64_t{1} << 40;
+  for (uint32_t bits = kMinClusterBits; bits <= kMaxClusterBits; ++bits) {
+    const Geometry geometry = Make(bits);
+    for (const uint64_t begin : {0, 1, 511, 512, 1000}) {
+      for (const uint64_t bytes :
+           {uint64_t{1}, uint64_t{511}, uint64_t{512}, geometry.cluster_bytes()}) {
+        const L2Entry entry = L2Entry::Compressed(geometry, HostOffset(kOffset + begin), bytes);
+        EXPECT_EQ(entry.kind(), Kind::kCompressed);
+        EXPECT_TRUE(entry.IsValid(geometry));
+        const CompressedExtent extent = *entry.compressed_extent(geometry);
+        EXPECT_EQ(extent.offset, HostOffset(kOffset + begin));
+        EXPECT_EQ(begin + extent.bytes, AlignUp(begin + bytes, 512)) << bits << " " << bytes;
+      }
+    }
+  }
+  EXPECT_EQ(L2Entry::Compressed(Make(16), HostOffset(0x50123), 1501).raw(),
+            kCompressed | uint64_t{3} << 54 | 0x50123);
+  EXPECT_EQ(L2Entry::MaxCompressedEnd(Make(9)), HostOffset(uint64_t{1} << 56));
+  EXPECT_EQ(L2Entry::MaxCompressedEnd(Make(16)), HostOffset(uint64_t{1} << 54));
+  EXPECT_EQ(L2Entry::MaxCompressedEnd(Make(21)), HostOffset(uint64_t{1} << 49));
+}
+
 TEST(L2EntryTest, Validity) {
   EXPECT_EQ(Problem(0), "");
   EXPECT_EQ(Problem(1), "");
@@ -111,6 +134,10 @@ TEST(L2EntryDeathTest, RefusesToBuildWhatCannotBeStored) {
   EXPECT_DEATH(L2Entry::Normal(HostOffset(0x50001), true), "not a data cluster offset");
   EXPECT_DEATH(L2Entry::ZeroAllocated(HostOffset(uint64_t{1} << 56), true),
                "not a data cluster offset");
+  EXPECT_DEATH(L2Entry::Compressed(Make(16), HostOffset(0x50000), 0), "not the size");
+  EXPECT_DEATH(L2Entry::Compressed(Make(16), HostOffset(0x50000), 65537), "not the size");
+  EXPECT_DEATH(L2Entry::Compressed(Make(21), HostOffset((uint64_t{1} << 49) - 511), 512),
+               "beyond what an entry");
 }
 
 }  // namespace
