@@ -38,7 +38,7 @@ bool CheckPlace(const Header& header, Findings& findings) {
 
 void ReportIncomplete(const SnapshotTable& table, Findings& findings) {
   for (size_t i = 0; i < table.snapshots.size(); ++i) {
-    if (table.snapshots[i].extra_data_bytes >= kMinSnapshotExtraBytesV3) continue;
+    if (table.snapshots[i].extra_data.size() >= kMinSnapshotExtraBytesV3) continue;
     findings.Corruption(StrFormat("ERROR snapshot table entry %d is incomplete", i));
   }
 }

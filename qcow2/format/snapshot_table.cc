@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <cstring>
-#include <utility>
+#include <limits>
 
-#include "absl/status/status.h"
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "engine/status_macros.h"
 #include "qcow2/format/big_endian.h"
 #include "qcow2/format/limits.h"
 #include "qcow2/format/units.h"
@@ -30,7 +33,8 @@ static_assert(sizeof(FixedFields) == kSnapshotHeaderBytes);
 constexpr size_t kVmStateSizeLarge = 0;
 constexpr size_t kDiskSize = 8;
 constexpr size_t kIcount = 16;
-constexpr size_t kKnownExtraBytes = 24;
+static_assert(kSnapshotExtraBytes == kIcount + sizeof(uint64_t));
+static_assert(kMinSnapshotExtraBytesV3 == kDiskSize + sizeof(uint64_t));
 constexpr uint64_t kNoIcount = ~uint64_t{0};
 
 std::optional<uint64_t> ExtraField(std::span<const std::byte> extra, size_t offset) {
@@ -60,10 +64,69 @@ Snapshot ParseEntry(const FixedFields& fixed, std::span<const std::byte> variabl
   snapshot.virtual_size = ExtraField(extra, kDiskSize);
   snapshot.icount = ExtraField(extra, kIcount);
   if (snapshot.icount == kNoIcount) snapshot.icount.reset();
-  snapshot.extra_data_bytes = extra_bytes;
-  const auto unknown = extra.subspan(std::min<size_t>(extra.size(), kKnownExtraBytes));
-  snapshot.unknown_extra_data.assign(unknown.begin(), unknown.end());
+  snapshot.extra_data.assign(extra.begin(), extra.end());
   return snapshot;
+}
+
+// Sets a field that the extra data has room for.
+void SetExtraField(std::vector<std::byte>& extra, size_t offset, uint64_t value) {
+  if (extra.size() >= offset + sizeof(value)) StoreBe<uint64_t>(extra.data() + offset, value);
+}
+
+std::vector<std::byte> ExtraDataOf(const Snapshot& snapshot) {
+  size_t needed = 0;
+  if (snapshot.vm_state_bytes > std::numeric_limits<uint32_t>::max()) needed = kDiskSize;
+  if (snapshot.virtual_size.has_value()) needed = kIcount;
+  if (snapshot.icount.has_value()) needed = kSnapshotExtraBytes;
+  std::vector<std::byte> extra = snapshot.extra_data;
+  extra.resize(std::max(extra.size(), needed));
+  SetExtraField(extra, kVmStateSizeLarge, snapshot.vm_state_bytes);
+  SetExtraField(extra, kDiskSize, snapshot.virtual_size.value_or(0));
+  SetExtraField(extra, kIcount, snapshot.icount.value_or(kNoIcount));
+  return extra;
+}
+
+FixedFields FixedFieldsOf(const Snapshot& snapshot, size_t extra_bytes) {
+  // Who knows only the 32-bit field must not take a part of the state for all of it.
+  const bool fits = snapshot.vm_state_bytes <= std::numeric_limits<uint32_t>::max();
+  return {.l1_table_offset = Be64(snapshot.l1_table_offset.value()),
+          .l1_size = Be32(snapshot.l1_entries),
+          .id_str_size = Be16(static_cast<uint16_t>(snapshot.id.size())),
+          .name_size = Be16(static_cast<uint16_t>(snapshot.name.size())),
+          .date_sec = Be32(snapshot.date_seconds),
+          .date_nsec = Be32(snapshot.date_nanoseconds),
+          .vm_clock_nsec = Be64(snapshot.vm_clock_nanoseconds),
+          .vm_state_size = Be32(fits ? static_cast<uint32_t>(snapshot.vm_state_bytes) : 0),
+          .extra_data_size = Be32(static_cast<uint32_t>(extra_bytes))};
+}
+
+void Append(std::vector<std::byte>& out, std::span<const std::byte> bytes) {
+  out.insert(out.end(), bytes.begin(), bytes.end());
+}
+
+absl::Status AppendEntry(const Snapshot& snapshot, std::vector<std::byte>& out) {
+  constexpr size_t kMaxTextBytes = std::numeric_limits<uint16_t>::max();
+  const std::vector<std::byte> extra = ExtraDataOf(snapshot);
+  if (snapshot.id.size() > kMaxTextBytes || snapshot.name.size() > kMaxTextBytes ||
+      extra.size() > kMaxSnapshotExtraBytes) {
+    return absl::OutOfRangeError("Snapshot id, name or extra data is too long");
+  }
+  out.resize(AlignUp(out.size(), 8));
+  const FixedFields fixed = FixedFieldsOf(snapshot, extra.size());
+  Append(out, std::as_bytes(std::span(&fixed, 1)));
+  Append(out, extra);
+  Append(out, std::as_bytes(std::span(snapshot.id)));
+  Append(out, std::as_bytes(std::span(snapshot.name)));
+  return absl::OkStatus();
+}
+
+// The number that an id begins with; nothing when there is none, or one so large that none follows.
+std::optional<uint64_t> NumberOf(absl::string_view id) {
+  const auto end = std::find_if_not(id.begin(), id.end(), absl::ascii_isdigit);
+  uint64_t number = 0;
+  if (!absl::SimpleAtoi(id.substr(0, end - id.begin()), &number)) return std::nullopt;
+  if (number == std::numeric_limits<uint64_t>::max()) return std::nullopt;
+  return number;
 }
 
 }  // namespace
@@ -94,6 +157,60 @@ absl::StatusOr<SnapshotTable> ParseSnapshotTable(std::span<const std::byte> pref
     return absl::OutOfRangeError("Snapshot table is too big");
   }
   return table;
+}
+
+absl::StatusOr<std::vector<std::byte>> SerializeSnapshotTable(std::span<const Snapshot> snapshots) {
+  if (snapshots.size() > kMaxSnapshots) return absl::OutOfRangeError("Too many snapshots");
+  std::vector<std::byte> table;
+  for (const Snapshot& snapshot : snapshots) {
+    RETURN_IF_ERROR(AppendEntry(snapshot, table));
+    if (table.size() > kMaxSnapshotTableBytes) {
+      return absl::OutOfRangeError("Snapshot table is too big");
+    }
+  }
+  return table;
+}
+
+absl::Status ValidateSnapshotL1Table(const Snapshot& snapshot, const Geometry& geometry) {
+  const uint64_t offset = snapshot.l1_table_offset.value();
+  if (snapshot.l1_entries > kMaxL1Entries) {
+    return absl::OutOfRangeError(
+        absl::StrFormat("Snapshot L1 table too large (snapshot '%s', %d entries)", snapshot.id,
+                        snapshot.l1_entries));
+  }
+  const uint64_t bytes = snapshot.l1_entries * kTableEntryBytes;
+  if (!geometry.IsClusterAligned(snapshot.l1_table_offset) || offset > kMaxFileOffset - bytes ||
+      (offset == 0 && bytes != 0)) {
+    return absl::InvalidArgumentError(absl::StrFormat(
+        "Snapshot L1 table offset invalid (snapshot '%s', %#x)", snapshot.id, offset));
+  }
+  return absl::OkStatus();
+}
+
+std::optional<size_t> FindSnapshotByIdOrName(std::span<const Snapshot> snapshots,
+                                             absl::string_view id_or_name) {
+  const auto found =
+      std::find_if(snapshots.begin(), snapshots.end(),
+                   [id_or_name](const Snapshot& snapshot) { return snapshot.id == id_or_name; });
+  if (found != snapshots.end()) return static_cast<size_t>(found - snapshots.begin());
+  return FindSnapshotByName(snapshots, id_or_name);
+}
+
+std::optional<size_t> FindSnapshotByName(std::span<const Snapshot> snapshots,
+                                         absl::string_view name) {
+  const auto found =
+      std::find_if(snapshots.begin(), snapshots.end(),
+                   [name](const Snapshot& snapshot) { return snapshot.name == name; });
+  if (found == snapshots.end()) return std::nullopt;
+  return static_cast<size_t>(found - snapshots.begin());
+}
+
+std::string NextSnapshotId(std::span<const Snapshot> snapshots) {
+  uint64_t largest = 0;
+  for (const Snapshot& snapshot : snapshots) {
+    largest = std::max(largest, NumberOf(snapshot.id).value_or(0));
+  }
+  return absl::StrCat(largest + 1);
 }
 
 }  // namespace ringcow
