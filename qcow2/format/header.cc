@@ -206,6 +206,13 @@ absl::Status ReadL1Table(const Parsing& parsing, Header& header) {
   return CheckTableInFile(table, parsing.file_size);
 }
 
+absl::Status CheckExternalData(const Header& header) {
+  if (header.raw_external_data() && !header.external_data()) {
+    return InvalidArgumentError("data-file-raw requires a data file");
+  }
+  return absl::OkStatus();
+}
+
 absl::Status ReadBackingFile(const Parsing& parsing, Header& header) {
   const uint64_t offset = parsing.raw.backing_file_offset.value();
   if (offset == 0) return absl::OkStatus();
@@ -302,6 +309,7 @@ absl::StatusOr<Header> ParseHeader(std::span<const std::byte> header_cluster, ui
   RETURN_IF_ERROR(ReadSnapshotTable(parsing, checks, header));
   RETURN_IF_ERROR(ReadL1Table(parsing, header));
   ASSIGN_OR_RETURN(header.extensions, std::move(extensions));
+  RETURN_IF_ERROR(CheckExternalData(header));
   RETURN_IF_ERROR(ReadBackingFile(parsing, header));
   return header;
 }

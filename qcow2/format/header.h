@@ -46,7 +46,7 @@ struct Header {
   std::array<std::byte, 7> padding{};
   std::vector<std::byte> unknown_fields;
 
-  std::string backing_file;  // empty: none
+  std::string backing_file;  // empty: none. As stored: a path, or a "json:" description
   HeaderExtensions extensions;
 
   uint64_t cluster_bytes() const { return uint64_t{1} << cluster_bits; }
@@ -59,6 +59,13 @@ struct Header {
   bool corrupt() const { return (incompatible_features & kIncompatibleCorrupt) != 0; }
   bool extended_l2() const { return (incompatible_features & kIncompatibleExtendedL2) != 0; }
   bool lazy_refcounts() const { return (compatible_features & kCompatibleLazyRefcounts) != 0; }
+  // Guest data is in a file of its own; and that file by itself is the disk.
+  bool external_data() const {
+    return (incompatible_features & kIncompatibleExternalDataFile) != 0;
+  }
+  bool raw_external_data() const { return (autoclear_features & kAutoclearRawExternalData) != 0; }
+  // Whether the bitmaps extension, if there is one, is not out of date.
+  bool bitmaps_valid() const { return (autoclear_features & kAutoclearBitmaps) != 0; }
 };
 
 // How strict ParseHeader is about what a repair could mend: check and repair must be able to look
@@ -87,8 +94,10 @@ absl::StatusOr<Header> ParseHeader(std::span<const std::byte> header_cluster, ui
 
 // The whole first cluster (cluster_bytes() bytes, zero-filled behind the content), laid out as QEMU
 // lays it out: header (72 bytes in version 2, 112 and the unknown fields in version 3), extensions,
-// backing file name. The feature name table, version 3 only, is left out in clusters of 4 KiB or
-// less, where it would take the room of a backing file name. OutOfRange when it does not fit.
+// backing file name. A header is changed by parsing it, changing fields and writing all of the
+// cluster: nothing else may be in it, and what is not known is kept. The feature name table,
+// version 3 only, is left out in clusters of 4 KiB or less, where it would take the room of a
+// backing file name. OutOfRange when it does not fit.
 absl::StatusOr<std::vector<std::byte>> SerializeHeader(const Header& header);
 
 // The geometry of a parsed header. A virtual size that is not whole sectors is rounded down, as

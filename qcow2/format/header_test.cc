@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <functional>
 #include <string>
 
 #include "qcow2/format/big_endian.h"
@@ -95,6 +96,49 @@ TEST(HeaderTest, EverythingIsKept) {
   EXPECT_EQ(parsed->extensions.unknown.size(), 2u);
   EXPECT_TRUE(parsed->dirty() && parsed->corrupt() && parsed->lazy_refcounts());
   EXPECT_EQ(Serialize(*parsed), bytes);
+}
+
+// What rebase, amend, resize and bitmap do to a header: parts of it become longer, shorter, appear
+// and go, and the others stay.
+TEST(HeaderTest, IsChangedWithoutLosingTheRest) {
+  Header header = FreshHeader();
+  header.unknown_fields = Bytes("unknown.");
+  header.compatible_features = 0x8000000000000000;
+  header.extensions.unknown = {{.magic = 0x12345678, .payload = Bytes("odd")}};
+  header.backing_file = "base.qcow2";
+  header.extensions.backing_format = "qcow2";
+  std::vector<std::byte> bytes = Serialize(header);
+
+  const std::vector<std::function<void(Header&)>> kChanges = {
+      [](Header& h) { h.backing_file = "json:{\"driver\": \"raw\"}" + std::string(800, ' '); },
+      [](Header& h) { h.extensions.backing_format = "raw"; },
+      [](Header& h) { h.extensions.bitmaps = Bytes("0123456789abcdef01234567"); },
+      [](Header& h) { h.autoclear_features |= kAutoclearBitmaps; },
+      [](Header& h) { h.virtual_size = 1 << 20; },
+      [](Header& h) {
+        h.backing_file.clear();
+        h.extensions.backing_format.reset();
+      },
+      [](Header& h) { h.extensions.bitmaps.reset(); },
+      [](Header& h) { h.incompatible_features |= kIncompatibleDirty; },
+  };
+  for (const auto& change : kChanges) {
+    Header expected = *ParseHeader(bytes, kFreshFileBytes);
+    change(expected);
+    bytes = Serialize(expected);
+    const absl::StatusOr<Header> parsed = ParseHeader(bytes, kFreshFileBytes);
+    ASSERT_TRUE(parsed.ok()) << parsed.status();
+    EXPECT_EQ(parsed->backing_file, expected.backing_file);
+    EXPECT_EQ(parsed->extensions.backing_format, expected.extensions.backing_format);
+    EXPECT_EQ(parsed->extensions.bitmaps, expected.extensions.bitmaps);
+    EXPECT_EQ(parsed->autoclear_features, expected.autoclear_features);
+    EXPECT_EQ(parsed->incompatible_features, expected.incompatible_features);
+    EXPECT_EQ(parsed->virtual_size, expected.virtual_size);
+    EXPECT_EQ(parsed->unknown_fields, Bytes("unknown."));
+    EXPECT_EQ(parsed->compatible_features, 0x8000000000000000);
+    ASSERT_EQ(parsed->extensions.unknown.size(), 1u);
+    EXPECT_EQ(parsed->extensions.unknown[0].payload, Bytes("odd"));
+  }
 }
 
 TEST(HeaderTest, Version2EndsAfter72Bytes) {
