@@ -67,6 +67,8 @@ absl::string_view FormName(PlanForm form) {
       return "chain";
     case PlanForm::kStages:
       return "stages";
+    case PlanForm::kDurable:
+      return "durable";
   }
   return "";
 }

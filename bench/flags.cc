@@ -26,8 +26,12 @@ to the same requests on a raw preallocated file, and prints a table. Needs no fl
   --dir=DIR          make the images (up to 1 GiB, removed at the end) in DIR instead of here
   --qd=N,...         queue depths instead of each case's own
   --mode=MODE,...    writeback, writethrough, instead of each case's own
-  --plan=FORM,...    how a flush is carried out: auto, chain (linked SQEs), stages; each in turn
+  --plan=FORM,...    how a flush is carried out: auto, chain (linked SQEs), stages, durable (stages,
+                     the first by RWF_DSYNC where that is enough); each in turn
   --chain-writes=N   the longest plan that auto makes a chain
+  --durable-writes=N the widest first stage that auto writes by RWF_DSYNC
+  --merge-gap=BYTES  changes so close to each other become one write
+  --chain-ring=RING  where chains are drained: metadata, or data (with the guest's requests)
   --grow-ahead=X     on or off: extend the file in large steps
   --reps=N           repetitions; the table shows medians
   --ops=N            requests of each run instead of the workload's own number
@@ -127,9 +131,18 @@ absl::Status SetValue(Flags& flags, absl::string_view name, absl::string_view va
     ASSIGN_OR_RETURN(catalog.forms, Choices<PlanForm>(name, value,
                                                       {{"auto", PlanForm::kAuto},
                                                        {"chain", PlanForm::kChain},
-                                                       {"stages", PlanForm::kStages}}));
+                                                       {"stages", PlanForm::kStages},
+                                                       {"durable", PlanForm::kDurable}}));
   } else if (name == "chain-writes") {
     ASSIGN_OR_RETURN(catalog.open_options.write_back.chain_writes, Number(name, value, 1024));
+  } else if (name == "durable-writes") {
+    ASSIGN_OR_RETURN(catalog.open_options.write_back.durable_writes, Number(name, value, 1024));
+  } else if (name == "merge-gap") {
+    ASSIGN_OR_RETURN(catalog.open_options.write_back.merge_gap, Number(name, value, 1 << 30));
+  } else if (name == "chain-ring") {
+    ASSIGN_OR_RETURN(
+        catalog.open_options.write_back.chain_lane,
+        Choice<Lane>(name, value, {{"metadata", Lane::kMetadata}, {"data", Lane::kData}}));
   } else if (name == "grow-ahead") {
     ASSIGN_OR_RETURN(catalog.open_options.grow_ahead,
                      Choice<bool>(name, value, {{"on", true}, {"off", false}}));

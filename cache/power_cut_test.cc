@@ -5,11 +5,14 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <map>
+#include <memory>
 #include <random>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "cache/table_cache.h"
@@ -43,6 +46,13 @@ using Stamps = std::array<Stamp, kPlaces * kSectors>;
 struct Implication {
   size_t before;  // sectors, counted from the first place
   Stamp before_stamp;
+  size_t after;
+  Stamp after_stamp;
+};
+
+// Whoever finds `after` at its stamp, or a later one, must find the disk at least this large.
+struct Growth {
+  uint64_t size;
   size_t after;
   Stamp after_stamp;
 };
@@ -90,25 +100,35 @@ class RandomRun {
 
   const DiskTrace& trace() const { return disk_.trace(); }
   const std::vector<Implication>& implications() const { return implications_; }
+  const std::vector<Growth>& growths() const { return growths_; }
   const std::vector<Promise>& promises() const { return promises_; }
+  // The plan, counted from 1, that was under way when the n-th request was made.
+  uint64_t PlanOf(uint64_t ordinal) const { return plans_[ordinal]; }
+  uint64_t durable_plans() const { return write_back_.counters().durable; }
   bool has_failed_fsync() const { return !write_back_.failure().ok(); }
   size_t failed_operations() const { return failed_operations_; }
 
  private:
   // The workers pin at most twice as many, so that most of the tables are evicted again and again.
   static TableCacheOptions CacheOptions(Content content) {
-    return {.content = content, .table_bytes = kTable, .tables = 3};
+    return {.content = content,
+            .table_bytes = kTable,
+            .whole_bytes = kTablesPerCache * kTable,
+            .tables = 4};
   }
 
   Fault NextFault(const Request& request) {
+    plans_.push_back(write_back_.counters().plans);
     if (faults_end_) return Fault();
     if (request.op == Op::kFdatasync) {
       return fsyncs_++ >= failing_fsync_ ? Fault::Error(EIO) : Fault();
     }
     if (!options_.write_faults || random_() % 12 != 0) return Fault();
     const uint64_t applied = random_() % (request.length / kSector + 1) * kSector;
-    if (random_() % 3 == 0) return Fault::Short(applied);
-    return Fault::Error(random_() % 2 == 0 ? EIO : ENOSPC, request.op == Op::kRead ? 0 : applied);
+    if (random_() % 3 == 0 && request.is_transfer() && !request.dsync) return Fault::Short(applied);
+    // A durable write that fails otherwise counts as a failed fsync.
+    const bool is_full = random_() % 2 == 0 || (request.dsync && !options_.fsync_fault);
+    return Fault::Error(is_full ? ENOSPC : EIO, request.op == Op::kRead ? 0 : applied);
   }
 
   Task<absl::Status> Work(size_t worker) {
@@ -131,6 +151,7 @@ class RandomRun {
       case 4:
         co_return co_await CopyData(worker);
       case 5:
+        if (random_() % 2 == 0) co_return co_await GrowAndRefer();
         for (uint64_t i = random_() % 8; i > 0; --i) co_await loop_.Yield();
         co_return absl::OkStatus();
       default:
@@ -151,6 +172,23 @@ class RandomRun {
     }
     const size_t to = Change(after, second, random_() % kSectors);
     implications_.push_back({from, stamp, to, model_[to]});
+    co_return absl::OkStatus();
+  }
+
+  // The disk grows, a table counts what it has grown by, and another refers to it.
+  Task<absl::Status> GrowAndRefer() {
+    const size_t first = random_() % kTables;
+    const size_t second = (first + 1 + random_() % (kTables - 1)) % kTables;
+    CO_ASSIGN_OR_RETURN(const TablePin after, co_await Get(second));
+    CO_ASSIGN_OR_RETURN(const TablePin before, co_await Get(first));
+    const uint64_t size = std::max<uint64_t>(disk_.size(), kPlaces * kTable) + kTable;
+    CO_RETURN_IF_ERROR(co_await disk_.Allocate(HostOffset(size - kTable), kTable));
+    Change(before, first, random_() % kSectors);
+    if (options_.declare_edges) {
+      CO_RETURN_IF_ERROR(co_await write_back_.SetDependency(after.table(), before.table()));
+    }
+    const size_t to = Change(after, second, random_() % kSectors);
+    growths_.push_back({size, to, model_[to]});
     co_return absl::OkStatus();
   }
 
@@ -262,7 +300,9 @@ class RandomRun {
   Stamp newest_ = 0;
   Stamps model_{};
   std::vector<Implication> implications_;
+  std::vector<Growth> growths_;
   std::vector<Promise> promises_;
+  std::vector<uint64_t> plans_;  // of each request
   std::string mismatch_;
   size_t failed_operations_ = 0;
   uint64_t fsyncs_ = 0;
@@ -270,7 +310,7 @@ class RandomRun {
   bool faults_end_ = false;
 };
 
-// The stamps a crash has left, or of a torn sector none: a sector is written whole or not at all.
+// The stamps a crash has left: a sector is written whole or not at all.
 Stamps ReadStamps(const DiskImage& image) {
   Stamps stamps{};
   std::array<std::byte, kTable> bytes{};
@@ -286,12 +326,28 @@ Stamps ReadStamps(const DiskImage& image) {
 struct Violations {
   size_t states = 0;
   size_t orders = 0;
+  size_t growths = 0;
   size_t promises = 0;
   std::string first;
 };
 
-void Check(const RandomRun& run, size_t position, const Stamps& found, Violations& violations) {
+void CheckGrowth(const RandomRun& run, size_t position, const DiskImage& image, const Stamps& found,
+                 Violations& violations) {
+  for (const Growth& growth : run.growths()) {
+    if (found[growth.after] < growth.after_stamp || image.size() >= growth.size) continue;
+    ++violations.growths;
+    if (violations.first.empty()) {
+      violations.first = absl::StrFormat(
+          "crash at event %d: sector %d has stamp %d, but the disk has %d bytes, not %d", position,
+          growth.after, found[growth.after], image.size(), growth.size);
+    }
+  }
+}
+
+void Check(const RandomRun& run, size_t position, const DiskImage& image, Violations& violations) {
+  const Stamps found = ReadStamps(image);
   ++violations.states;
+  CheckGrowth(run, position, image, found, violations);
   for (const Implication& implication : run.implications()) {
     if (found[implication.after] < implication.after_stamp) continue;
     if (found[implication.before] >= implication.before_stamp) continue;
@@ -341,7 +397,7 @@ Violations CutPower(const RandomRun& run, const DiskTrace& trace, uint64_t seed)
   do {
     for (int i = 0; i < 2; ++i) {
       if (point.pending().empty() && i > 0) break;
-      Check(run, point.position(), ReadStamps(RandomState(point, random)), violations);
+      Check(run, point.position(), RandomState(point, random), violations);
     }
   } while (point.Advance());
   return violations;
@@ -371,13 +427,45 @@ DiskTrace WithoutEveryNthFsync(const DiskTrace& trace, size_t n) {
   return lied;
 }
 
+// The trace of a run in stages, if the first stage of every plan had been written durably, without
+// an fsync behind it, whatever else had to be durable before the second.
+DiskTrace WithFirstStagesDurable(const RandomRun& run) {
+  std::map<uint64_t, std::vector<uint64_t>> fsyncs;  // ordinals, by plan
+  for (const TraceEvent& event : run.trace().events()) {
+    if (event.kind != TraceEvent::Kind::kStarted || event.request->op != Op::kFdatasync) continue;
+    fsyncs[run.PlanOf(event.request->ordinal)].push_back(event.request->ordinal);
+  }
+  DiskTrace changed;
+  for (const TraceEvent& event : run.trace().events()) {
+    if (event.kind == TraceEvent::Kind::kMark) {
+      changed.Mark(event.mark, event.mark_id);
+      continue;
+    }
+    const uint64_t ordinal = event.request->ordinal;
+    const std::vector<uint64_t>& of_plan = fsyncs[run.PlanOf(ordinal)];
+    if (of_plan.size() >= 2 && ordinal == of_plan[0]) {
+      changed.Mark("left out fsync", ordinal);
+    } else if (of_plan.size() >= 2 && ordinal < of_plan[0] && event.request->op == Op::kWrite &&
+               event.request->content != Content::kData) {
+      auto request = std::make_shared<TracedRequest>(*event.request);
+      request->dsync = true;
+      changed.Add(event.kind, std::move(request), event.result);
+    } else {
+      changed.Add(event.kind, event.request, event.result);
+    }
+  }
+  return changed;
+}
+
 class PowerCutTest : public testing::TestWithParam<PlanForm> {};
 
 INSTANTIATE_TEST_SUITE_P(Forms, PowerCutTest,
-                         testing::Values(PlanForm::kChain, PlanForm::kStages, PlanForm::kAuto));
+                         testing::Values(PlanForm::kChain, PlanForm::kStages, PlanForm::kAuto,
+                                         PlanForm::kDurable));
 
 void ExpectNoViolations(RunOptions options, size_t seeds) {
   size_t states = 0;
+  size_t durable_plans = 0;
   for (options.seed = 1; options.seed <= seeds; ++options.seed) {
     SCOPED_TRACE(testing::Message() << "seed " << options.seed);
     RandomRun run(options);
@@ -389,8 +477,11 @@ void ExpectNoViolations(RunOptions options, size_t seeds) {
     const Violations violations = CutPower(run, run.trace(), options.seed);
     ASSERT_EQ(violations.first, "");
     states += violations.states;
+    durable_plans += run.durable_plans();
   }
   EXPECT_GT(states, 100 * seeds);
+  const bool may_be_durable = options.form == PlanForm::kAuto || options.form == PlanForm::kDurable;
+  EXPECT_EQ(durable_plans > seeds, may_be_durable) << durable_plans;
   testing::Test::RecordProperty("states", static_cast<int>(states));
 }
 
@@ -408,29 +499,52 @@ TEST_P(PowerCutTest, WritethroughKeepsEachUpdate) {
   ExpectNoViolations({.form = GetParam(), .mode = CacheMode::kWritethrough, .steps = 30}, 5);
 }
 
-// What the tests above look for is there to be found when the cache does not do its part.
+// What the tests above look for is there to be found when the cache does not do its part: what
+// crashes along a few runs show, when each has left the trace that `trace_of` makes of it.
+Violations ViolationsIn(RunOptions options,
+                        absl::FunctionRef<DiskTrace(const RandomRun& run)> trace_of) {
+  Violations all;
+  for (options.seed = 1; options.seed <= 4; ++options.seed) {
+    RandomRun run(options);
+    EXPECT_EQ(run.Run(), "");
+    const Violations violations = CutPower(run, trace_of(run), options.seed);
+    all.orders += violations.orders;
+    all.growths += violations.growths;
+    all.promises += violations.promises;
+  }
+  return all;
+}
+
+DiskTrace AsItIs(const RandomRun& run) { return run.trace(); }
+
 TEST_P(PowerCutTest, ControlUndeclaredEdgesAreFound) {
-  RandomRun run({.form = GetParam(), .declare_edges = false});
-  ASSERT_EQ(run.Run(), "");
-  const Violations violations = CutPower(run, run.trace(), 1);
-  EXPECT_GT(violations.orders, 0U);
-  EXPECT_EQ(violations.promises, 0U);
+  const Violations all = ViolationsIn({.form = GetParam(), .declare_edges = false}, AsItIs);
+  EXPECT_GT(all.orders, 0U);
+  EXPECT_EQ(all.promises, 0U);
 }
 
 TEST_P(PowerCutTest, ControlUndeclaredDataIsFound) {
-  RandomRun run({.form = GetParam(), .declare_data = false});
-  ASSERT_EQ(run.Run(), "");
-  EXPECT_GT(CutPower(run, run.trace(), 1).orders, 0U);
+  const Violations all = ViolationsIn({.form = GetParam(), .declare_data = false}, AsItIs);
+  EXPECT_GT(all.orders, 0U);
+  EXPECT_EQ(all.promises, 0U);
 }
 
 TEST_P(PowerCutTest, ControlIgnoredFsyncsAreFound) {
-  RandomRun run({.form = GetParam()});
-  ASSERT_EQ(run.Run(), "");
   for (const size_t n : {1, 2, 5}) {
-    const Violations violations = CutPower(run, WithoutEveryNthFsync(run.trace(), n), 1);
-    EXPECT_GT(violations.orders, 0U) << n;
-    EXPECT_GT(violations.promises, 0U) << n;
+    const Violations all = ViolationsIn({.form = GetParam()}, [n](const RandomRun& run) {
+      return WithoutEveryNthFsync(run.trace(), n);
+    });
+    EXPECT_GT(all.orders, 0U) << n;
+    EXPECT_GT(all.promises, 0U) << n;
   }
+}
+
+// Data and growth need more than durable writes, and plans that did without are found.
+TEST(PowerCutControlTest, DurableFirstStagesWhereMoreIsNeededAreFound) {
+  const Violations all = ViolationsIn({.form = PlanForm::kStages}, WithFirstStagesDurable);
+  EXPECT_GT(all.orders, 0U);
+  EXPECT_GT(all.growths, 0U);
+  EXPECT_EQ(all.promises, 0U) << "the last fsync of each plan is there";
 }
 
 }  // namespace

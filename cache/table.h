@@ -7,6 +7,7 @@
 #include <span>
 #include <utility>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/container/inlined_vector.h"
 #include "engine/counters.h"
 #include "engine/host_offset.h"
@@ -30,6 +31,9 @@ struct OrderEdge {
   Version through;
 };
 
+// The tables of one cache.
+using TablesByOffset = absl::flat_hash_map<HostOffset, Table*>;
+
 // One cached table: a slice of an L1, L2, refcount table or refcount block, or the header. What is
 // in it is not known here, only where it belongs and what of it must be written.
 struct Table {
@@ -39,7 +43,12 @@ struct Table {
   uint32_t dirty_unit = 0;  // bytes a bit of `dirty` stands for
   Content content = Content::kOther;
   bool loading = false;
+  // Its changes were given up: what is in memory is not what is on the disk.
+  bool abandoned = false;
   uint32_t pins = 0;
+  // What it is a slice of lies in the block of so many bytes (a power of two) around it...
+  uint64_t whole_bytes = 0;
+  const TablesByOffset* siblings = nullptr;  // ...and the other slices are found here
 
   // Bit i: bytes [i, i + 1) * dirty_unit differ from what was last written.
   uint64_t dirty = 0;
@@ -62,6 +71,8 @@ struct Table {
   Table* dirty_previous = nullptr;
 
   bool is_dirty() const { return dirty != 0; }
+  // The disk was given all that is in memory: writing it once more changes nothing.
+  bool mirrors_disk() const { return !loading && !abandoned && dirty == 0 && in_flight == 0; }
   // Nothing would be lost, nor any ordering forgotten, if the table left the cache.
   bool is_settled() const { return dirty == 0 && in_flight == 0 && durable >= changed; }
 

@@ -164,6 +164,8 @@ void TableCache::AddMemory() {
     table.bytes = options_.table_bytes;
     table.dirty_unit = DirtyUnit(options_.table_bytes, write_back_.disk().alignment());
     table.content = options_.content;
+    table.whole_bytes = options_.whole_bytes;
+    table.siblings = &by_offset_;
     unused_.push_back(&table);
   }
   allocated_ += count;
@@ -174,6 +176,7 @@ void TableCache::Forget(Table& table) {
   Unlink(table);
   table.after.clear();
   table.after_sync = 0;
+  table.abandoned = false;
   unused_.push_back(&table);
 }
 

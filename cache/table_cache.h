@@ -9,7 +9,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "cache/table.h"
@@ -52,6 +51,8 @@ struct TableCacheOptions {
   Content content = Content::kOther;
   // Bytes a table, a power of two from 512: a slice of what the format calls a table.
   uint32_t table_bytes = 4096;
+  // Bytes of what the format calls a table (a power of two): its slices are written together.
+  uint64_t whole_bytes = 4096;
   // How many tables are kept. More are made only when all of them are pinned; they stay.
   size_t tables = 64;
 };
@@ -92,9 +93,11 @@ class TableCache {
   // holds zeroes already.
   Task<absl::StatusOr<TablePin>> GetEmpty(HostOffset offset, OnDisk on_disk = OnDisk::kUnknown);
 
-  // Forgets the tables in [begin, begin + length), changed or not: their cluster was given back, or
-  // never came to be used. One that somebody has pinned stays, as if it had not been changed: in a
-  // damaged image, an entry may name a cluster that its refcount calls free.
+  // Forgets the tables in [begin, begin + length), changed or not: their cluster is given back, or
+  // never came to be used. To be called before the cluster can be used for anything else: a table
+  // that is in the cache may be written, unchanged, together with its neighbours. One that somebody
+  // has pinned stays, as if it had not been changed: in a damaged image, an entry may name a
+  // cluster that its refcount calls free.
   Task<void> Drop(HostOffset begin, uint64_t length);
 
   // `length` bytes at `at` of the table have been changed. Dependencies are declared before.
@@ -117,7 +120,7 @@ class TableCache {
 
   WriteBack& write_back_;
   const TableCacheOptions options_;
-  absl::flat_hash_map<HostOffset, Table*> by_offset_;
+  TablesByOffset by_offset_;
   std::vector<std::unique_ptr<Table[]>> tables_;
   std::vector<AlignedBuffer> memory_;
   std::vector<Table*> unused_;

@@ -96,7 +96,7 @@ inline bool IsWritten(size_t n, const TraceEvent& event) {
 }
 
 // Follows a trace and knows when a write of the n-th table has become durable: an fsync that
-// started behind the whole write has succeeded.
+// started behind the whole write has succeeded, or it was a durable one.
 class DurabilityOf {
  public:
   explicit DurabilityOf(size_t n) : n_(n) {}
@@ -111,6 +111,7 @@ class DurabilityOf {
       }
     }
     is_written_ |= IsWritten(n_, event);
+    is_durable_ |= IsWritten(n_, event) && event.request->dsync;
   }
   bool is_durable() const { return is_durable_; }
 

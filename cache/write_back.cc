@@ -11,6 +11,14 @@
 #include "engine/status_macros.h"
 
 namespace ringcow {
+namespace {
+
+// Of a write by RWF_DSYNC: that it was not tried, or found no room, says nothing about syncing.
+bool MayBeFailedSync(int error) {
+  return error != ECANCELED && error != ENOSPC && error != EDQUOT && error != EFBIG;
+}
+
+}  // namespace
 
 WriteBack::WriteBack(Disk& disk, const WriteBackOptions& options)
     : disk_(disk), options_(options), one_plan_(disk.loop()), flush_ended_(disk.loop()) {}
@@ -82,8 +90,7 @@ Task<absl::Status> WriteBack::FlushAll() {
   }
   // With nothing dirty and nothing written since the last fsync, all is durable already.
   if (dirty.empty() && disk_.changes() == changes_synced_) co_return absl::OkStatus();
-  WritePlan plan(order_.Stages(dirty), order_.now());
-  co_return co_await CarryOut(plan);
+  co_return co_await CarryOut(order_.Stages(dirty));
 }
 
 Task<absl::Status> WriteBack::WriteOut(std::vector<Table*> tables) {
@@ -91,8 +98,7 @@ Task<absl::Status> WriteBack::WriteOut(std::vector<Table*> tables) {
   CO_RETURN_IF_ERROR(failure_);
   std::erase_if(tables, [](const Table* table) { return table->is_settled(); });
   if (tables.empty()) co_return absl::OkStatus();
-  WritePlan plan(order_.Stages(tables), order_.now());
-  co_return co_await CarryOut(plan);
+  co_return co_await CarryOut(order_.Stages(tables));
 }
 
 Task<void> WriteBack::Abandon(std::vector<Table*> tables) {
@@ -105,12 +111,56 @@ Task<void> WriteBack::Abandon(std::vector<Table*> tables) {
   UpdateDurableThrough();
 }
 
-Task<absl::Status> WriteBack::CarryOut(WritePlan& plan) {
+Task<absl::Status> WriteBack::CarryOut(std::vector<std::vector<Table*>> stages) {
+  const WritePlan plan(stages, order_.now(), options_.merge_gap);
+  const PlanForm form = FormOf(plan, stages);
   TakeOver(plan);
-  absl::Status status =
-      IsChain(plan) ? co_await CarryOutAsChain(plan) : co_await CarryOutInStages(plan);
+  ++counters_.plans;
+  counters_.writes += plan.writes();
+  absl::Status status;
+  if (form == PlanForm::kChain) {
+    ++counters_.chains;
+    status = co_await CarryOutAsChain(plan);
+  } else {
+    const bool first_durably = form == PlanForm::kDurable;
+    if (first_durably) ++counters_.durable;
+    status = co_await CarryOutInStages(plan, first_durably);
+  }
   UpdateDurableThrough();
   co_return status;
+}
+
+PlanForm WriteBack::FormOf(const WritePlan& plan,
+                           std::span<const std::vector<Table*>> stages) const {
+  const bool is_auto = options_.form == PlanForm::kAuto;
+  if ((is_auto || options_.form == PlanForm::kDurable) && MayBeginDurably(plan, stages)) {
+    if (!is_auto || plan.stages()[0].size() <= options_.durable_writes) return PlanForm::kDurable;
+  }
+  if ((is_auto || options_.form == PlanForm::kChain) && FitsIntoChain(plan)) {
+    if (!is_auto || plan.writes() <= options_.chain_writes) return PlanForm::kChain;
+  }
+  return PlanForm::kStages;
+}
+
+bool WriteBack::MayBeginDurably(const WritePlan& plan,
+                                std::span<const std::vector<Table*>> stages) const {
+  const bool is_buffered = disk_.alignment() == 1;
+  return stages.size() >= 2 && !plan.stages()[0].empty() && !is_buffered &&
+         size_changes_synced_ == disk_.size_changes() && order_.FirstStageSuffices(stages);
+}
+
+bool WriteBack::FitsIntoChain(const WritePlan& plan) const {
+  // A lone fsync has nothing to be ordered against.
+  if (plan.empty()) return false;
+  if (plan.writes() + plan.stages().size() > disk_.max_chain()) return false;
+  for (const std::vector<PlannedWrite>& stage : plan.stages()) {
+    for (const PlannedWrite& write : stage) {
+      // Clusters smaller than the device's blocks are written by read-modify-write.
+      const uint64_t bits = write.offset.value() | write.bytes.size();
+      if ((bits & (disk_.alignment() - 1)) != 0) return false;
+    }
+  }
+  return true;
 }
 
 void WriteBack::UpdateDurableThrough() {
@@ -121,9 +171,9 @@ void WriteBack::UpdateDurableThrough() {
 }
 
 // From here on a table's `dirty` holds what changes while the plan is under way.
-void WriteBack::TakeOver(WritePlan& plan) {
-  for (std::vector<PlannedWrite>& writes : plan.stages()) {
-    for (PlannedWrite& write : writes) {
+void WriteBack::TakeOver(const WritePlan& plan) {
+  for (const std::vector<PlannedWrite>& writes : plan.stages()) {
+    for (const PlannedWrite& write : writes) {
       for (const PlannedWrite::Part& part : write.parts) {
         part.table->in_flight = std::exchange(part.table->dirty, 0);
         RemoveDirty(*part.table);
@@ -148,25 +198,11 @@ void WriteBack::HasNotWritten(const PlannedWrite& write) {
   }
 }
 
-bool WriteBack::IsChain(const WritePlan& plan) const {
-  // A lone fsync has nothing to be ordered against.
-  if (options_.form == PlanForm::kStages || plan.empty()) return false;
-  const size_t writes = plan.writes();
-  if (writes + plan.stages().size() > disk_.max_chain()) return false;
-  if (options_.form == PlanForm::kAuto && writes > options_.chain_writes) return false;
-  for (const std::vector<PlannedWrite>& stage : plan.stages()) {
-    for (const PlannedWrite& write : stage) {
-      // Clusters smaller than the device's blocks are written by read-modify-write.
-      const uint64_t bits = write.offset.value() | write.bytes.size();
-      if ((bits & (disk_.alignment() - 1)) != 0) return false;
-    }
-  }
-  return true;
-}
-
-Task<absl::Status> WriteBack::CarryOutAsChain(WritePlan& plan) {
+Task<absl::Status> WriteBack::CarryOutAsChain(const WritePlan& plan) {
   Chain chain = disk_.NewChain();
+  chain.OnLane(options_.chain_lane);
   const uint64_t changes = disk_.changes();
+  const uint64_t size_changes = disk_.size_changes();
   for (const std::vector<PlannedWrite>& stage : plan.stages()) {
     for (const PlannedWrite& write : stage) chain.Write(write.offset, write.bytes, write.content);
     chain.Fdatasync();
@@ -187,21 +223,29 @@ Task<absl::Status> WriteBack::CarryOutAsChain(WritePlan& plan) {
   }
   // The chain's own writes lie between its syncs: the last sync covers them, and what else had
   // completed before the chain was submitted.
-  if (status.ok()) changes_synced_ = std::max(changes_synced_, changes + plan.writes());
+  if (status.ok()) {
+    changes_synced_ = std::max(changes_synced_, changes + plan.writes());
+    size_changes_synced_ = size_changes;
+  }
   co_return status;
 }
 
-Task<absl::Status> WriteBack::CarryOutInStages(WritePlan& plan) {
+Task<absl::Status> WriteBack::CarryOutInStages(const WritePlan& plan, bool first_durably) {
   absl::Status status;
+  bool durably = first_durably;
   for (const std::vector<PlannedWrite>& stage : plan.stages()) {
     if (!status.ok()) {
       for (const PlannedWrite& write : stage) HasNotWritten(write);
       continue;
     }
     Scope writes(disk_.loop());
-    for (const PlannedWrite& write : stage) writes.Spawn(WriteOne(write, plan.through()));
+    for (const PlannedWrite& write : stage) {
+      writes.Spawn(durably ? WriteOneDurably(write, plan.through())
+                           : WriteOne(write, plan.through()));
+    }
     status = co_await writes.Join();
-    if (status.ok()) status = co_await Sync();
+    if (status.ok() && !durably) status = co_await Sync();
+    durably = false;
   }
   // A plan without stages is a guest's flush of data alone.
   if (plan.stages().empty()) status = co_await Sync();
@@ -218,13 +262,32 @@ Task<absl::Status> WriteBack::WriteOne(const PlannedWrite& write, Version throug
   co_return status;
 }
 
+Task<absl::Status> WriteBack::WriteOneDurably(const PlannedWrite& write, Version through) {
+  IoAwaiter io = disk_.WriteDurably(write.offset, write.bytes, write.content);
+  absl::Status status = co_await io;
+  if (status.ok()) {
+    for (const PlannedWrite::Part& part : write.parts) {
+      part.table->in_flight = 0;
+      order_.WrittenDurably(*part.table, through);
+    }
+  } else {
+    HasNotWritten(write);
+    if (MayBeFailedSync(io.error())) Fail("a durable write", io.error());
+  }
+  co_return status;
+}
+
 Task<absl::Status> WriteBack::Sync() {
   const uint64_t changes = disk_.changes();
+  const uint64_t size_changes = disk_.size_changes();
   order_.SyncStarted();
   IoAwaiter sync = disk_.Fdatasync();
   absl::Status status = co_await sync;
   SyncEnded(sync.error());
-  if (status.ok()) changes_synced_ = changes;
+  if (status.ok()) {
+    changes_synced_ = changes;
+    size_changes_synced_ = size_changes;
+  }
   co_return status;
 }
 
@@ -235,10 +298,15 @@ void WriteBack::SyncEnded(int error) {
   }
   order_.SyncFailed();
   // A cancelled one was never tried.
-  if (error == ECANCELED || !failure_.ok()) return;
-  failure_ = absl::DataLossError(absl::StrCat(
-      "'", disk_.name(), "': fdatasync failed (errno ", error,
-      "): what was written since the last good one may be lost; no more writes are accepted"));
+  if (error != ECANCELED) Fail("fdatasync", error);
+}
+
+void WriteBack::Fail(absl::string_view what, int error) {
+  if (!failure_.ok()) return;
+  failure_ =
+      absl::DataLossError(absl::StrCat("'", disk_.name(), "': ", what, " failed (errno ", error,
+                                       "): what was written since the last good fdatasync may be "
+                                       "lost; no more writes are accepted"));
 }
 
 }  // namespace ringcow

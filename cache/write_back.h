@@ -3,10 +3,12 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "cache/table.h"
 #include "cache/write_order.h"
 #include "cache/write_plan.h"
@@ -23,16 +25,32 @@ enum class CacheMode : uint8_t {
   kWritethrough,  // before each request that changed them is acknowledged
 };
 
-// How a plan is carried out. kChain: one linked SQE chain, drained at its head, on the metadata
-// ring. kStages: each stage's writes in parallel, checked before the fsync and the next stage.
-// kAuto takes the chain while it is short, since its writes go one after the other.
-enum class PlanForm : uint8_t { kAuto, kChain, kStages };
+// How a plan is carried out.
+enum class PlanForm : uint8_t {
+  kAuto,    // kDurable where it is allowed and narrow, else kChain while it is short, else kStages
+  kChain,   // one linked SQE chain, drained at its head: its writes go one after the other
+  kStages,  // each stage's writes in parallel, checked before the fsync and the next stage
+  // As kStages, but the first stage is written by RWF_DSYNC, without an fsync behind it, where that
+  // is enough (see WriteBack); elsewhere as kStages.
+  kDurable,
+};
 
+// The defaults are what `./dev bench` measured to be best (ARCHITECTURE.md).
 struct WriteBackOptions {
   CacheMode mode = CacheMode::kWriteback;
   PlanForm form = PlanForm::kAuto;
-  // The most writes (after merging neighbours) that kAuto puts into one chain.
-  size_t chain_writes = 4;
+  size_t chain_writes = 4;     // the most writes, after merging, that kAuto puts into one chain
+  size_t durable_writes = 1;   // the most in the first stage of what kAuto makes kDurable
+  uint64_t merge_gap = 32768;  // bytes at most between changes that become one write
+  Lane chain_lane = Lane::kMetadata;  // for measurements
+};
+
+// What became of the plans so far.
+struct WriteBackCounters {
+  uint64_t plans = 0;
+  uint64_t chains = 0;   // of them carried out as kChain...
+  uint64_t durable = 0;  // ...and as kDurable; the rest as kStages
+  uint64_t writes = 0;   // after merging
 };
 
 // Writes the changed tables of one image to its disk in an order that keeps the image consistent at
@@ -43,10 +61,24 @@ struct WriteBackOptions {
 // it is under way: a table changed meanwhile would otherwise reach the disk with references whose
 // refcounts are not durable. One plan runs at a time.
 //
+// The order between tables, and between tables and what DependsOnFlush was called after, is kept
+// by whatever means; that there is an fsync between two stages is not promised. RWF_DSYNC makes
+// durable the one write that carries it and nothing else. So a first stage written that way needs
+// no fsync behind it only if nothing else has to be durable before the second:
+//   - no table of the second stage depends on a flush that has not happened;
+//   - no table was written by an earlier plan whose fsync failed to come: its sectors may be what
+//     the second stage refers to, in a table of which the first stage writes others;
+//   - the disk has not changed its size since the last fsync: nobody declares that what tables
+//     refer to lies behind the old end, because it is so for every cluster that is new;
+//   - the disk is not buffered: there the kernel reports a lost write of anybody's, once, to
+//     whoever syncs next, and the guest's flush must not miss it.
+// The last stage always ends with an fsync, so a flush covers all that was written before.
+//
 // Errors. A failed, short or cancelled write leaves its table dirty and nothing that depends on it
 // written; the next Flush tries again. After a failed fsync nobody knows what of the writes before
 // it will survive, and the kernel may report it only once: failure() is set for good, and every
-// later Flush fails with it.
+// later Flush fails with it. A write by RWF_DSYNC that fails may be a write or a sync that failed:
+// it counts as a failed fsync, unless for want of space, which only a write meets.
 class WriteBack {
  public:
   WriteBack(Disk& disk, const WriteBackOptions& options);
@@ -92,6 +124,7 @@ class WriteBack {
 
   Version now() const { return order_.now(); }
   size_t dirty_tables() const { return dirty_tables_; }
+  const WriteBackCounters& counters() const { return counters_; }
 
  private:
   struct FlushWaiter {
@@ -100,17 +133,21 @@ class WriteBack {
   };
 
   Task<absl::Status> FlushAll();
-  Task<absl::Status> CarryOut(WritePlan& plan);
-  Task<absl::Status> CarryOutAsChain(WritePlan& plan);
-  Task<absl::Status> CarryOutInStages(WritePlan& plan);
+  Task<absl::Status> CarryOut(std::vector<std::vector<Table*>> stages);
+  Task<absl::Status> CarryOutAsChain(const WritePlan& plan);
+  Task<absl::Status> CarryOutInStages(const WritePlan& plan, bool first_durably);
   Task<absl::Status> WriteOne(const PlannedWrite& write, Version through);
+  Task<absl::Status> WriteOneDurably(const PlannedWrite& write, Version through);
   Task<absl::Status> Sync();
 
-  bool IsChain(const WritePlan& plan) const;
-  void TakeOver(WritePlan& plan);
+  PlanForm FormOf(const WritePlan& plan, std::span<const std::vector<Table*>> stages) const;
+  bool FitsIntoChain(const WritePlan& plan) const;
+  bool MayBeginDurably(const WritePlan& plan, std::span<const std::vector<Table*>> stages) const;
+  void TakeOver(const WritePlan& plan);
   void HasWritten(const PlannedWrite& write, Version through);
   void HasNotWritten(const PlannedWrite& write);
   void SyncEnded(int error);
+  void Fail(absl::string_view what, int error);
   void UpdateDurableThrough();
   void AddDirty(Table& table);
   void RemoveDirty(Table& table);
@@ -121,7 +158,9 @@ class WriteBack {
   Table* first_dirty_ = nullptr;
   size_t dirty_tables_ = 0;
   Version durable_through_ = 0;
-  uint64_t changes_synced_ = 0;  // Disk::changes() when the last good sync started
+  uint64_t changes_synced_ = 0;  // Disk::changes() when the last good sync started...
+  std::optional<uint64_t> size_changes_synced_;  // ...and Disk::size_changes()
+  WriteBackCounters counters_;
   absl::Status failure_;
   Mutex one_plan_;
   std::vector<FlushWaiter*> flush_waiters_;  // of the next plan

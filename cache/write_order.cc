@@ -77,6 +77,14 @@ std::vector<std::vector<Table*>> WriteOrder::Stages(std::span<Table* const> targ
   return stages;
 }
 
+bool WriteOrder::FirstStageSuffices(std::span<const std::vector<Table*>> stages) const {
+  // What an earlier plan has written may be a part of a table in stage 0, or go before one in
+  // stage 1.
+  if (!unsynced_.empty()) return false;
+  return std::none_of(stages[1].begin(), stages[1].end(),
+                      [this](const Table* table) { return table->after_sync > last_good_sync_; });
+}
+
 void WriteOrder::Written(Table& table, Version through) {
   if (table.written <= table.durable) unsynced_.push_back(&table);
   table.written = through;
@@ -105,6 +113,7 @@ void WriteOrder::Abandon(Table& table) {
   table.written = table.durable = table.changed;
   table.after.clear();
   table.after_sync = 0;
+  table.abandoned = true;
 }
 
 }  // namespace ringcow

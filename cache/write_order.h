@@ -34,9 +34,15 @@ class WriteOrder {
   // go before one of them are included.
   std::vector<std::vector<Table*>> Stages(std::span<Table* const> targets) const;
 
+  // Whether stage 1 may be written as soon as the writes of stage 0 are durable: whether nothing
+  // else in it waits for an fsync. `stages` as Stages gives them, at least two.
+  bool FirstStageSuffices(std::span<const std::vector<Table*>> stages) const;
+
   // Bookkeeping of the one plan under way. Started is told before the disk is.
   void SyncStarted() { ++syncs_started_; }
   void Written(Table& table, Version through);
+  // With nothing of the table written before and not yet durable.
+  void WrittenDurably(Table& table, Version through) { table.written = table.durable = through; }
   // The oldest sync that was started and has not ended has ended.
   void SyncSucceeded();
   void SyncFailed() { ++syncs_ended_; }

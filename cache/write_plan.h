@@ -13,8 +13,8 @@
 
 namespace ringcow {
 
-// One disk write of a plan: the changed sectors of one table, or of several neighbouring ones, with
-// the unchanged sectors between them. The bytes are a copy.
+// One disk write of a plan: the changed sectors of one table, or of several, with the unchanged
+// sectors and tables between them. The bytes are a copy.
 struct PlannedWrite {
   struct Part {
     Table* table;
@@ -25,6 +25,7 @@ struct PlannedWrite {
   std::span<const std::byte> bytes;
   Content content = Content::kOther;
   std::vector<Part> parts;
+  std::vector<const Table*> between;  // unchanged
 };
 
 // The writes of a flush by stage, copied out of the tables: stage i must be durable before stage
@@ -33,7 +34,10 @@ class WritePlan {
  public:
   // `stages` as WriteOrder::Stages gives them: sorted by offset; tables in it that are not dirty
   // are skipped. Copies only; the tables are not changed. `now` is the newest version of all.
-  WritePlan(const std::vector<std::vector<Table*>>& stages, Version now);
+  //
+  // Changes of a stage become one write where at most `merge_gap` bytes lie between them: unchanged
+  // sectors of the same tables, and unchanged slices of the same table, if they are cached.
+  WritePlan(const std::vector<std::vector<Table*>>& stages, Version now, uint64_t merge_gap);
   WritePlan(WritePlan&&) = default;
 
   std::span<std::vector<PlannedWrite>> stages() { return stages_; }

@@ -11,6 +11,7 @@ namespace {
 
 constexpr uint32_t kTable = 4096;
 constexpr uint32_t kSector = 512;
+constexpr uint64_t kWhole = uint64_t{8} * kTable;  // what tables are slices of
 
 class WritePlanTest : public testing::Test {
  protected:
@@ -28,6 +29,9 @@ class WritePlanTest : public testing::Test {
     }
     for (size_t sector : dirty_sectors) table.dirty |= table.UnitsOf(sector * kSector, kSector);
     table.changed = ++version_;
+    table.whole_bytes = kWhole;
+    table.siblings = &by_offset_;
+    by_offset_.emplace(table.offset, &table);
     return table;
   }
   static std::vector<int> SectorsOf(const PlannedWrite& write) {
@@ -42,12 +46,13 @@ class WritePlanTest : public testing::Test {
 
   std::deque<Table> tables_;
   std::deque<AlignedBuffer> memory_;
+  TablesByOffset by_offset_;
   Version version_ = 0;
 };
 
 // The plan of stages given as lists of tables.
 WritePlan PlanOf(const std::vector<std::vector<Table*>>& stages) {
-  return WritePlan(stages, /*now=*/100);
+  return WritePlan(stages, /*now=*/100, /*merge_gap=*/2 * kTable);
 }
 
 TEST_F(WritePlanTest, UnitsOfARange) {
@@ -105,9 +110,47 @@ TEST_F(WritePlanTest, CleanTablesAndEmptyStagesStayStages) {
   EXPECT_EQ(PlanOf({}).stages().size(), 0U);
 }
 
-TEST_F(WritePlanTest, ACleanTableBetweenDoesNotJoinItsNeighbours) {
-  const WritePlan plan = PlanOf({{&NewTable(1, {7}), &NewTable(2, {}), &NewTable(3, {0})}});
-  EXPECT_EQ(plan.writes(), 2U);
+TEST_F(WritePlanTest, SlicesOfOneTableJoinWithTheCachedOnesBetweenThem) {
+  NewTable(2, {});
+  NewTable(3, {});
+  const WritePlan plan = PlanOf({{&NewTable(1, {7}), &NewTable(4, {0}), &NewTable(6, {0})}});
+  ASSERT_EQ(plan.writes(), 2U) << "the slice at 5 is not cached";
+  const PlannedWrite& write = plan.stages()[0][0];
+  EXPECT_EQ(SectorsOf(write), (std::vector<int>{17, 20, 21, 22, 23, 24, 25, 26, 27, 30, 31, 32, 33,
+                                                34, 35, 36, 37, 40}));
+  ASSERT_EQ(write.parts.size(), 2U) << "what lies between is not one of the tables written";
+}
+
+TEST_F(WritePlanTest, OnlyWhatMirrorsTheDiskIsWrittenBetween) {
+  Table& first = NewTable(1, {7});
+  Table& between = NewTable(2, {});
+  Table& last = NewTable(3, {0});
+  EXPECT_EQ(PlanOf({{&first, &last}}).writes(), 1U);
+  between.dirty = 1;
+  EXPECT_EQ(PlanOf({{&first, &last}, {&between}}).writes(), 3U) << "its own stage comes later";
+  between.dirty = 0;
+  between.loading = true;
+  EXPECT_EQ(PlanOf({{&first, &last}}).writes(), 2U);
+  between.loading = false;
+  between.abandoned = true;
+  EXPECT_EQ(PlanOf({{&first, &last}}).writes(), 2U) << "its cluster may hold data by now";
+}
+
+TEST_F(WritePlanTest, SlicesOfDifferentTablesJoinOnlyAsNeighbours) {
+  NewTable(7, {});
+  NewTable(8, {});
+  EXPECT_EQ(PlanOf({{&NewTable(6, {7}), &NewTable(9, {0})}}).writes(), 2U);
+  EXPECT_EQ(PlanOf({{&NewTable(15, {7}), &NewTable(16, {0})}}).writes(), 1U);
+}
+
+TEST_F(WritePlanTest, ChangesFartherApartThanTheGapAreWrittenForThemselves) {
+  Table& first = NewTable(1, {7});
+  for (size_t n : {2, 3}) NewTable(n, {});
+  Table& last = NewTable(4, {1});
+  const uint64_t distance = 2 * kTable + kSector;
+  for (const uint64_t gap : {uint64_t{0}, distance - 1, distance}) {
+    EXPECT_EQ(WritePlan({{&first, &last}}, 100, gap).writes(), gap < distance ? 2U : 1U) << gap;
+  }
 }
 
 TEST_F(WritePlanTest, HoldsTheBytesOfTheMomentItWasMade) {
@@ -121,6 +164,7 @@ TEST_F(WritePlanTest, HoldsTheBytesOfTheMomentItWasMade) {
 // O_DIRECT may want more alignment of memory than of offsets, and a chain cannot bounce.
 TEST_F(WritePlanTest, EveryCopyIsAlignedForAnyDisk) {
   const WritePlan plan = PlanOf({{&NewTable(1, {0}), &NewTable(3, {1, 2})}, {&NewTable(5, {7})}});
+  EXPECT_EQ(plan.writes(), 3U);
   for (const std::vector<PlannedWrite>& stage : plan.stages()) {
     for (const PlannedWrite& write : stage) {
       EXPECT_EQ(reinterpret_cast<uintptr_t>(write.bytes.data()) % kBufferAlignment, 0U);

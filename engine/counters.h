@@ -5,6 +5,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "absl/strings/string_view.h"
+
 namespace ringcow {
 
 // What the bytes of a request are, so that counters can tell data from metadata and a simulated
@@ -19,6 +21,26 @@ enum class Content : uint8_t {
   kOther,
 };
 inline constexpr size_t kContents = 7;
+
+constexpr absl::string_view NameOf(Content content) {
+  switch (content) {
+    case Content::kData:
+      return "data";
+    case Content::kHeader:
+      return "header";
+    case Content::kRefcountTable:
+      return "refcount table";
+    case Content::kRefcountBlock:
+      return "refcount block";
+    case Content::kL1:
+      return "L1 table";
+    case Content::kL2:
+      return "L2 table";
+    case Content::kOther:
+      return "other";
+  }
+  return "?";
+}
 
 // What one disk was asked to do, counted when a request is handed over (retries of short transfers
 // count again). Exact and repeatable: CI gates on these figures.

@@ -73,6 +73,12 @@ uint64_t EndOfChange(const Request& request) {
   return request.op == Op::kTruncate ? std::numeric_limits<uint64_t>::max() : request.end().value();
 }
 
+// What a message says of the bytes besides where they are: " (L2 table)".
+std::string KindOf(Content content) {
+  const bool is_table = content != Content::kData && content != Content::kOther;
+  return is_table ? absl::StrFormat(" (%s)", NameOf(content)) : "";
+}
+
 absl::string_view NameOf(Op op) {
   switch (op) {
     case Op::kRead:
@@ -318,7 +324,7 @@ Task<int> Disk::ReadPartialBlocks(const Request& request, std::span<std::byte> b
 void Disk::Finish(Request& request, int64_t result) {
   if (request.op == Op::kWrite && result > 0) {
     // Also of a write that fails later on: its bytes are there, where the disk seemed to end.
-    size_ = std::max(size_, request.offset.value() + static_cast<uint64_t>(result));
+    SetSize(std::max(size_, request.offset.value() + static_cast<uint64_t>(result)));
   }
   if (request.chain != nullptr) {
     FinishMember(request, result);
@@ -361,6 +367,12 @@ Task<void> Disk::TransferRest(Request& request, uint64_t from) {
   Complete(request, transfer.error());
 }
 
+void Disk::SetSize(uint64_t size) {
+  if (size == size_) return;
+  size_ = size;
+  ++size_changes_;
+}
+
 void Disk::Complete(Request& request, int error) {
   request.error = error;
   if (request.newer_write != nullptr || request.older_write != nullptr ||
@@ -370,8 +382,8 @@ void Disk::Complete(Request& request, int error) {
   if (request.op != Op::kRead && request.op != Op::kFdatasync) {
     // A failed write may have changed something too.
     ++changes_;
-    if (error == 0 && request.op == Op::kTruncate) size_ = request.offset.value();
-    if (error == 0 && request.op != Op::kPunch) size_ = std::max(size_, request.end().value());
+    if (error == 0 && request.op == Op::kTruncate) SetSize(request.offset.value());
+    if (error == 0 && request.op != Op::kPunch) SetSize(std::max(size_, request.end().value()));
   }
   if (request.waiter) loop_.Post(std::exchange(request.waiter, {}));
 }
@@ -414,9 +426,10 @@ absl::Status Disk::StatusOf(const Request& request) const {
       return ErrnoStatus(request.error, absl::StrFormat("truncation of '%s' to %d bytes", name_,
                                                         request.offset.value()));
     default:
-      return ErrnoStatus(request.error, absl::StrFormat("%s of %d bytes at host offset %#x of '%s'",
-                                                        NameOf(request.op), request.length,
-                                                        request.offset.value(), name_));
+      return ErrnoStatus(
+          request.error,
+          absl::StrFormat("%s of %d bytes at host offset %#x%s of '%s'", NameOf(request.op),
+                          request.length, request.offset.value(), KindOf(request.content), name_));
   }
 }
 

@@ -53,8 +53,8 @@ class [[nodiscard]] IoAwaiter {
 // durable with an Fdatasync that is submitted after they completed, never by themselves (but for
 // dsync); so do changes of size.
 //
-// Errors: the errno's canonical status (absl::ErrnoToStatus) naming the operation, its offset and
-// length, and the disk. All memory belongs to the caller until the await returns.
+// Errors: the errno's canonical status (absl::ErrnoToStatus) naming the operation, its offset,
+// length and content, and the disk. All memory belongs to the caller until the await returns.
 // Not thread-safe: a disk belongs to its loop's thread.
 class Disk {
  public:
@@ -93,6 +93,9 @@ class Disk {
   // Completed writes, zeroings, punches and size changes: equal before and after means that there
   // is nothing new for an Fdatasync to make durable.
   uint64_t changes() const { return changes_; }
+
+  // How often size() has changed.
+  uint64_t size_changes() const { return size_changes_; }
 
   const DiskCounters& counters() const { return counters_; }
   void ResetCounters() { counters_ = DiskCounters(); }
@@ -137,6 +140,7 @@ class Disk {
   Task<int> ReadPartialBlocks(const Request& request, std::span<std::byte> blocks,
                               HostOffset begin);
 
+  void SetSize(uint64_t size);
   void Complete(Request& request, int error);
   void FinishMember(Request& member, int64_t result);
   void Shorten(Request& request, uint64_t transferred);
@@ -157,6 +161,7 @@ class Disk {
   const uint32_t memory_alignment_;
   const size_t max_chain_;
   uint64_t changes_ = 0;
+  uint64_t size_changes_ = 0;
   Request* newest_write_ = nullptr;
   DiskCounters counters_;
   BufferPool buffers_;

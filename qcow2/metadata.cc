@@ -27,8 +27,13 @@ uint32_t Slice(const Geometry& geometry, uint64_t bytes) {
       std::min(geometry.cluster_bytes(), std::max(std::bit_floor(bytes), kSectorBytes)));
 }
 
-TableCacheOptions CacheOf(Content content, uint32_t slice, uint64_t bytes) {
-  return {content, slice, std::max<uint64_t>(bytes / slice, 2)};
+TableCacheOptions CacheOf(Content content, const Geometry& geometry, uint64_t slice_bytes,
+                          uint64_t bytes) {
+  const uint32_t slice = Slice(geometry, slice_bytes);
+  return {.content = content,
+          .table_bytes = slice,
+          .whole_bytes = geometry.cluster_bytes(),
+          .tables = std::max<uint64_t>(bytes / slice, 2)};
 }
 
 uint64_t L2CacheBytes(const Geometry& geometry, const MetadataOptions& options) {
@@ -64,18 +69,17 @@ Metadata::Metadata(Disk& disk, const Header& header, const Geometry& geometry,
       header(header),
       geometry(geometry),
       write_back(disk, options.write_back),
-      header_cache(write_back, CacheOf(Content::kHeader, Slice(geometry, 4096), 0)),
+      header_cache(write_back, CacheOf(Content::kHeader, geometry, 4096, 0)),
       // Also of a new image, which has no L1 table yet: tables are made one by one beyond this.
-      l1_cache(write_back, CacheOf(Content::kL1, Slice(geometry, kMaxResidentSlice),
+      l1_cache(write_back, CacheOf(Content::kL1, geometry, kMaxResidentSlice,
                                    std::max(header.l1_table_bytes(),
                                             geometry.l1_entries() * kTableEntryBytes))),
-      refcount_table_cache(write_back,
-                           CacheOf(Content::kRefcountTable, Slice(geometry, kMaxResidentSlice),
-                                   header.refcount_table_bytes())),
-      refcount_block_cache(
-          write_back, CacheOf(Content::kRefcountBlock, Slice(geometry, options.cache_slice_bytes),
-                              RefcountCacheBytes(geometry, options))),
-      l2_cache(write_back, CacheOf(Content::kL2, Slice(geometry, options.cache_slice_bytes),
+      refcount_table_cache(write_back, CacheOf(Content::kRefcountTable, geometry, kMaxResidentSlice,
+                                               header.refcount_table_bytes())),
+      refcount_block_cache(write_back,
+                           CacheOf(Content::kRefcountBlock, geometry, options.cache_slice_bytes,
+                                   RefcountCacheBytes(geometry, options))),
+      l2_cache(write_back, CacheOf(Content::kL2, geometry, options.cache_slice_bytes,
                                    L2CacheBytes(geometry, options))),
       clusters_end(AlignUp(disk.size(), geometry.cluster_bytes())) {}
 

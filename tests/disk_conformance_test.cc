@@ -422,9 +422,10 @@ TYPED_TEST(DiskConformanceTest, AShortOrFailedWriteCancelsTheRestOfItsChain) {
           .Write(HostOffset(kBlock), this->Filled(kBlock, 4), Content::kL1);
       const absl::Status status = Perform(this->disk(), chain);
       EXPECT_EQ(ErrnoOf(status), error) << status;
-      EXPECT_THAT(std::string(status.message()),
-                  HasSubstr(absl::StrFormat("write of %d bytes at host offset %#x of '%s'",
-                                            2 * kBlock, offset, this->disk().name())));
+      EXPECT_THAT(
+          std::string(status.message()),
+          HasSubstr(absl::StrFormat("write of %d bytes at host offset %#x (L2 table) of '%s'",
+                                    2 * kBlock, offset, this->disk().name())));
       EXPECT_THAT(this->ErrorsOf(chain), ElementsAreArray({0, 0, error, ECANCELED, ECANCELED}));
       EXPECT_TRUE(this->Holds(0, kBlock, 2));
       EXPECT_TRUE(this->Holds(kBlock, kBlock, 1)) << "written behind a failure";

@@ -1,6 +1,7 @@
 #include "engine/testing/crash_point.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <limits>
 
 #include "engine/invariant.h"
@@ -177,6 +178,10 @@ void CrashPoint::Complete(const TraceEvent& event) {
   }
   const std::optional<size_t> found = Find(request.ordinal);
   if (!found.has_value()) return;  // cancelled before it started
+  const bool has_no_room = event.result == -ENOSPC || event.result == -EFBIG;
+  if (request.dsync && event.result < 0 && !has_no_room && event.result != -ECANCELED) {
+    PutPendingInDoubt();
+  }
   PendingChange& change = pending_[*found];
   if (!change.applied()) {
     pending_.erase(pending_.begin() + static_cast<ptrdiff_t>(*found));
@@ -192,7 +197,7 @@ void CrashPoint::Complete(const TraceEvent& event) {
 
 void CrashPoint::CompleteFsync(size_t started_at, bool succeeded) {
   if (!succeeded) {
-    for (PendingChange& change : pending_) change.doubtful_ |= change.applied();
+    PutPendingInDoubt();
     return;
   }
   std::vector<bool> covered(pending_.size());
@@ -201,6 +206,10 @@ void CrashPoint::CompleteFsync(size_t started_at, bool succeeded) {
     covered[i] = !change.doubtful_ && change.completed_at_.value_or(kNever) < started_at;
   }
   MakeDurable(covered);
+}
+
+void CrashPoint::PutPendingInDoubt() {
+  for (PendingChange& change : pending_) change.doubtful_ |= change.applied();
 }
 
 void CrashPoint::MakeDurable(const std::vector<bool>& covered) {

@@ -81,7 +81,8 @@ class PendingChange {
 // The rules: a change is volatile from its start until an fsync that started after it completed has
 // completed with success; a dsync write is durable when it completes; what failed without effect is
 // gone. When an fsync fails, no later one makes durable what was pending then (Linux reports a lost
-// write once). Copying a point is cheap.
+// write once); when a dsync write fails, other than for want of space, it may be its fsync that
+// failed. Copying a point is cheap.
 class CrashPoint {
  public:
   // Before the first event. `trace` must outlive the point and may grow. `initial` is durable.
@@ -105,6 +106,7 @@ class CrashPoint {
   void Apply(const TraceEvent& event);
   void Complete(const TraceEvent& event);
   void CompleteFsync(size_t started_at, bool succeeded);
+  void PutPendingInDoubt();
   // Moves to durable() the pending changes for which covered[i].
   void MakeDurable(const std::vector<bool>& covered);
   std::optional<size_t> Find(uint64_t ordinal) const;

@@ -157,6 +157,18 @@ TEST_F(CrashPointTest, AFailedFsyncLeavesInDoubtForGood) {
   EXPECT_EQ(point.pending().size(), 0U);
 }
 
+TEST_F(CrashPointTest, AFailedDurableWriteMayBeAFailedFsyncUnlessThereWasNoRoom) {
+  for (const int error : {EIO, ENOSPC}) {
+    Open({});
+    ASSERT_TRUE(Await(Write(0, 1)).ok());
+    FailNext(Fault::Error(error));
+    EXPECT_EQ(ErrnoOf(Await(disk_->WriteDurably(HostOffset(kBlock), Block(2), Content::kL2))),
+              error);
+    ASSERT_TRUE(Await(disk_->Fdatasync()).ok());
+    EXPECT_EQ(CrashNow().pending().size(), error == EIO ? 1U : 0U);
+  }
+}
+
 TEST_F(CrashPointTest, AFailedWriteLeavesWhatWasApplied) {
   FailNext(Fault::Error(EIO));
   EXPECT_FALSE(Await(Write(0, 1)).ok());

@@ -9,26 +9,6 @@
 namespace ringcow {
 namespace {
 
-absl::string_view NameOf(Content content) {
-  switch (content) {
-    case Content::kData:
-      return "data";
-    case Content::kHeader:
-      return "header";
-    case Content::kRefcountTable:
-      return "refcount table";
-    case Content::kRefcountBlock:
-      return "refcount block";
-    case Content::kL1:
-      return "L1";
-    case Content::kL2:
-      return "L2";
-    case Content::kOther:
-      return "other";
-  }
-  return "?";
-}
-
 std::string Describe(const TracedRequest& request) {
   const auto ranged = [&](absl::string_view what) {
     return absl::StrFormat("%s #%d of %d bytes at %#x (%s)", what, request.ordinal, request.length,
