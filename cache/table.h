@@ -64,6 +64,7 @@ struct Table {
   uint64_t after_sync = 0;
   absl::InlinedVector<OrderEdge, 2> after;
 
+  uint64_t used_in = 0;  // the cache's round (TableCache::CleanUnused) of the last use
   // Links of the cache's list of least recent use, and of the list of dirty tables.
   Table* lru_newer = nullptr;
   Table* lru_older = nullptr;

@@ -1,9 +1,12 @@
 #include "cache/table_cache.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <bit>
 #include <cstring>
 
+#include "absl/strings/str_format.h"
 #include "engine/invariant.h"
 #include "engine/status_macros.h"
 
@@ -11,9 +14,14 @@ namespace ringcow {
 namespace {
 
 constexpr size_t kTablesPerAllocation = 256;
-// How many of the least recently used tables are looked at for one that can leave at once, and how
-// many are written together when none can: one ordered write-back then serves many misses.
-constexpr size_t kEvictionBatch = 64;
+// How many of the least recently used tables are looked at for one that can leave at once.
+constexpr size_t kEvictionCandidates = 64;
+
+// How many are written together when none can: one ordered write-back then serves many misses, and
+// none of them waits for more than so many writes.
+size_t EvictionBatch(size_t tables) {
+  return std::clamp(tables / 16, kEvictionCandidates, size_t{512});
+}
 
 uint32_t DirtyUnit(uint32_t table_bytes, uint32_t disk_alignment) {
   const uint32_t sector = std::clamp(disk_alignment, uint32_t{512}, table_bytes);
@@ -38,6 +46,7 @@ TablePin TableCache::TryGet(HostOffset offset) {
   const auto found = by_offset_.find(offset);
   if (found == by_offset_.end() || found->second->loading) return TablePin();
   Table& table = *found->second;
+  table.used_in = round_;
   if (newest_ != &table) {
     Unlink(table);
     PushNewest(table);
@@ -99,9 +108,49 @@ Task<void> TableCache::Drop(HostOffset begin, uint64_t length) {
   }
 }
 
+size_t TableCache::CleanUnused() {
+  size_t cleaned = 0;
+  Table* table = oldest_;
+  while (table != nullptr && table->used_in < round_) {
+    Table* newer = table->lru_newer;
+    if (table->pins == 0 && table->is_settled()) {
+      Forget(*table);
+      GiveBackMemory(*table);
+      ++cleaned;
+    }
+    table = newer;
+  }
+  ++round_;
+  return cleaned;
+}
+
+// Tables smaller than a page share it with others; those few kilobytes stay.
+void TableCache::GiveBackMemory(Table& table) {
+  if (table.bytes % kBufferAlignment == 0) (void)madvise(table.data, table.bytes, MADV_DONTNEED);
+}
+
+Task<absl::Status> TableCache::Empty() {
+  CO_RETURN_IF_ERROR(co_await write_back_.Flush());
+  const Table* kept = nullptr;
+  Table* table = oldest_;
+  while (table != nullptr) {
+    Table* newer = table->lru_newer;
+    if (table->pins == 0 && table->is_settled()) {
+      Forget(*table);
+    } else {
+      kept = table;
+    }
+    table = newer;
+  }
+  if (kept == nullptr) co_return absl::OkStatus();
+  co_return absl::FailedPreconditionError(
+      absl::StrFormat("'%s': %s at host offset %#x is in use", write_back_.disk().name(),
+                      NameOf(options_.content), kept->offset.value()));
+}
+
 Task<absl::StatusOr<TablePin>> TableCache::Admit(HostOffset offset) {
   for (;;) {
-    if (Table* table = FindSettled(kEvictionBatch)) co_return Register(*table, offset);
+    if (Table* table = FindSettled(kEvictionCandidates)) co_return Register(*table, offset);
     const absl::Status status = co_await write_back_.WriteOut(OldestUnsettled());
     if (by_offset_.contains(offset)) co_return TablePin();
     if (status.ok()) continue;
@@ -116,6 +165,7 @@ TablePin TableCache::Register(Table& table, HostOffset offset) {
   table.offset = offset;
   // What the disk holds for it is durable: tables that are not do not leave the cache.
   table.changed = table.written = table.durable = write_back_.now();
+  table.used_in = round_;
   PushNewest(table);
   return TablePin(table);
 }
@@ -146,7 +196,8 @@ Table* TableCache::FindSettled(size_t candidates) {
 
 std::vector<Table*> TableCache::OldestUnsettled() const {
   std::vector<Table*> tables;
-  for (Table* table = oldest_; table != nullptr && tables.size() < kEvictionBatch;
+  const size_t batch = EvictionBatch(options_.tables);
+  for (Table* table = oldest_; table != nullptr && tables.size() < batch;
        table = table->lru_newer) {
     if (table->pins == 0 && !table->is_settled()) tables.push_back(table);
   }

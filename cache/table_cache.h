@@ -62,7 +62,8 @@ struct TableCacheOptions {
 // on flush and flush are WriteBack's, because order and durability concern all caches of an image.
 //
 // Least recently used tables leave first; among those, tables whose changes are durable. A changed
-// table leaves only after it was written in order and synced. Destroying a cache forgets what was
+// table leaves only after it was written in order and synced; a sixteenth of the cache is then
+// written together, so that the barrier serves as many misses. Destroying a cache forgets what was
 // not flushed; the caches of an image end together, with no flush in between, because tables of
 // one refer to tables of another.
 //
@@ -100,6 +101,15 @@ class TableCache {
   // cluster that its refcount calls free.
   Task<void> Drop(HostOffset begin, uint64_t length);
 
+  // Gives back the memory of tables that were not used since the last call, which is for whoever
+  // has a clock to make: twice in an interval frees what an interval did not touch. Tables that are
+  // pinned or whose changes are not durable stay. Returns how many have left.
+  size_t CleanUnused();
+
+  // Flushes the image and forgets all tables, so that what somebody else wrote to the disk is read.
+  // FailedPrecondition, with the others forgotten, when one is pinned or was changed meanwhile.
+  Task<absl::Status> Empty();
+
   // `length` bytes at `at` of the table have been changed. Dependencies are declared before.
   void MarkDirty(const TablePin& pin, size_t at, size_t length) {
     write_back_.MarkDirty(pin.table(), at, length);
@@ -113,6 +123,7 @@ class TableCache {
   Table* FindSettled(size_t candidates);
   std::vector<Table*> OldestUnsettled() const;
   void AddMemory();
+  static void GiveBackMemory(Table& table);
   void Forget(Table& table);
 
   void PushNewest(Table& table);
@@ -125,6 +136,7 @@ class TableCache {
   std::vector<AlignedBuffer> memory_;
   std::vector<Table*> unused_;
   size_t allocated_ = 0;  // tables
+  uint64_t round_ = 1;    // begun by each CleanUnused
   Table* newest_ = nullptr;
   Table* oldest_ = nullptr;
   WaitList loaded_;

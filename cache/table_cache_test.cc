@@ -1,5 +1,7 @@
 #include "cache/table_cache.h"
 
+#include <sys/mman.h>
+
 #include <cerrno>
 #include <cstring>
 #include <memory>
@@ -175,6 +177,61 @@ TEST(TableCacheTest, UnchangedTablesLeaveBeforeChangedOnes) {
   for (size_t n = 2; n < 12; ++n) (void)rig.Get(n);
   EXPECT_EQ(rig.writes(), 0U);
   for (size_t n : {0, 1}) EXPECT_EQ(TestRig::ValueIn(rig.cache.TryGet(TestRig::Place(n)), 0), 99);
+}
+
+bool IsResident(const Table& table) {
+  unsigned char resident = 0;
+  EXPECT_EQ(mincore(table.data, table.bytes, &resident), 0);
+  return (resident & 1) != 0;
+}
+
+TEST(TableCacheTest, CleanUnusedGivesBackWhatWasNotUsedSinceTheLastTime) {
+  TestRig rig({}, 64, {}, NumberedTables(8));
+  const TablePin pinned = rig.Get(0);
+  const Table& unused = rig.Get(1).table();
+  for (size_t n : {2, 3, 4}) (void)rig.Get(n);
+  EXPECT_EQ(rig.cache.CleanUnused(), 0U) << "all of them are used since it was made";
+  EXPECT_TRUE(IsResident(unused));
+  rig.Change(rig.Get(2), 0, 99);
+  (void)rig.Get(3);
+  EXPECT_EQ(rig.cache.CleanUnused(), 2U) << "1 and 4";
+  EXPECT_FALSE(IsResident(unused));
+  for (size_t n : {1, 4}) EXPECT_FALSE(rig.cache.TryGet(TestRig::Place(n)));
+  EXPECT_EQ(rig.cache.CleanUnused(), 1U) << "3; 2 is not durable";
+  ASSERT_TRUE(rig.Flush().ok());
+  EXPECT_EQ(rig.cache.CleanUnused(), 1U) << "2";
+  EXPECT_EQ(TestRig::ValueIn(pinned, 7), 0);
+  for (size_t n = 1; n < 8; ++n) {
+    EXPECT_EQ(TestRig::ValueIn(rig.Get(n), 7), static_cast<int>(n)) << "memory is used again";
+  }
+  EXPECT_EQ(rig.ValueOnDisk(2), 99);
+}
+
+TEST(TableCacheTest, EmptyFlushesAndForgets) {
+  TestRig rig({}, 8, {}, NumberedTables(8));
+  for (size_t n : {1, 2}) rig.Change(rig.Get(n), 0, 99);
+  (void)rig.Get(3);
+  rig.FailNth(0, Fault::Error(ENOSPC));
+  EXPECT_EQ(ErrnoOf(rig.loop.Run(rig.cache.Empty())), ENOSPC);
+  EXPECT_TRUE(rig.cache.TryGet(TestRig::Place(1)));
+  ASSERT_TRUE(rig.loop.Run(rig.cache.Empty()).ok());
+  for (size_t n : {1, 2, 3}) EXPECT_FALSE(rig.cache.TryGet(TestRig::Place(n)));
+  EXPECT_EQ(rig.ValueOnDisk(1), 99);
+
+  const TablePin used = rig.Get(4);
+  (void)rig.Get(5);
+  const absl::Status status = rig.loop.Run(rig.cache.Empty());
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(status.message(), "'sim': L2 table at host offset 0x4000 is in use");
+  EXPECT_FALSE(rig.cache.TryGet(TestRig::Place(5)));
+}
+
+TEST(TableCacheTest, ABarrierServesASixteenthOfALargeCache) {
+  constexpr size_t kTables = 2048;
+  TestRig rig({}, kTables, {.record = false});
+  for (size_t n = 0; n < kTables; ++n) rig.Change(rig.Get(2 * n), 0, 1);
+  for (size_t n = 0; n < kTables; ++n) (void)rig.Get(2 * (kTables + n));
+  EXPECT_EQ(rig.fsyncs(), 16U);
 }
 
 class EvictionTest : public testing::TestWithParam<PlanForm> {};
