@@ -21,6 +21,7 @@
 #include "engine/scope.h"
 #include "engine/status_macros.h"
 #include "engine/testing/crash_point.h"
+#include "engine/testing/ignored_fsyncs.h"
 #include "engine/testing/sim_disk.h"
 #include "gtest/gtest.h"
 
@@ -403,30 +404,6 @@ Violations CutPower(const RandomRun& run, const DiskTrace& trace, uint64_t seed)
   return violations;
 }
 
-// The trace of a disk that ignored every n-th fsync (and said that it had succeeded).
-DiskTrace WithoutEveryNthFsync(const DiskTrace& trace, size_t n) {
-  DiskTrace lied;
-  std::vector<uint64_t> ignored;
-  size_t fsyncs = 0;
-  for (const TraceEvent& event : trace.events()) {
-    if (event.kind == TraceEvent::Kind::kMark) {
-      lied.Mark(event.mark, event.mark_id);
-      continue;
-    }
-    if (event.request->op == Op::kFdatasync) {
-      const uint64_t ordinal = event.request->ordinal;
-      if (event.kind == TraceEvent::Kind::kStarted && ++fsyncs % n == 0) ignored.push_back(ordinal);
-      // A mark keeps the positions that promises refer to.
-      if (std::find(ignored.begin(), ignored.end(), ordinal) != ignored.end()) {
-        lied.Mark("ignored fsync", ordinal);
-        continue;
-      }
-    }
-    lied.Add(event.kind, event.request, event.result);
-  }
-  return lied;
-}
-
 // The trace of a run in stages, if the first stage of every plan had been written durably, without
 // an fsync behind it, whatever else had to be durable before the second.
 DiskTrace WithFirstStagesDurable(const RandomRun& run) {
@@ -530,9 +507,10 @@ TEST_P(PowerCutTest, ControlUndeclaredDataIsFound) {
 }
 
 TEST_P(PowerCutTest, ControlIgnoredFsyncsAreFound) {
-  for (const size_t n : {1, 2, 5}) {
+  for (const size_t n : {1U, 2U, 5U}) {
     const Violations all = ViolationsIn({.form = GetParam()}, [n](const RandomRun& run) {
-      return WithoutEveryNthFsync(run.trace(), n);
+      return WithIgnoredFsyncs(run.trace(),
+                               [n](size_t fsync, Content) { return (fsync + 1) % n == 0; });
     });
     EXPECT_GT(all.orders, 0U) << n;
     EXPECT_GT(all.promises, 0U) << n;

@@ -172,7 +172,7 @@ void CrashPoint::Complete(const TraceEvent& event) {
   if (request.op == Op::kFdatasync) {
     const auto fsync = fsyncs_.find(request.ordinal);
     if (fsync == fsyncs_.end()) return;  // cancelled before it started
-    CompleteFsync(fsync->second, event.result >= 0);
+    if (event.result != -ECANCELED) CompleteFsync(fsync->second, event.result >= 0);
     fsyncs_.erase(fsync);
     return;
   }

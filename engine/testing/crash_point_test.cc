@@ -169,6 +169,16 @@ TEST_F(CrashPointTest, AFailedDurableWriteMayBeAFailedFsyncUnlessThereWasNoRoom)
   }
 }
 
+TEST_F(CrashPointTest, ACancelledFsyncWasNeverTried) {
+  ASSERT_TRUE(Await(Write(1, 1)).ok());
+  FailNext(Fault::Error(ECANCELED));
+  ASSERT_FALSE(Await(disk_->Fdatasync()).ok());
+  ASSERT_EQ(CrashNow().pending().size(), 1U);
+  EXPECT_FALSE(CrashNow().pending()[0].doubtful());
+  ASSERT_TRUE(Await(disk_->Fdatasync()).ok());
+  EXPECT_TRUE(CrashNow().pending().empty());
+}
+
 TEST_F(CrashPointTest, AFailedWriteLeavesWhatWasApplied) {
   FailNext(Fault::Error(EIO));
   EXPECT_FALSE(Await(Write(0, 1)).ok());

@@ -7,9 +7,8 @@
 #include "absl/strings/string_view.h"
 
 namespace ringcow {
-namespace {
 
-std::string Describe(const TracedRequest& request) {
+std::string ToString(const TracedRequest& request) {
   const auto ranged = [&](absl::string_view what) {
     return absl::StrFormat("%s #%d of %d bytes at %#x (%s)", what, request.ordinal, request.length,
                            request.offset.value(), NameOf(request.content));
@@ -33,16 +32,14 @@ std::string Describe(const TracedRequest& request) {
   return "?";
 }
 
-}  // namespace
-
 std::string ToString(const TraceEvent& event) {
   switch (event.kind) {
     case TraceEvent::Kind::kStarted:
-      return absl::StrCat("started ", Describe(*event.request));
+      return absl::StrCat("started ", ToString(*event.request));
     case TraceEvent::Kind::kApplied:
-      return absl::StrFormat("applied %d of %s", event.result, Describe(*event.request));
+      return absl::StrFormat("applied %d of %s", event.result, ToString(*event.request));
     case TraceEvent::Kind::kCompleted:
-      return absl::StrCat("completed ", Describe(*event.request), ": ",
+      return absl::StrCat("completed ", ToString(*event.request), ": ",
                           event.result < 0 ? std::strerror(static_cast<int>(-event.result))
                                            : absl::StrCat(event.result));
     case TraceEvent::Kind::kMark:

@@ -27,6 +27,9 @@ struct TracedRequest {
   HostOffset end() const { return offset + length; }
 };
 
+// "write #7 of 4096 bytes at 0x10000 (L2)", for reports.
+std::string ToString(const TracedRequest& request);
+
 // One thing that happened at a simulated disk. Its sequence number is its index in the trace.
 struct TraceEvent {
   enum class Kind : uint8_t {

@@ -49,18 +49,29 @@ void SimDisk::Mark(std::string label, uint64_t id) {
 }
 
 void SimDisk::Start(Request& request) {
-  auto unit = std::make_shared<Unit>();
-  unit->jobs.push_back(Accept(request));
-  unit->lane = request.lane;
-  lane(unit->lane).waiting.push_back(std::move(unit));
+  Enqueue({Accept(request)}, request.lane, /*drained=*/false);
 }
 
 void SimDisk::StartChain(Chain& chain) {
+  std::vector<Job> linked;
+  bool unlinks = options_.flaws.unlinks_first_stage;
+  for (Request& member : chain.members()) {
+    unlinks &= member.op != Op::kFdatasync;
+    if (unlinks) {
+      Enqueue({Accept(member)}, chain.lane(), /*drained=*/false);
+    } else {
+      linked.push_back(Accept(member));
+    }
+  }
+  if (!linked.empty()) Enqueue(std::move(linked), chain.lane(), chain.drained());
+}
+
+void SimDisk::Enqueue(std::vector<Job> jobs, Lane lane, bool drained) {
   auto unit = std::make_shared<Unit>();
-  for (Request& member : chain.members()) unit->jobs.push_back(Accept(member));
-  unit->lane = chain.lane();
-  unit->drained = chain.drained();
-  lane(unit->lane).waiting.push_back(std::move(unit));
+  unit->jobs = std::move(jobs);
+  unit->lane = lane;
+  unit->drained = drained && !options_.flaws.ignores_drains;
+  this->lane(lane).waiting.push_back(std::move(unit));
 }
 
 SimDisk::Job SimDisk::Accept(Request& request) {
@@ -112,8 +123,10 @@ void SimDisk::StartCurrent(const std::shared_ptr<Unit>& unit) {
 
 void SimDisk::Schedule(const std::shared_ptr<Unit>& unit, bool completes) {
   // An effect is at least a turn after the start, so that what is submitted together overlaps.
-  const uint64_t delay = completes ? random_() % (options_.latency + 1)  //
-                                   : 1 + random_() % options_.latency;
+  uint64_t delay = completes ? random_() % (options_.latency + 1)  //
+                             : 1 + random_() % options_.latency;
+  // Others then do all of a flush meanwhile.
+  if (options_.stragglers > 0 && random_() % options_.stragglers == 0) delay *= 20;
   events_.push({.turn = now_ + delay,
                 .order = random_(),
                 .sequence = next_sequence_++,
@@ -133,6 +146,7 @@ void SimDisk::ApplyCurrent(const std::shared_ptr<Unit>& unit) {
 
   job.result = request.is_transfer() ? applied : std::min<int64_t>(applied, 0);
   if (job.fault.error != 0) job.result = -job.fault.error;
+  if (job.fault.is_hidden && request.is_transfer()) job.result = static_cast<int64_t>(whole);
   Schedule(unit, /*completes=*/true);
 }
 
@@ -143,7 +157,8 @@ void SimDisk::CompleteCurrent(const std::shared_ptr<Unit>& unit) {
   RecordCompleted(job);
   --outstanding_;
 
-  if (job.result >= 0 && whole && unit->current < unit->jobs.size()) {
+  const bool goes_on = (job.result >= 0 && whole) || options_.flaws.ignores_errors;
+  if (goes_on && unit->current < unit->jobs.size()) {
     StartCurrent(unit);
     Finish(*job.request, job.result);
     return;

@@ -30,6 +30,7 @@ struct Fault {
 
   int error = 0;            // the errno it fails with; 0: it succeeds
   uint64_t applied = kAll;  // bytes from its beginning that take effect, at most its length
+  bool is_hidden = false;   // it says that all of it was done
 
   static Fault None() { return {}; }
   // Fails; its first `applied` bytes reached the disk all the same (any number but 0: all of what
@@ -37,6 +38,8 @@ struct Fault {
   static Fault Error(int error, uint64_t applied = 0) { return {error, applied}; }
   // Succeeds for the first `bytes` bytes only. Only for reads and writes.
   static Fault Short(uint64_t bytes) { return {0, bytes}; }
+  // A lie: the same, but it says that it was done in full.
+  static Fault HiddenShort(uint64_t bytes) { return {0, bytes, /*is_hidden=*/true}; }
 };
 
 // The seam in memory, for tests: what it does follows from the seed and the requests alone. As with
@@ -53,6 +56,15 @@ struct Fault {
 // leave. Must outlive its requests, and be destroyed before its loop.
 class SimDisk final : public Disk, private CompletionSource {
  public:
+  // What a disk must not do: with these, tests show that others notice when it happens.
+  struct Flaws {
+    bool ignores_drains = false;  // a drained chain neither waits nor holds anything back
+    bool ignores_errors = false;  // a chain goes on behind a member that failed or was short
+    // No flaw by itself: a chain's members before its first fsync start together, unlinked, and the
+    // rest is a chain behind them. Only its drain then keeps them in order.
+    bool unlinks_first_stage = false;
+  };
+
   struct Options {
     std::string name = "sim";
     uint64_t seed = 1;
@@ -60,7 +72,9 @@ class SimDisk final : public Disk, private CompletionSource {
     uint32_t memory_alignment = 512;  // bytes
     size_t max_chain = 64;            // members
     uint32_t latency = 4;             // turns, at most, from start to effect and on to completion
+    uint32_t stragglers = 0;          // one request in so many takes much longer; 0: none
     bool record = true;               // false saves copying what is written
+    Flaws flaws = {};
   };
 
   // Decides about each request, in the order in which they are handed over; the ordinal counts
@@ -136,6 +150,7 @@ class SimDisk final : public Disk, private CompletionSource {
   void Wait() override;
 
   Job Accept(Request& request);
+  void Enqueue(std::vector<Job> jobs, Lane lane, bool drained);
   void StartWaiting(LaneState& lane);
   void StartCurrent(const std::shared_ptr<Unit>& unit);
   void ApplyCurrent(const std::shared_ptr<Unit>& unit);

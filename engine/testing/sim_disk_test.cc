@@ -259,6 +259,56 @@ TEST_F(SimDiskTest, LinksAndDrainsOrderTheirLaneAndNoOther) {
   EXPECT_TRUE(undrained_overlapped);
 }
 
+TEST_F(SimDiskTest, AFlawedDiskIgnoresDrains) {
+  bool overlapped = false;
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    Open({.seed = seed, .flaws = {.ignores_drains = true}});
+    Chain first = WritesAndSyncs({1, 2});
+    Chain second = WritesAndSyncs({3, 4});
+    Scope scope(loop_);
+    scope.Spawn(Await(first));   // #0 to #3
+    scope.Spawn(Await(second));  // #4 to #7
+    ASSERT_TRUE(loop_.Run(scope.Join()).ok());
+    Times at(disk_->trace());
+    EXPECT_LT(at.completed[0], at.started[1]) << "links are kept";
+    overlapped |= at.started[4] < at.completed[3];
+  }
+  EXPECT_TRUE(overlapped);
+}
+
+TEST_F(SimDiskTest, AFlawedDiskUnlinksTheFirstStageBeforeADrain) {
+  bool overlapped = false;
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    Open({.seed = seed, .flaws = {.unlinks_first_stage = true}});
+    Chain chain = disk_->NewChain();
+    for (const int block : {1, 2}) {
+      chain.Write(HostOffset(block * kBlock), Block(block), Content::kRefcountBlock);
+    }
+    chain.Fdatasync().Write(HostOffset(3 * kBlock), Block(3), Content::kL2);
+    ASSERT_TRUE(loop_.Run(Await(chain)).ok());
+    Times at(disk_->trace());
+    overlapped |= at.started[1] < at.completed[0];
+    for (uint64_t write : {0, 1}) EXPECT_LT(at.completed[write], at.started[2]);
+    EXPECT_LT(at.completed[2], at.started[3]);
+  }
+  EXPECT_TRUE(overlapped);
+}
+
+TEST_F(SimDiskTest, AFlawedDiskGoesOnBehindAnErrorAndHidesAShortWrite) {
+  Open({.flaws = {.ignores_errors = true}});
+  FailNth(0, Fault::Error(EIO));
+  Chain chain = WritesAndSyncs({1, 2});
+  EXPECT_FALSE(loop_.Run(Await(chain)).ok());
+  EXPECT_EQ(ByteAt(1 * kBlock), 0);
+  EXPECT_EQ(ByteAt(2 * kBlock), 2);
+
+  Open({});
+  FailNth(0, Fault::HiddenShort(512));
+  EXPECT_TRUE(Perform(*disk_, disk_->Write(HostOffset(0), Block(7))).ok());
+  EXPECT_EQ(ByteAt(511), 7);
+  EXPECT_EQ(ByteAt(512), 0);
+}
+
 TEST_F(SimDiskTest, TerabytesAreSparse) {
   const uint64_t far = uint64_t{20} << 40;
   ASSERT_TRUE(Perform(*disk_, disk_->Write(HostOffset(far), Block(1))).ok());
