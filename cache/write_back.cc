@@ -47,7 +47,17 @@ void WriteBack::RemoveDirty(Table& table) {
   --dirty_tables_;
 }
 
+bool WriteBack::IsForgotten(Content after, std::optional<Content> before) const {
+  return options_.forgets_order_for_testing != nullptr &&
+         options_.forgets_order_for_testing(after, before);
+}
+
+void WriteBack::DependsOnFlush(Table& table) {
+  if (!IsForgotten(table.content, std::nullopt)) order_.AfterNextSync(table);
+}
+
 Task<absl::Status> WriteBack::SetDependency(Table& after, Table& before) {
+  if (IsForgotten(after.content, before.content)) co_return absl::OkStatus();
   if (order_.AddEdge(after, before)) co_return absl::OkStatus();
   // Afterwards `before` is durable as it was here, whatever others have changed meanwhile.
   co_return co_await Flush();

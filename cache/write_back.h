@@ -43,6 +43,11 @@ struct WriteBackOptions {
   size_t durable_writes = 1;   // the most in the first stage of what kAuto makes kDurable
   uint64_t merge_gap = 32768;  // bytes at most between changes that become one write
   Lane chain_lane = Lane::kMetadata;  // for measurements
+
+  // For tests only: says which orders are not kept, to see that their loss is noticed. `before` is
+  // empty for what DependsOnFlush asks for.
+  using ForgetsOrder = bool (*)(Content after, std::optional<Content> before);
+  ForgetsOrder forgets_order_for_testing = nullptr;
 };
 
 // What became of the plans so far.
@@ -97,7 +102,7 @@ class WriteBack {
   Task<absl::Status> SetDependency(Table& after, Table& before);
 
   // `table` is written only after an fsync that starts from now on.
-  void DependsOnFlush(Table& table) { order_.AfterNextSync(table); }
+  void DependsOnFlush(Table& table);
 
   // All changes made and all disk writes completed before the call are durable afterwards.
   // Concurrent calls share a plan: whoever comes while one is under way joins the next.
@@ -140,6 +145,7 @@ class WriteBack {
   Task<absl::Status> WriteOneDurably(const PlannedWrite& write, Version through);
   Task<absl::Status> Sync();
 
+  bool IsForgotten(Content after, std::optional<Content> before) const;
   PlanForm FormOf(const WritePlan& plan, std::span<const std::vector<Table*>> stages) const;
   bool FitsIntoChain(const WritePlan& plan) const;
   bool MayBeginDurably(const WritePlan& plan, std::span<const std::vector<Table*>> stages) const;

@@ -1,7 +1,6 @@
 // Small scenarios, run once for every I/O they take, with that one failing: what goes wrong is told
 // to somebody, the image stays usable, and at worst some clusters are leaked.
 
-#include <cerrno>
 #include <memory>
 #include <ostream>
 #include <string>
@@ -11,59 +10,31 @@
 #include "engine/testing/sim_disk.h"
 #include "gtest/gtest.h"
 #include "qcow2/image.h"
+#include "tests/explorer/failure_kind.h"
+#include "tests/explorer/scenario.h"
+#include "tests/explorer/scenario_run.h"
 #include "tests/support/checked.h"
-#include "tests/support/scenario.h"
 
 namespace ringcow {
 namespace {
 
-enum class Kind { kError, kErrorButDone, kNoSpace, kShort, kCancelled, kDeadDisk };
-
-struct Failure {
-  std::string name;
-  Kind kind;
-};
-
-const Failure kFailures[] = {{"Error", Kind::kError},         {"ErrorButDone", Kind::kErrorButDone},
-                             {"NoSpace", Kind::kNoSpace},     {"Short", Kind::kShort},
-                             {"Cancelled", Kind::kCancelled}, {"DeadDisk", Kind::kDeadDisk}};
-
-Fault FaultOf(Kind kind, const Request& request) {
-  switch (kind) {
-    case Kind::kError:
-    case Kind::kDeadDisk:
-      return Fault::Error(EIO);
-    case Kind::kErrorButDone:
-      return request.op == Op::kRead ? Fault::Error(EIO) : Fault::Error(EIO, Fault::kAll);
-    case Kind::kNoSpace:
-      return Fault::Error(ENOSPC);
-    case Kind::kShort:
-      return request.is_transfer() ? Fault::Short(request.length / 1024 * 512) : Fault();
-    case Kind::kCancelled:
-      return Fault::Error(ECANCELED);
-  }
-  return Fault();
-}
-
 struct FaultCase {
   Scenario scenario;
-  Failure failure;
+  FailureKind kind;
 };
 std::ostream& operator<<(std::ostream& out, const FaultCase& fault_case) {
-  return out << fault_case.scenario << fault_case.failure.name;
+  return out << fault_case.scenario << NameOf(fault_case.kind);
 }
 
 std::vector<FaultCase> AllCases() {
   std::vector<FaultCase> cases;
+  uint64_t seed = 0;
   for (const Scenario& scenario : AllScenarios()) {
-    // The cheap ones more often.
-    const uint64_t seeds = scenario.filled_sectors > 0 ? 1 : 5;
-    for (uint64_t seed = 1; seed <= seeds; ++seed) {
-      for (const Failure& failure : kFailures) {
-        cases.push_back({scenario, failure});
-        cases.back().scenario.seed = seed;
-      }
-    }
+    if (scenario.io_fails) continue;
+    for (const FailureKind kind : kAllFailureKinds)
+      cases.push_back({WithSeed(scenario, ++seed), kind});
+    // So that each form of write-back meets each kind of failure.
+    ++seed;
   }
   return cases;
 }
@@ -82,22 +53,23 @@ INSTANTIATE_TEST_SUITE_P(Cases, ImageFaultTest, testing::ValuesIn(AllCases()),
                          testing::PrintToStringParamName());
 
 uint64_t ImageFaultTest::RunWithFault(const DiskImage& prepared, uint64_t n) {
-  const Kind kind = GetParam().failure.kind;
+  const FailureKind kind = GetParam().kind;
   ScenarioRun run(GetParam().scenario, prepared);
   Op failed_op = Op::kRead;
+  const SimDisk::FaultHook fail_nth = FailNth(kind, n);
   run.disk().SetFaults([&](const Request& request, uint64_t ordinal) {
-    if (ordinal != n && (kind != Kind::kDeadDisk || ordinal < n)) return Fault();
     if (ordinal == n) failed_op = request.op;
-    return FaultOf(kind, request);
+    return fail_nth(request, ordinal);
   });
   run.OpenAndWork();
   const uint64_t requests = run.disk().requests();
   const bool told = !run.opened().ok() || run.guest().failed() > 0;
-  if (kind == Kind::kDeadDisk) EXPECT_TRUE(told || requests <= n);
+  if (kind == FailureKind::kDeadDisk) EXPECT_TRUE(told || requests <= n);
 
   run.disk().SetFaults(nullptr);
   if (run.opened().ok()) {
-    if (failed_op == Op::kFdatasync && kind != Kind::kShort && kind != Kind::kCancelled) {
+    if (failed_op == Op::kFdatasync && kind != FailureKind::kShort &&
+        kind != FailureKind::kCancelled) {
       EXPECT_FALSE(run.image()->failure().ok()) << "an fsync failed and was forgotten";
     }
     ExpectUsable(run);
@@ -134,25 +106,6 @@ void ImageFaultTest::ExpectIntact(ScenarioRun& run) {
   absl::StatusOr<std::unique_ptr<Image>> image = run.loop().Run(Image::Open(run.disk(), read_only));
   ASSERT_TRUE(image.ok()) << image.status();
   EXPECT_EQ(run.guest().CheckAfterCrash(run.loop(), **image, run.disk().trace().size()), "");
-}
-
-TEST(Scenarios, DoWhatTheyAreFor) {
-  for (const Scenario& scenario : AllScenarios()) {
-    SCOPED_TRACE(scenario.name);
-    ScenarioRun run(scenario, Prepare(scenario));
-    run.OpenAndWork();
-    ASSERT_EQ(run.opened(), absl::OkStatus());
-    const bool has_grown = run.image()->header().refcount_table_clusters > 1;
-    EXPECT_EQ(has_grown, scenario.name == "RefcountTableGrows");
-    EXPECT_GT(run.guest().flushes(), 1U);
-    run.Close();
-    EXPECT_EQ(run.guest().failed(), 0U);
-    const DiskCounters& counters = run.disk().counters();
-    EXPECT_GT(counters[Content::kL1].writes, 0U);
-    EXPECT_GT(counters[Content::kL2].writes, 1U);
-    EXPECT_GT(counters[Content::kRefcountBlock].writes, 1U);
-    EXPECT_EQ(Findings(run.disk()), "");
-  }
 }
 
 TEST_P(ImageFaultTest, EveryRequestFailsOnce) {

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstring>
 #include <ranges>
-#include <span>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -12,32 +11,65 @@
 namespace ringcow {
 namespace {
 
-constexpr uint64_t kWordsInSector = StampedGuest::kSector / sizeof(uint64_t);
-constexpr uint64_t kSectorBits = 24;
+constexpr uint64_t kUnitBits = 24;
 
 Task<absl::Status> ReadAll(GuestDisk& disk, std::span<std::byte> into) {
   co_return co_await disk.Read(GuestOffset(0), into);
 }
 
-uint64_t WordOf(StampedGuest::Stamp stamp, uint64_t sector) {
-  return stamp == 0 ? 0 : (stamp << kSectorBits) | sector;
-}
-
 }  // namespace
 
-Task<absl::Status> StampedGuest::Write(GuestDisk& disk, uint64_t sector, uint64_t count) {
-  writes_.push_back({.started_at = trace_.size()});
-  const Stamp stamp = writes_.size();
-  const AlignedBuffer buffer(count * kSector);
-  for (uint64_t i = 0; i < count * kWordsInSector; ++i) {
-    const uint64_t word = WordOf(stamp, sector + i / kWordsInSector);
+uint64_t StampedGuest::WordOf(Stamp stamp, uint64_t unit) const {
+  return changes_[stamp - 1].shows == Shows::kStamp ? (stamp << kUnitBits) | unit : 0;
+}
+
+StampedGuest::Stamp StampedGuest::Begin(Shows shows, uint64_t unit, uint64_t count) {
+  changes_.push_back({.shows = shows, .started_at = trace_.size()});
+  const Stamp stamp = changes_.size();
+  for (uint64_t i = 0; i < count; ++i) changes_of_[unit + i].push_back(stamp);
+  return stamp;
+}
+
+void StampedGuest::End(Stamp stamp, const absl::Status& status) {
+  if (!status.ok()) {
+    ++failed_;
+  } else if (changes_[stamp - 1].shows != Shows::kZeroesOrAsBefore) {
+    // A discard replaces nothing: it only adds to what may be found.
+    changes_[stamp - 1].number = clock_++;
+  }
+}
+
+Task<absl::Status> StampedGuest::Write(GuestDisk& disk, uint64_t unit, uint64_t count) {
+  const Stamp stamp = Begin(Shows::kStamp, unit, count);
+  const AlignedBuffer buffer(count * unit_bytes_);
+  const uint64_t words_in_unit = unit_bytes_ / sizeof(uint64_t);
+  for (uint64_t i = 0; i < count * words_in_unit; ++i) {
+    const uint64_t word = WordOf(stamp, unit + i / words_in_unit);
     std::memcpy(buffer.data() + i * sizeof(word), &word, sizeof(word));
   }
-  for (uint64_t i = 0; i < count; ++i) writes_of_[sector + i].push_back(stamp);
-  absl::Status status = co_await disk.Write(GuestOffset(sector * kSector), buffer.span());
-  if (status.ok()) writes_[stamp - 1].number = clock_++;
-  if (!status.ok()) ++failed_;
+  absl::Status status = co_await disk.Write(GuestOffset(unit * unit_bytes_), buffer.span());
+  End(stamp, status);
   co_return status;
+}
+
+Task<absl::Status> StampedGuest::Change(Shows shows, uint64_t unit, uint64_t count,
+                                        Task<absl::Status> request) {
+  const Stamp stamp = Begin(shows, unit, count);
+  absl::Status status = co_await std::move(request);
+  End(stamp, status);
+  co_return status;
+}
+
+Task<absl::Status> StampedGuest::Read(GuestDisk& disk, uint64_t unit, uint64_t count) {
+  const AlignedBuffer buffer(count * unit_bytes_);
+  absl::Status status = co_await disk.Read(GuestOffset(unit * unit_bytes_), buffer.span());
+  if (!status.ok()) {
+    ++failed_;
+    co_return status;
+  }
+  const std::string wrong = Check(buffer.span(), unit, Expectation());
+  if (misread_.empty()) misread_ = wrong;
+  co_return absl::OkStatus();
 }
 
 Task<absl::Status> StampedGuest::Flush(GuestDisk& disk) {
@@ -68,43 +100,48 @@ size_t StampedGuest::FlushedBefore(size_t position) const {
 }
 
 std::string StampedGuest::CheckLive(Loop& loop, GuestDisk& disk) const {
-  return Check(loop, disk, kNever, trace_.size());
+  const AlignedBuffer bytes(disk_bytes());
+  const absl::Status read = loop.Run(ReadAll(disk, bytes.span()));
+  if (!read.ok()) return absl::StrCat("cannot be read: ", read.ToString());
+  return Check(bytes.span(), 0, Expectation());
 }
 
 std::string StampedGuest::CheckAfterCrash(Loop& loop, GuestDisk& disk, size_t position) const {
-  return Check(loop, disk, FlushedBefore(position), position);
-}
-
-std::string StampedGuest::Check(Loop& loop, GuestDisk& disk, size_t acknowledged_before,
-                                size_t position) const {
-  const AlignedBuffer bytes(sectors() * kSector);
+  const AlignedBuffer bytes(disk_bytes());
   const absl::Status read = loop.Run(ReadAll(disk, bytes.span()));
   if (!read.ok()) return absl::StrCat("cannot be read: ", read.ToString());
-  for (uint64_t sector = 0; sector < sectors(); ++sector) {
-    const std::byte* found = bytes.data() + sector * kSector;
-    std::string wrong = CheckSector(sector, found, acknowledged_before, position);
+  return CheckAfterCrash(bytes.span(), position);
+}
+
+std::string StampedGuest::CheckAfterCrash(std::span<const std::byte> bytes, size_t position) const {
+  return Check(bytes, 0, {FlushedBefore(position), position});
+}
+
+std::string StampedGuest::Check(std::span<const std::byte> bytes, uint64_t first_unit,
+                                Expectation expectation) const {
+  for (uint64_t i = 0; i < bytes.size() / unit_bytes_; ++i) {
+    std::string wrong = CheckUnit(first_unit + i, bytes.data() + i * unit_bytes_, expectation);
     if (!wrong.empty()) return wrong;
   }
   return "";
 }
 
-std::string StampedGuest::CheckSector(uint64_t sector, const std::byte* found,
-                                      size_t acknowledged_before, size_t position) const {
+std::string StampedGuest::CheckUnit(uint64_t unit, const std::byte* found,
+                                    Expectation expectation) const {
   uint64_t first = 0;
   std::memcpy(&first, found, sizeof(first));
-  if (std::memcmp(found, found + sizeof(first), kSector - sizeof(first)) != 0) {
-    return absl::StrFormat("sector %d is made of pieces", sector);
+  if (std::memcmp(found, found + sizeof(first), unit_bytes_ - sizeof(first)) != 0) {
+    return absl::StrFormat("unit %d is made of pieces", unit);
   }
-  const std::vector<Stamp>& writes = writes_of_[sector];
   // From the newest back to the one that must be there at least.
-  for (const Stamp stamp : std::views::reverse(writes)) {
-    const PastWrite& write = writes_[stamp - 1];
-    if (write.started_at <= position && first == WordOf(stamp, sector)) return "";
-    if (write.number >= acknowledged_before) continue;
-    return absl::StrFormat("sector %d holds %#x, not %#x of write %d or anything newer", sector,
-                           first, WordOf(stamp, sector), stamp);
+  for (const Stamp stamp : std::views::reverse(changes_of_[unit])) {
+    const PastChange& change = changes_[stamp - 1];
+    if (change.started_at <= expectation.position && first == WordOf(stamp, unit)) return "";
+    if (change.number >= expectation.acknowledged_before) continue;
+    return absl::StrFormat("unit %d holds %#x, not %#x of change %d or anything newer", unit, first,
+                           WordOf(stamp, unit), stamp);
   }
-  return first == 0 ? "" : absl::StrFormat("sector %d holds %#x, not zeroes", sector, first);
+  return first == 0 ? "" : absl::StrFormat("unit %d holds %#x, not zeroes", unit, first);
 }
 
 }  // namespace ringcow

@@ -1,0 +1,73 @@
+// All scenarios, with the power cut all along what they did to the disk: whatever of it is left,
+// the image is whole but for leaked clusters, holds what was flushed, shows nothing that was not
+// written, and can be written to.
+
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "tests/explorer/explore.h"
+#include "tests/explorer/scenario.h"
+#include "tests/explorer/script.h"
+#include "tests/explorer/shrink.h"
+#include "tests/explorer/trial.h"
+
+namespace ringcow {
+namespace {
+
+// What all scenarios have together, at least. Sanitizers make it slow.
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define RINGCOW_SANITIZED 1
+#endif
+#endif
+#ifdef RINGCOW_SANITIZED
+constexpr size_t kStates = 10'000;
+#else
+constexpr size_t kStates = 120'000;
+#endif
+
+size_t StatesOf(const Scenario& scenario) {
+  size_t shares = 0;
+  for (const Scenario& other : AllScenarios()) shares += other.share;
+  return kStates * scenario.share / shares + 1;
+}
+
+class CrashExplorerTest : public testing::TestWithParam<Scenario> {};
+
+INSTANTIATE_TEST_SUITE_P(Scenarios, CrashExplorerTest, testing::ValuesIn(AllScenarios()),
+                         [](const auto& info) { return info.param.name; });
+
+TEST_P(CrashExplorerTest, LeaksAtWorst) {
+  const DiskImage prepared = Prepare(GetParam());
+  const size_t wanted = StatesOf(GetParam());
+  size_t states = 0;
+  size_t gone_on = 0;
+  for (uint64_t seed = 1; states < wanted; ++seed) {
+    const Scenario scenario = WithSeed(GetParam(), seed);
+    const Script script = MakeScript(scenario);
+    ExploreOptions options;
+    options.seed = seed;
+    const Trial trial(scenario, prepared, script, options);
+    ASSERT_FALSE(trial.failed()) << Report(scenario, script, prepared, options);
+    ASSERT_GT(trial.exploration().states, 0U) << "seed " << seed;
+    states += trial.exploration().states;
+    gone_on += trial.exploration().gone_on;
+  }
+  EXPECT_GE(states, wanted);
+  EXPECT_GT(gone_on, states / 100);
+  RecordProperty("states", static_cast<int>(states));
+}
+
+TEST(CrashExplorerSize, IsAtLeastAHundredThousandStates) {
+  size_t states = 0;
+  for (const Scenario& scenario : AllScenarios()) states += StatesOf(scenario);
+#ifndef RINGCOW_SANITIZED
+  EXPECT_GE(states, 100'000U);
+#endif
+  EXPECT_GE(states, kStates);
+}
+
+}  // namespace
+}  // namespace ringcow

@@ -1,0 +1,52 @@
+#include "tests/explorer/operation.h"
+
+#include <vector>
+
+namespace ringcow {
+namespace {
+
+Task<absl::Status> RunWrite(Image& image, StampedGuest& guest, UnitRange range) {
+  co_return co_await guest.Write(image, range.first, range.count);
+}
+
+Task<absl::Status> WriteBytes(Image& image, uint64_t offset, uint64_t length) {
+  const std::vector<std::byte> zeroes(length);
+  co_return co_await image.Write(GuestOffset(offset), zeroes);
+}
+
+Task<absl::Status> RunWriteZeros(Image& image, StampedGuest& guest, UnitRange range) {
+  const uint64_t unit = guest.unit_bytes();
+  co_return co_await guest.Change(StampedGuest::Shows::kZeroes, range.first, range.count,
+                                  WriteBytes(image, range.first * unit, range.count * unit));
+}
+
+Task<absl::Status> RunRead(Image& image, StampedGuest& guest, UnitRange range) {
+  co_return co_await guest.Read(image, range.first, range.count);
+}
+
+Task<absl::Status> RunFlush(Image& image, StampedGuest& guest, UnitRange) {
+  co_return co_await guest.Flush(image);
+}
+
+}  // namespace
+
+const Operation kWrite = {"write", 4, RunWrite};
+const Operation kWriteLarge = {"large", 64, RunWrite};
+const Operation kWriteZeros = {"zeros", 8, RunWriteZeros};
+const Operation kRead = {"read", 16, RunRead};
+const Operation kFlush = {"flush", 0, RunFlush};
+
+std::span<const Operation* const> AllOperations() {
+  static const Operation* const operations[] = {&kWrite, &kWriteLarge, &kWriteZeros, &kRead,
+                                                &kFlush};
+  return operations;
+}
+
+const Operation* FindOperation(absl::string_view name) {
+  for (const Operation* operation : AllOperations()) {
+    if (operation->name == name) return operation;
+  }
+  return nullptr;
+}
+
+}  // namespace ringcow

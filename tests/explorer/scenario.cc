@@ -1,0 +1,263 @@
+#include "tests/explorer/scenario.h"
+
+#include <algorithm>
+#include <array>
+#include <memory>
+#include <utility>
+
+#include "engine/invariant.h"
+#include "engine/loop.h"
+#include "engine/testing/sim_disk.h"
+#include "qcow2/format/big_endian.h"
+#include "qcow2/format/l2_entry.h"
+#include "qcow2/format/limits.h"
+
+namespace ringcow {
+namespace {
+
+constexpr uint64_t kSector = 512;
+constexpr std::array kForms = {PlanForm::kChain, PlanForm::kStages, PlanForm::kDurable,
+                               PlanForm::kAuto};
+
+const std::vector<WeightedOperation> kSmallWrites = {
+    {&kWrite, 12}, {&kWriteLarge, 1}, {&kRead, 1}, {&kFlush, 4}};
+const std::vector<WeightedOperation> kLargeWrites = {
+    {&kWrite, 2}, {&kWriteLarge, 6}, {&kWriteZeros, 1}, {&kFlush, 2}};
+const std::vector<WeightedOperation> kManyFlushes = {{&kWrite, 6}, {&kFlush, 8}};
+const std::vector<WeightedOperation> kManyReads = {{&kWrite, 8}, {&kRead, 6}, {&kFlush, 2}};
+const std::vector<WeightedOperation> kOverwrites = {
+    {&kWrite, 8}, {&kWriteZeros, 3}, {&kRead, 1}, {&kFlush, 3}};
+
+// As small as tables can be, for there to be many of them: an L2 table maps 32 KiB, a refcount
+// block counts 64 clusters.
+Scenario SmallestTables(std::string name, uint64_t sectors) {
+  Scenario scenario;
+  scenario.name = std::move(name);
+  scenario.create = {.virtual_size = sectors * kSector, .cluster_size = 512, .refcount_bits = 64};
+  scenario.open.cache_slice_bytes = 512;
+  scenario.mix = kSmallWrites;
+  return scenario;
+}
+
+Scenario WithClusters(std::string name, uint64_t cluster_bytes, uint64_t refcount_bits,
+                      uint64_t sectors) {
+  Scenario scenario = SmallestTables(std::move(name), sectors);
+  scenario.create.cluster_size = cluster_bytes;
+  scenario.create.refcount_bits = refcount_bits;
+  return scenario;
+}
+
+Scenario FreshSmall() { return SmallestTables("FreshSmall", 384); }
+
+Scenario FreshLarge() {
+  Scenario scenario = SmallestTables("FreshLarge", 768);
+  scenario.mix = kLargeWrites;
+  scenario.steps = 5;
+  scenario.group_units = 64;
+  return scenario;
+}
+
+// No room in the caches: tables leave all the time, in order.
+Scenario Eviction() {
+  Scenario scenario = SmallestTables("Eviction", 768);
+  scenario.mix = kManyReads;
+  scenario.steps = 16;
+  scenario.open.l2_cache_bytes = 1024;
+  scenario.open.refcount_cache_bytes = 1024;
+  return scenario;
+}
+
+// A new refcount block every 64 clusters, and hardly anything else.
+Scenario RefcountBlocks() {
+  Scenario scenario = FreshLarge();
+  scenario.name = "RefcountBlocks";
+  scenario.mix = {{&kWriteLarge, 5}, {&kFlush, 3}};
+  scenario.open.refcount_cache_bytes = 1024;
+  scenario.open.grow_ahead = false;
+  return scenario;
+}
+
+// 64 refcount blocks of 64 clusters each are what a refcount table of one cluster can name.
+Scenario RefcountTableGrows() {
+  Scenario scenario = SmallestTables("RefcountTableGrows", 5120);
+  scenario.filled_units = 3945;
+  scenario.steps = 8;
+  scenario.mix = {{&kWrite, 8}, {&kWriteLarge, 2}, {&kFlush, 3}};
+  scenario.open.grow_ahead = false;
+  scenario.share = 1;
+  return scenario;
+}
+
+Scenario Overwrites() {
+  Scenario scenario = WithClusters("Overwrites", 1024, 16, 96);
+  scenario.mix = kOverwrites;
+  scenario.group_units = 8;
+  scenario.steps = 16;
+  return scenario;
+}
+
+// Units of 64 bytes: the disk's sectors are read, changed and written, by several workers at once.
+Scenario Unaligned() {
+  Scenario scenario = WithClusters("Unaligned", 1024, 16, 128);
+  scenario.unit_bytes = 64;
+  scenario.group_units = 12;
+  scenario.mix = kOverwrites;
+  return scenario;
+}
+
+// A disk whose blocks are larger than clusters and tables: metadata cannot go in chains.
+Scenario LargeBlocks() {
+  Scenario scenario = SmallestTables("LargeBlocks", 256);
+  scenario.disk_alignment = 4096;
+  return scenario;
+}
+
+// What is allocated held something before, as after a crash: order against data matters. Most of
+// all where a flush makes the refcounts durable while the data is still being written.
+Scenario StaleClusters() {
+  Scenario scenario = SmallestTables("StaleClusters", 384);
+  scenario.mix = kManyFlushes;
+  scenario.steps = 14;
+  scenario.stale_bytes = 512 * 1024;
+  return scenario;
+}
+
+Scenario StaleParts() {
+  Scenario scenario = WithClusters("StaleParts", 4096, 16, 512);
+  scenario.mix = kManyFlushes;
+  scenario.steps = 14;
+  scenario.stale_bytes = 1024 * 1024;
+  return scenario;
+}
+
+// Writes of parts of clusters, on a host that cannot reserve space.
+Scenario WithoutFallocate() {
+  Scenario scenario = WithClusters("WithoutFallocate", 4096, 16, 768);
+  scenario.can_allocate = false;
+  return scenario;
+}
+
+Scenario FlushStorm() {
+  Scenario scenario = SmallestTables("FlushStorm", 384);
+  scenario.mix = kManyFlushes;
+  scenario.workers = 6;
+  scenario.group_units = 16;
+  return scenario;
+}
+
+Scenario Writethrough() {
+  Scenario scenario = SmallestTables("Writethrough", 384);
+  scenario.open.write_back.mode = CacheMode::kWritethrough;
+  scenario.steps = 8;
+  return scenario;
+}
+
+Scenario OneBitRefcounts() { return WithClusters("OneBitRefcounts", 512, 1, 384); }
+
+Scenario UsualClusters() {
+  Scenario scenario = WithClusters("UsualClusters", 65536, 16, 1024);
+  scenario.open.cache_slice_bytes = 4096;
+  scenario.group_units = 64;
+  return scenario;
+}
+
+Scenario Version2() {
+  Scenario scenario = WithClusters("Version2", 2048, 16, 512);
+  scenario.create.version = 2;
+  return scenario;
+}
+
+Scenario Failing(Scenario scenario) {
+  scenario.name += "Failing";
+  scenario.io_fails = true;
+  return scenario;
+}
+
+std::vector<Scenario> MakeScenarios() {
+  return {FreshSmall(),
+          FreshLarge(),
+          Eviction(),
+          RefcountBlocks(),
+          RefcountTableGrows(),
+          Overwrites(),
+          Unaligned(),
+          LargeBlocks(),
+          StaleClusters(),
+          StaleParts(),
+          WithoutFallocate(),
+          FlushStorm(),
+          Writethrough(),
+          OneBitRefcounts(),
+          UsualClusters(),
+          Version2(),
+          Failing(FreshSmall()),
+          Failing(Eviction()),
+          Failing(RefcountBlocks()),
+          Failing(RefcountTableGrows()),
+          Failing(StaleClusters()),
+          Failing(FlushStorm()),
+          Failing(Writethrough())};
+}
+
+void MustBeOk(const absl::Status& status) {
+  RINGCOW_INVARIANT(status.ok(), status.ToString().c_str());
+}
+
+// Zeroes, which the guest expects where it never wrote, take up clusters like anything else.
+Task<absl::Status> Fill(Image& image, uint64_t bytes) {
+  const std::vector<std::byte> zeroes(bytes);
+  co_return co_await image.Write(GuestOffset(image.size() - bytes), zeroes);
+}
+
+// Entries of an L2 table that was here once: they name a cluster that is in use, as its only user.
+void AddStaleClusters(const Scenario& scenario, DiskImage& image) {
+  const uint64_t cluster_bytes = scenario.create.cluster_size;
+  const uint64_t begin = AlignUp(image.size(), cluster_bytes);
+  const L2Entry entry = L2Entry::Normal(HostOffset(3 * cluster_bytes), /*copied=*/true);
+  std::vector<std::byte> bytes(scenario.stale_bytes);
+  for (uint64_t i = 0; i < bytes.size() / kTableEntryBytes; ++i) {
+    StoreBe64At(bytes, i, entry.raw());
+  }
+  image.Write(begin, bytes);
+}
+
+}  // namespace
+
+std::ostream& operator<<(std::ostream& out, const Scenario& scenario) {
+  return out << scenario.name << scenario.seed;
+}
+
+const std::vector<Scenario>& AllScenarios() {
+  static const auto* const scenarios = new std::vector<Scenario>(MakeScenarios());
+  return *scenarios;
+}
+
+const Scenario* FindScenario(absl::string_view name) {
+  for (const Scenario& scenario : AllScenarios()) {
+    if (scenario.name == name) return &scenario;
+  }
+  return nullptr;
+}
+
+Scenario WithSeed(Scenario scenario, uint64_t seed) {
+  scenario.seed = seed;
+  scenario.open.write_back.form = kForms[seed % kForms.size()];
+  return scenario;
+}
+
+DiskImage Prepare(const Scenario& scenario) {
+  Loop loop;
+  SimDisk disk(loop, {.alignment = scenario.disk_alignment, .record = false});
+  MustBeOk(loop.Run(CreateImage(disk, scenario.create)));
+  absl::StatusOr<std::unique_ptr<Image>> image = loop.Run(Image::Open(disk, OpenOptions()));
+  MustBeOk(image.status());
+  if (scenario.filled_units > 0) {
+    MustBeOk(loop.Run(Fill(**image, scenario.filled_units * scenario.unit_bytes)));
+  }
+  MustBeOk(loop.Run((*image)->Close()));
+  DiskImage content = disk.content();
+  if (scenario.stale_bytes > 0) AddStaleClusters(scenario, content);
+  return content;
+}
+
+}  // namespace ringcow
