@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -31,30 +32,59 @@ std::vector<GuestOffset> Probes(uint64_t size) {
   const uint64_t last = size - kReadBytes;
   for (uint64_t i = 0; i < kProbes / 2; ++i) {
     probes.emplace_back(std::min(i * kReadBytes, last));
-    probes.emplace_back(last / (kProbes / 2) * i + (i % 3) * 1000);
+    probes.emplace_back(std::min(last / (kProbes / 2) * i + (i % 3) * 1000, last));
   }
   probes.emplace_back(last);
   return probes;
 }
 
-void ReadAllOver(Loop& loop, GuestDisk& image) {
-  std::vector<std::byte> buffer(kReadBytes);
+// What the guest sees at a place; nothing where it cannot be read.
+struct Seen {
+  GuestOffset offset;
+  std::optional<std::vector<std::byte>> bytes;
+};
+
+std::vector<Seen> ReadAllOver(Loop& loop, GuestDisk& image) {
+  std::vector<Seen> seen;
   for (const GuestOffset probe : Probes(image.size())) {
-    loop.Run(image.Read(GuestOffset(std::min(probe.value(), image.size() - kReadBytes)), buffer))
-        .IgnoreError();
+    std::vector<std::byte> buffer(kReadBytes);
+    const bool read = loop.Run(image.Read(probe, buffer)).ok();
+    seen.push_back({probe, read ? std::optional(std::move(buffer)) : std::nullopt});
+  }
+  return seen;
+}
+
+// The part of `seen` that a write of `data` at `offset` covers becomes what was written.
+void Overlay(GuestOffset offset, std::span<const std::byte> data, Seen& seen) {
+  if (!seen.bytes.has_value()) return;
+  const uint64_t begin = std::max(offset.value(), seen.offset.value());
+  const uint64_t end = std::min(offset.value() + data.size(), seen.offset.value() + kReadBytes);
+  for (uint64_t at = begin; at < end; ++at) {
+    (*seen.bytes)[at - seen.offset.value()] = data[at - offset.value()];
   }
 }
 
-// Writes that are acknowledged are read back.
-void WriteAndRead(Loop& loop, GuestDisk& image) {
+// Acknowledged writes are read back, and nothing else changes in what was `seen`. One that failed
+// may have been done in part: then only the written bytes are looked at.
+void WriteAndRead(Loop& loop, GuestDisk& image, std::vector<Seen> seen, bool was_clean) {
   const std::vector<std::byte> data(3000, std::byte{0x5a});
   std::vector<std::byte> buffer(data.size());
+  bool all_written = true;
   for (const GuestOffset probe : Probes(image.size())) {
-    if (!loop.Run(image.Write(probe, data)).ok()) continue;
+    if (!loop.Run(image.Write(probe, data)).ok()) {
+      all_written = false;
+      continue;
+    }
     FUZZ_EXPECT(loop.Run(image.Read(probe, buffer)).ok());
     FUZZ_EXPECT(buffer == data);
+    for (Seen& place : seen) Overlay(probe, data, place);
   }
   loop.Run(image.Flush()).IgnoreError();
+  if (!was_clean || !all_written) return;
+  const std::vector<Seen> now = ReadAllOver(loop, image);
+  for (size_t i = 0; i < now.size(); ++i) {
+    FUZZ_EXPECT(!seen[i].bytes.has_value() || seen[i].bytes == now[i].bytes);
+  }
 }
 
 }  // namespace
@@ -66,17 +96,19 @@ void FuzzImage(std::span<const std::byte> input) {
   SimDisk disk(loop, {.record = false}, std::move(content));
   const bool was_clean = Check(loop, disk).is_clean();
 
+  std::vector<Seen> seen;
   OpenOptions options;
   options.read_only = true;
   options.cache_slice_bytes = 512;
   if (auto image = loop.Run(Image::Open(disk, options)); image.ok()) {
-    ReadAllOver(loop, **image);
+    seen = ReadAllOver(loop, **image);
     loop.Run((*image)->Close()).IgnoreError();
   }
   options.read_only = false;
   options.grow_ahead = false;
   if (auto image = loop.Run(Image::Open(disk, options)); image.ok()) {
-    WriteAndRead(loop, **image);
+    FUZZ_EXPECT(seen.size() == Probes((*image)->size()).size());
+    WriteAndRead(loop, **image, std::move(seen), was_clean);
     loop.Run((*image)->Close()).IgnoreError();
   }
   // An image in which nothing is wrong stays so. Leaks may show: refcounts of clusters behind the
