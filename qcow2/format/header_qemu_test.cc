@@ -92,7 +92,6 @@ class QemuRefusalTest : public testing::TestWithParam<BrokenHeader> {};
 
 TEST_P(QemuRefusalTest, IsInTheSameWords) {
   const BrokenHeader& broken = GetParam();
-  if (!broken.same_in_qemu) GTEST_SKIP() << "ringcow is stricter here, or clearer";
   const std::string image = Path(broken.name + ".qcow2");
   Write(image, BytesOf(broken), broken.file_bytes);
   const std::string output = Shell("qemu-io -f qcow2 -c quit " + image);
@@ -101,7 +100,14 @@ TEST_P(QemuRefusalTest, IsInTheSameWords) {
             "qemu-io: can't open device " + image + ": " + broken.message);
 }
 
-INSTANTIATE_TEST_SUITE_P(All, QemuRefusalTest, testing::ValuesIn(BrokenHeaders()),
+// Where ringcow is neither stricter nor clearer.
+std::vector<BrokenHeader> BrokenForBoth() {
+  std::vector<BrokenHeader> headers = BrokenHeaders();
+  std::erase_if(headers, [](const BrokenHeader& broken) { return !broken.same_in_qemu; });
+  return headers;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, QemuRefusalTest, testing::ValuesIn(BrokenForBoth()),
                          [](const auto& info) { return info.param.name; });
 
 // QEMU opens an image that begins with a header of ours.
