@@ -44,11 +44,8 @@ Task<absl::StatusOr<std::vector<BitmapDirectoryEntry>>> ReadBitmaps(Disk& disk,
   CO_ASSIGN_OR_RETURN(const BitmapsExtension extension,
                       ParseBitmapsExtension(*header.extensions.bitmaps, geometry));
   const uint64_t begin = extension.directory_offset.value();
-  constexpr uint64_t kMaxDirectoryBytes = uint64_t{kMaxBitmaps} * 1024;  // QEMU's
-  if (extension.directory_bytes > kMaxDirectoryBytes || begin > disk.size() ||
-      extension.directory_bytes > disk.size() - begin) {
-    co_return absl::InvalidArgumentError(
-        "The bitmap directory is too large or reaches beyond the end of the file");
+  if (begin > disk.size() || extension.directory_bytes > disk.size() - begin) {
+    co_return absl::InvalidArgumentError("The bitmap directory reaches beyond the end of the file");
   }
   std::vector<std::byte> directory(extension.directory_bytes);
   CO_RETURN_IF_ERROR(co_await disk.Read(extension.directory_offset, directory, Content::kOther));

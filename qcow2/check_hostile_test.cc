@@ -20,6 +20,7 @@
 #include "qcow2/check.h"
 #include "qcow2/check_oracle.h"
 #include "qcow2/format/big_endian.h"
+#include "qcow2/format/feature_bits.h"
 #include "qcow2/format/header.h"
 
 namespace ringcow {
@@ -117,6 +118,22 @@ TEST(CheckHostileTest, SnapshotsWhoseL1TablesOverlap) {
                                                   " refcount=0 reference=65535")));
   EXPECT_THAT(report.lines, Contains("ERROR cluster 131072 refcount=0 reference=1"));
   EXPECT_THAT(report.lines, Contains("ERROR cluster 131171 refcount=0 reference=100"));
+}
+
+TEST(CheckHostileTest, BitmapDirectoryOfTheSizeOfASparseFile) {
+  constexpr uint64_t kCluster = 65536;
+  constexpr uint64_t kDirectoryBytes = uint64_t{1} << 38;
+  DiskImage image;
+  Header header = SmallHeader(16, kCluster);
+  header.autoclear_features = kAutoclearBitmaps;
+  const Be64 extension[] = {Be64(uint64_t{1} << 32), Be64(kDirectoryBytes), Be64(2 * kCluster)};
+  const auto bytes = std::as_bytes(std::span(extension));
+  header.extensions.bitmaps.emplace(bytes.begin(), bytes.end());
+  PutHeader(image, header);
+  image.Resize(2 * kCluster + kDirectoryBytes);
+  const CheckResult result = Check(std::move(image)).result;
+  EXPECT_EQ(result.stopped_by, EINVAL);
+  EXPECT_GT(result.check_errors, 0U);
 }
 
 uint64_t ResidentBytes() {
