@@ -41,6 +41,8 @@ Task<absl::StatusOr<AllocatedRun>> FreeSpace::TakeAt(ClusterRun run) {
 
 Task<absl::StatusOr<ClusterRun>> FreeSpace::Find(uint64_t count) {
   const ClusterIndex limit(kMaxEntryHostOffset >> metadata_.geometry.cluster_bits());
+  if (!blocks_differ_) CO_RETURN_IF_ERROR(refcounts_.CheckBlocksDiffer());
+  blocks_differ_ = true;
   ClusterRun run{next_, 0};
   while (run.count < count) {
     CO_ASSIGN_OR_RETURN(const Refcounts::Slice slice, co_await refcounts_.SliceOf(run.end()));

@@ -46,8 +46,9 @@ class FreeSpace {
   Metadata& metadata_;
   Refcounts& refcounts_;
   Growth& growth_;
-  ClusterIndex next_;       // where the search goes on
-  ClusterIndex zero_from_;  // from here on the disk holds zeroes, as far as it reaches
+  bool blocks_differ_ = false;  // checked before the first search
+  ClusterIndex next_;           // where the search goes on
+  ClusterIndex zero_from_;      // from here on the disk holds zeroes, as far as it reaches
   ClusterIndex taken_end_;
 };
 

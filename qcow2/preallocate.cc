@@ -27,6 +27,13 @@ Task<absl::Status> WriteZeroes(Disk& disk, HostOffset begin, uint64_t length) {
   co_return absl::OkStatus();
 }
 
+// By the disk itself where it can.
+Task<absl::Status> MakeZeroes(Disk& disk, HostOffset begin, uint64_t length) {
+  const absl::Status status = co_await disk.WriteZeroes(begin, length);
+  if (ErrnoOf(status) == EOPNOTSUPP) co_return co_await WriteZeroes(disk, begin, length);
+  co_return status;
+}
+
 Task<absl::Status> Reserve(Disk& disk, HostOffset begin, uint64_t length,
                            Preallocation preallocation) {
   if (length == 0) co_return absl::OkStatus();
@@ -54,8 +61,9 @@ Task<absl::Status> Enter(Mapper& mapper, const Geometry& geometry, GuestOffset o
   co_return absl::OkStatus();
 }
 
-// Cluster after cluster, as a guest would that writes its disk from front to back.
-Task<absl::Status> PreallocateMetadata(const Geometry& geometry, Allocator& allocator,
+// Cluster after cluster, as a guest would that writes its disk from front to back. A block device
+// may hold anything there, which must not show.
+Task<absl::Status> PreallocateMetadata(Disk& disk, const Geometry& geometry, Allocator& allocator,
                                        Mapper& mapper) {
   const uint64_t entries = std::min(geometry.l2_entries(), kMaxEntriesAtOnce);
   GuestOffset offset(0);
@@ -67,6 +75,10 @@ Task<absl::Status> PreallocateMetadata(const Geometry& geometry, Allocator& allo
     const uint64_t in_table = entries - geometry.L2Index(offset) % entries;
     CO_ASSIGN_OR_RETURN(const AllocatedRun run,
                         co_await allocator.Allocate(std::min(missing, in_table)));
+    if (!run.is_zero) {
+      CO_RETURN_IF_ERROR(co_await MakeZeroes(disk, geometry.OffsetOf(run.first),
+                                             run.count * geometry.cluster_bytes()));
+    }
     CO_RETURN_IF_ERROR(co_await Enter(mapper, geometry, offset, run));
     missing -= run.count;
     offset += run.count * geometry.cluster_bytes();
@@ -95,7 +107,7 @@ Task<absl::Status> Preallocate(Metadata& metadata, Allocator& allocator, Mapper&
     case Preallocation::kOff:
       break;
     case Preallocation::kMetadata:
-      co_return co_await PreallocateMetadata(metadata.geometry, allocator, mapper);
+      co_return co_await PreallocateMetadata(metadata.disk, metadata.geometry, allocator, mapper);
     case Preallocation::kFalloc:
     case Preallocation::kFull:
       co_return co_await PreallocateData(metadata, allocator, mapper, end, preallocation);

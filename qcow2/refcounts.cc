@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_format.h"
 #include "engine/status_macros.h"
@@ -50,6 +51,21 @@ uint64_t Refcounts::Get(const Slice& slice, ClusterIndex cluster) const {
 Task<absl::StatusOr<uint64_t>> Refcounts::Get(ClusterIndex cluster) {
   CO_ASSIGN_OR_RETURN(const Slice slice, co_await SliceOf(cluster));
   co_return Get(slice, cluster);
+}
+
+absl::Status Refcounts::CheckBlocksDiffer() const {
+  const ResidentTable& table = metadata_.refcount_table;
+  std::vector<HostOffset> blocks;
+  for (uint64_t i = 0; i < table.entries(); ++i) {
+    const auto block = RefcountTableEntry::FromRaw(table.Get(i)).block();
+    if (block.has_value()) blocks.push_back(*block);
+  }
+  std::ranges::sort(blocks);
+  const auto twice = std::ranges::adjacent_find(blocks);
+  if (twice == blocks.end()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrFormat("'%s': two refcount table entries name the refcount block at host offset %#x",
+                      metadata_.disk.name(), twice->value()));
 }
 
 Task<absl::Status> Refcounts::Set(ClusterRun run, uint64_t refcount) {

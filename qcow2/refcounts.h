@@ -40,6 +40,11 @@ class Refcounts {
 
   Task<absl::StatusOr<uint64_t>> Get(ClusterIndex cluster);
 
+  // InvalidArgument when two entries of the refcount table name the same block. Such a table makes
+  // a file of a few MiB count more clusters than anyone can look through, and setting one refcount
+  // would set another. Where the blocks differ, they are no more than the file has clusters.
+  absl::Status CheckBlocksDiffer() const;
+
   // Sets the refcount of every cluster of `run` in memory. Raising it from 0 needs no order; a
   // lower one must not be set before the removal of the reference is durable. InvalidArgument, with
   // those before it set, at a cluster without a refcount block.

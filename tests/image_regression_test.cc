@@ -1,6 +1,7 @@
 // Images that are odd, damaged or unlucky in one particular way each.
 
 #include <algorithm>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -225,6 +226,49 @@ TEST(ImageRegression, ARefcountBlockIsReferredToOnlyWhenItsOwnRefcountIsDurable)
     }
   } while (point.Advance());
   EXPECT_GT(entries_written, 0U);
+}
+
+// A device keeps its size, and what was on it.
+TEST(ImageRegressionTest, PreallocatedMetadataOnADeviceShowsZeroes) {
+  constexpr uint64_t kDevice = uint64_t{2} << 20;
+  constexpr uint64_t kVirtualSize = uint64_t{1} << 20;
+  DiskImage used;
+  used.Write(0, std::vector<std::byte>(kDevice, std::byte{0xaa}));
+  for (const bool can_write_zeroes : {true, false}) {
+    Host host(used);
+    host.disk().SetFaults([](const Request& request, uint64_t) {
+      return request.op == Op::kTruncate ? Fault::Error(EINVAL) : Fault::None();
+    });
+    if (!can_write_zeroes) host.disk().SetUnsupported({Op::kWriteZeroes});
+    host.Create({.virtual_size = kVirtualSize, .preallocation = Preallocation::kMetadata});
+    host.Open();
+    EXPECT_TRUE(host.Holds(0, kVirtualSize, 0));
+    EXPECT_EQ(host.disk().size(), kDevice);
+    EXPECT_EQ(host.Close(), absl::OkStatus());
+  }
+}
+
+// A search for free clusters in a table of 2^20 such entries would end after minutes.
+TEST(ImageRegressionTest, ARefcountBlockThatIsNamedTwiceIsNotSearched) {
+  constexpr uint64_t kCluster = 65536;
+  Host host;
+  host.Create({.virtual_size = uint64_t{1} << 20});
+  host.Open();
+  ASSERT_EQ(host.Write(0, kCluster, 1), absl::OkStatus());
+  ASSERT_EQ(host.Close(), absl::OkStatus());
+  DiskImage damaged = host.disk().content();
+  const uint64_t table = Load64(damaged, kRefcountTableOffsetInHeader);
+  Store64(damaged, table + 8, Load64(damaged, table));
+
+  Host victim(damaged);
+  victim.Open();
+  EXPECT_TRUE(victim.Holds(0, kCluster, 1));
+  EXPECT_EQ(victim.Write(0, kCluster, 2), absl::OkStatus());  // needs no cluster
+  const absl::Status status = victim.Write(kCluster, kCluster, 2);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(status.message().find("two refcount table entries"), absl::string_view::npos) << status;
+  EXPECT_TRUE(victim.Holds(kCluster, kCluster, 0));
+  EXPECT_EQ(victim.Close(), absl::OkStatus());
 }
 
 }  // namespace
