@@ -20,7 +20,7 @@ enum LongOnly { kPattern = kFirstLongOnlyKey, kFlushInterval, kNoDrain, kImageOp
 
 constexpr OptionSpec kOptions[] = {
     {'h', "help", nullptr, "print this help and exit"},
-    {'q', "quiet", nullptr, "print the result only"},
+    {'q', "quiet", nullptr, "print what is always printed, as qemu-img bench does"},
     {'f', "format", "FMT", "the image's format; else it is guessed"},
     {'t', "cache", "MODE", "none, writeback (default), writethrough, directsync or unsafe"},
     {'c', "count", "COUNT", "number of requests (default: 75000)"},
@@ -44,7 +44,6 @@ struct Settings {
   std::string name;
   TargetOptions target;
   BenchPattern pattern;
-  bool quiet = false;
 };
 
 absl::Status SetSize(uint64_t& size, absl::string_view what, absl::string_view text, uint64_t min,
@@ -71,9 +70,6 @@ absl::Status SetAio(absl::string_view name) {
 absl::Status SetOption(int key, const char* argument, Settings& settings) {
   BenchPattern& pattern = settings.pattern;
   switch (key) {
-    case 'q':
-      settings.quiet = true;
-      break;
     case 'f':
       settings.target.format = argument;
       break;
@@ -150,7 +146,7 @@ void SayWhatIsMissing(const Program& program, const Host& host, const ImageFile&
 Task<absl::Status> Measure(Loop& loop, GuestDisk& disk, const Settings& settings) {
   BenchRun run(loop, disk, settings.pattern);
   CO_RETURN_IF_ERROR(run.Prepare());
-  if (!settings.quiet) Announce(settings.pattern);
+  Announce(settings.pattern);
   const auto begin = std::chrono::steady_clock::now();
   CO_RETURN_IF_ERROR(co_await run.Run());
   const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - begin;

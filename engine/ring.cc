@@ -53,6 +53,9 @@ absl::Status SetupError(int error) {
       return ErrnoStatus(error,
                          "this process may not use io_uring (see the sysctl "
                          "kernel.io_uring_disabled and the container's seccomp profile)");
+    case ENOMEM:
+      return ErrnoStatus(error,
+                         "io_uring cannot be set up (see the limit of locked memory, ulimit -l)");
     default:
       return ErrnoStatus(error, "io_uring cannot be set up");
   }

@@ -289,6 +289,15 @@ TEST_F(BadInputTest, WithoutIoUringEveryCommandSaysSo) {
   EXPECT_FALSE(Exists(directory_.File("new")));
 }
 
+// Kernels since 5.12 do not ask for it, unless the memory of the rings is accounted to the user.
+TEST_F(BadInputTest, WithoutLockedMemoryItWorksOrSaysWhy) {
+  const Outcome outcome = RunTool({.words = {"qemu-io", "-c", "length", "a"},
+                                   .directory = directory_.path(),
+                                   .without_locked_memory = true});
+  if (outcome.status != 0) EXPECT_NE(outcome.err.find("ulimit -l"), std::string::npos) << outcome;
+  ExpectOrderlyEnd(outcome);
+}
+
 TEST_F(BadInputTest, AFullDiskFailsTheWriteAndKeepsTheImage) {
   const Outcome outcome = RunTool(
       {.words = {"qemu-io", "-f", "qcow2", "-c", "write -q 1M 1M", "-c", "read -P 1 0 128k", "a"},

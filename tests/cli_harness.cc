@@ -70,6 +70,12 @@ bool ObeyPermissions() {
                             prctl(PR_CAPBSET_DROP, CAP_DAC_READ_SEARCH, 0, 0, 0) == 0);
 }
 
+bool ForbidLockedMemory() {
+  const rlimit none = {0, 0};
+  return (geteuid() != 0 || prctl(PR_CAPBSET_DROP, CAP_IPC_LOCK, 0, 0, 0) == 0) &&
+         setrlimit(RLIMIT_MEMLOCK, &none) == 0;
+}
+
 bool ForbidIoUring() {
   sock_filter filter[] = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
@@ -93,6 +99,7 @@ bool ForbidIoUring() {
                      dup2(err, STDERR_FILENO) >= 0 && chdir(run.directory.c_str()) == 0 &&
                      (run.max_file_bytes == 0 || setrlimit(RLIMIT_FSIZE, &limit) == 0) &&
                      (!run.obeys_permissions || ObeyPermissions()) &&
+                     (!run.without_locked_memory || ForbidLockedMemory()) &&
                      (!run.without_io_uring || ForbidIoUring());
   // A write beyond RLIMIT_FSIZE is to fail, not to kill.
   (void)signal(SIGXFSZ, SIG_IGN);

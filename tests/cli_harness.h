@@ -45,8 +45,9 @@ struct Run {
   std::string input = "";
   // Bytes that the child may write to a file (RLIMIT_FSIZE), 0: any number.
   uint64_t max_file_bytes = 0;
-  bool obeys_permissions = false;  // also as root
-  bool without_io_uring = false;   // io_uring_setup fails with EPERM
+  bool obeys_permissions = false;      // also as root
+  bool without_io_uring = false;       // io_uring_setup fails with EPERM
+  bool without_locked_memory = false;  // RLIMIT_MEMLOCK is 0, also for root
 };
 
 // Runs the program to its end and takes everything it says. The test fails when it cannot be
