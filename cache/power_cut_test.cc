@@ -82,7 +82,9 @@ class RandomRun {
       : options_(options),
         random_(options.seed),
         disk_(loop_, {.seed = options.seed}),
-        write_back_(disk_, {.mode = options.mode, .form = options.form, .chain_writes = 3}),
+        write_back_(
+            disk_,
+            {.mode = options.mode, .form = options.form, .chain_writes = 3, .durable_writes = 1}),
         caches_{{{write_back_, CacheOptions(Content::kRefcountBlock)},
                  {write_back_, CacheOptions(Content::kL2)}}} {
     if (options_.fsync_fault) failing_fsync_ = random_() % 40;

@@ -27,7 +27,9 @@ enum class CacheMode : uint8_t {
 
 // How a plan is carried out.
 enum class PlanForm : uint8_t {
-  kAuto,    // kDurable where it is allowed and narrow, else kChain while it is short, else kStages
+  // kDurable where it is allowed and so narrow, else kChain while it is short, else kStages. By
+  // default kDurable is never so narrow.
+  kAuto,
   kChain,   // one linked SQE chain, drained at its head: its writes go one after the other
   kStages,  // each stage's writes in parallel, checked before the fsync and the next stage
   // As kStages, but the first stage is written by RWF_DSYNC, without an fsync behind it, where that
@@ -35,12 +37,12 @@ enum class PlanForm : uint8_t {
   kDurable,
 };
 
-// The defaults are what `./dev bench` measured to be best (ARCHITECTURE.md).
+// The defaults are what was measured to serve best (ARCHITECTURE.md, "The forms of write-back").
 struct WriteBackOptions {
   CacheMode mode = CacheMode::kWriteback;
   PlanForm form = PlanForm::kAuto;
   size_t chain_writes = 4;     // the most writes, after merging, that kAuto puts into one chain
-  size_t durable_writes = 1;   // the most in the first stage of what kAuto makes kDurable
+  size_t durable_writes = 0;   // the most in the first stage of what kAuto makes kDurable
   uint64_t merge_gap = 32768;  // bytes at most between changes that become one write
   Lane chain_lane = Lane::kMetadata;  // for measurements
 

@@ -580,7 +580,7 @@ struct DurableRig : TestRig {
 
 TEST(DurableWriteTest, SavesTheFsyncBehindTheFirstStage) {
   for (const PlanForm form : {PlanForm::kDurable, PlanForm::kAuto}) {
-    DurableRig rig({.form = form});
+    DurableRig rig({.form = form, .durable_writes = 1});
     for (size_t sector = 0; sector < 4; ++sector) {
       rig.ChangeBoth(sector);
       ASSERT_TRUE(rig.Flush().ok());

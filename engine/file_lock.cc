@@ -93,4 +93,10 @@ absl::Status LockImageFile(int fd, LockMode mode, const std::string& path) {
   return absl::OkStatus();
 }
 
+void UnlockImageFile(int fd) {
+  struct flock lock = ByteLock(F_UNLCK, kHeldBytes);
+  lock.l_len = kNotSharedBytes + kPermissions - kHeldBytes;
+  (void)fcntl(fd, F_OFD_SETLK, &lock);  // fails only where there are no locks
+}
+
 }  // namespace ringcow

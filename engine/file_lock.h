@@ -27,6 +27,10 @@ enum class LockMode : uint8_t {
 // no failure. `path` is for the message.
 absl::Status LockImageFile(int fd, LockMode mode, const std::string& path);
 
+// Gives up all of them. Closing the descriptor is not enough: the kernel may hold the file a little
+// longer for a request of an io_uring that has completed, and whoever opens it next is refused.
+void UnlockImageFile(int fd);
+
 }  // namespace ringcow
 
 #endif  // RINGCOW_ENGINE_FILE_LOCK_H_

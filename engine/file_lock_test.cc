@@ -154,6 +154,16 @@ TEST_F(FileLockTest, OurWritingRefusesQemu) {
   EXPECT_TRUE(QemuIo({"-r", "-U", "-f", "qcow2", path_}).has_image());
 }
 
+TEST_F(FileLockTest, UnlockingDoesNotWaitForTheLastReferenceToTheFile) {
+  const FileDescriptor writer = Open();
+  const FileDescriptor other_reference(dup(writer.get()));
+  ASSERT_EQ(LockImageFile(writer.get(), LockMode::kWriter, path_), absl::OkStatus());
+  EXPECT_EQ(TryLock(LockMode::kReader).code(), absl::StatusCode::kUnavailable);
+  UnlockImageFile(writer.get());
+  EXPECT_EQ(TryLock(LockMode::kWriter), absl::OkStatus());
+  EXPECT_TRUE(QemuIo({"-f", "qcow2", path_}).has_image());
+}
+
 TEST_F(FileLockTest, QemuReadingRefusesOurWritingOnly) {
   const QemuIo holder({"-r", "-f", "qcow2", path_});
   ASSERT_TRUE(holder.has_image());

@@ -134,6 +134,7 @@ UringDisk::UringDisk(Rings& rings, Opened opened)
 
 UringDisk::~UringDisk() {
   RINGCOW_INVARIANT(in_flight_ == 0, "a disk is destroyed only when it is idle");
+  UnlockImageFile(fd_.get());
 }
 
 void UringDisk::Start(Request& request) {
