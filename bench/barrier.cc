@@ -89,7 +89,7 @@ class Barriers {
 
   // Returns microseconds.
   Task<absl::StatusOr<double>> One(uint32_t i) {
-    const size_t at = i % (kTable / 512) * 512;
+    const size_t at = size_t{i % (kTable / 512)} * 512;
     for (size_t n = 0; n < before_.size(); ++n) {
       Change(before_cache_, before_[n], at, i);
       if (case_.one_stage) continue;

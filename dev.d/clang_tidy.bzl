@@ -40,7 +40,7 @@ def _tidy(ctx, source, flags, headers):
     ctx.actions.run_shell(
         mnemonic = "ClangTidy",
         progress_message = "clang-tidy {}".format(source.short_path),
-        inputs = depset([source, ctx.file._config], transitive = [headers]),
+        inputs = depset([source, ctx.file._config, ctx.file._plugin], transitive = [headers]),
         outputs = [report],
         # Silent unless it finds something: it counts the warnings of system headers on stderr.
         # The sandbox's path is cut off, so that the places it names can be opened.
@@ -51,6 +51,7 @@ def _tidy(ctx, source, flags, headers):
         use_default_shell_env = True,
         arguments = [
             report.path,
+            "--load=" + ctx.file._plugin.path,
             "--config-file=" + ctx.file._config.path,
             source.path,
             "--",
@@ -88,6 +89,11 @@ clang_tidy = aspect(
     attrs = {
         "_cc_toolchain": attr.label(default = Label("@bazel_tools//tools/cpp:current_cc_toolchain")),
         "_config": attr.label(default = Label("//:.clang-tidy"), allow_single_file = True),
+        "_plugin": attr.label(
+            default = Label("//dev.d:own_declarations"),
+            allow_single_file = True,
+            cfg = "host",
+        ),
     },
     fragments = ["cpp"],
     toolchains = ["@bazel_tools//tools/cpp:toolchain_type"],
