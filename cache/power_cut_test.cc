@@ -460,18 +460,18 @@ void ExpectNoViolations(RunOptions options, size_t seeds) {
   }
   EXPECT_GT(states, 100 * seeds);
   const bool may_be_durable = options.form == PlanForm::kAuto || options.form == PlanForm::kDurable;
-  EXPECT_EQ(durable_plans > seeds, may_be_durable) << durable_plans;
+  EXPECT_EQ(durable_plans > 0, may_be_durable);
   testing::Test::RecordProperty("states", static_cast<int>(states));
 }
 
-TEST_P(PowerCutTest, KeepsOrderAndPromises) { ExpectNoViolations({.form = GetParam()}, 10); }
+TEST_P(PowerCutTest, KeepsOrderAndPromises) { ExpectNoViolations({.form = GetParam()}, 6); }
 
 TEST_P(PowerCutTest, KeepsOrderAndPromisesWhenWritesFail) {
-  ExpectNoViolations({.form = GetParam(), .write_faults = true}, 10);
+  ExpectNoViolations({.form = GetParam(), .write_faults = true}, 6);
 }
 
 TEST_P(PowerCutTest, KeepsOrderAndPromisesWhenAnFsyncFails) {
-  ExpectNoViolations({.form = GetParam(), .write_faults = true, .fsync_fault = true}, 10);
+  ExpectNoViolations({.form = GetParam(), .write_faults = true, .fsync_fault = true}, 6);
 }
 
 TEST_P(PowerCutTest, WritethroughKeepsEachUpdate) {
@@ -483,7 +483,7 @@ TEST_P(PowerCutTest, WritethroughKeepsEachUpdate) {
 Violations ViolationsIn(RunOptions options,
                         absl::FunctionRef<DiskTrace(const RandomRun& run)> trace_of) {
   Violations all;
-  for (options.seed = 1; options.seed <= 4; ++options.seed) {
+  for (options.seed = 1; options.seed <= 3; ++options.seed) {
     RandomRun run(options);
     EXPECT_EQ(run.Run(), "");
     const Violations violations = CutPower(run, trace_of(run), options.seed);
