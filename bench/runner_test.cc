@@ -23,6 +23,16 @@ class NotingDisk : public GuestDisk {
                                            [](auto byte) { return byte == std::byte{}; });
     return Note({GuestOp::Kind::kWrite, offset, static_cast<uint32_t>(from.size())});
   }
+  Task<absl::Status> WriteZeroes(GuestOffset, uint64_t, ZeroManner) override {
+    co_return absl::UnimplementedError("no zeroes");
+  }
+  Task<absl::Status> Discard(GuestOffset, uint64_t) override {
+    co_return absl::UnimplementedError("no discard");
+  }
+  Task<absl::StatusOr<GuestExtent>> Find(GuestOffset, uint64_t length) override {
+    co_return GuestExtent{.bytes = length};
+  }
+  Task<absl::StatusOr<bool>> AreKnownZero(GuestOffset, uint64_t) override { co_return false; }
   Task<absl::Status> Flush() override {
     under_way_at_flush.push_back(under_way);
     return Note({GuestOp::Kind::kFlush, GuestOffset(0), 0});

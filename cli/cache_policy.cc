@@ -20,8 +20,21 @@ class PolicedDisk final : public GuestDisk {
   // writes that changed none, and costs nothing where everything is durable already.
   Task<absl::Status> Write(GuestOffset offset, std::span<const std::byte> from) override {
     CO_RETURN_IF_ERROR(co_await disk_->Write(offset, from));
-    if (policy_.writethrough) CO_RETURN_IF_ERROR(co_await disk_->Flush());
-    co_return absl::OkStatus();
+    co_return co_await EndChange();
+  }
+  Task<absl::Status> WriteZeroes(GuestOffset offset, uint64_t length, ZeroManner manner) override {
+    CO_RETURN_IF_ERROR(co_await disk_->WriteZeroes(offset, length, manner));
+    co_return co_await EndChange();
+  }
+  Task<absl::Status> Discard(GuestOffset offset, uint64_t length) override {
+    CO_RETURN_IF_ERROR(co_await disk_->Discard(offset, length));
+    co_return co_await EndChange();
+  }
+  Task<absl::StatusOr<GuestExtent>> Find(GuestOffset offset, uint64_t length) override {
+    return disk_->Find(offset, length);
+  }
+  Task<absl::StatusOr<bool>> AreKnownZero(GuestOffset offset, uint64_t length) override {
+    return disk_->AreKnownZero(offset, length);
   }
   Task<absl::Status> Flush() override {
     if (policy_.no_flush) co_return absl::OkStatus();
@@ -32,6 +45,11 @@ class PolicedDisk final : public GuestDisk {
   void ResetCounters() override { disk_->ResetCounters(); }
 
  private:
+  Task<absl::Status> EndChange() {
+    if (!policy_.writethrough) co_return absl::OkStatus();
+    co_return co_await disk_->Flush();
+  }
+
   const CachePolicy policy_;
   const std::unique_ptr<GuestDisk> disk_;
 };

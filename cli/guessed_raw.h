@@ -20,6 +20,19 @@ class GuessedRaw final : public GuestDisk {
   uint64_t size() const override { return image_->size(); }
   Task<absl::Status> Read(GuestOffset offset, std::span<std::byte> into) override;
   Task<absl::Status> Write(GuestOffset offset, std::span<const std::byte> from) override;
+  // Zeroes are nobody's mark.
+  Task<absl::Status> WriteZeroes(GuestOffset offset, uint64_t length, ZeroManner manner) override {
+    return image_->WriteZeroes(offset, length, manner);
+  }
+  Task<absl::Status> Discard(GuestOffset offset, uint64_t length) override {
+    return image_->Discard(offset, length);
+  }
+  Task<absl::StatusOr<GuestExtent>> Find(GuestOffset offset, uint64_t length) override {
+    return image_->Find(offset, length);
+  }
+  Task<absl::StatusOr<bool>> AreKnownZero(GuestOffset offset, uint64_t length) override {
+    return image_->AreKnownZero(offset, length);
+  }
   Task<absl::Status> Flush() override { return image_->Flush(); }
   Task<absl::Status> Close() override { return image_->Close(); }
   const DiskCounters& counters() const override { return image_->counters(); }

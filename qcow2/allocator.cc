@@ -53,4 +53,18 @@ Task<absl::Status> Allocator::Free(ClusterRun run) {
   co_return absl::OkStatus();
 }
 
+Task<absl::Status> Allocator::RemoveReference(ClusterRun run, bool is_l2_table) {
+  const Mutex::Guard guard = co_await one_at_a_time_.Lock();
+  for (ClusterIndex cluster = run.first; cluster < run.end(); ++cluster) {
+    CO_ASSIGN_OR_RETURN(const uint64_t left, co_await refcounts_.Decrement(cluster));
+    if (left > 0) continue;
+    if (is_l2_table) {
+      co_await metadata_.l2_cache.Drop(metadata_.geometry.OffsetOf(cluster),
+                                       metadata_.geometry.cluster_bytes());
+    }
+    free_space_.Return({cluster, 1});
+  }
+  co_return absl::OkStatus();
+}
+
 }  // namespace ringcow

@@ -38,6 +38,11 @@ class Allocator {
   // last reference is durable.
   Task<absl::Status> Free(ClusterRun run);
 
+  // One reference less to each cluster of `run`; the removal is durable. Those that have none left
+  // are given back, with what the cache holds of them when they were L2 tables. InvalidArgument
+  // for one that had none, which a damaged image can bring about: then it is left as it is.
+  Task<absl::Status> RemoveReference(ClusterRun run, bool is_l2_table);
+
   Refcounts& refcounts() { return refcounts_; }
   HostOffset taken_end() const { return free_space_.taken_end(); }
 

@@ -9,6 +9,7 @@
 #include "engine/errno_status.h"
 #include "engine/status_macros.h"
 #include "qcow2/allocator.h"
+#include "qcow2/deferred_frees.h"
 #include "qcow2/format/header.h"
 #include "qcow2/format/refcount_block.h"
 #include "qcow2/format/refcount_table_entry.h"
@@ -16,6 +17,7 @@
 #include "qcow2/mapper.h"
 #include "qcow2/metadata.h"
 #include "qcow2/preallocate.h"
+#include "qcow2/requests.h"
 
 namespace ringcow {
 namespace {
@@ -33,6 +35,9 @@ Header MakeHeader(const CreateOptions& options, const Geometry& geometry) {
   if (options.compression_type != CompressionType::kZlib) {
     header.incompatible_features |= kIncompatibleCompressionType;
   }
+  header.backing_file = options.backing_file;
+  if (!options.backing_format.empty()) header.extensions.backing_format = options.backing_format;
+  if (options.extended_l2) header.incompatible_features |= kIncompatibleExtendedL2;
   if (options.lazy_refcounts) header.compatible_features |= kCompatibleLazyRefcounts;
   header.refcount_table_offset = HostOffset(geometry.cluster_bytes());
   header.refcount_table_clusters = 1;
@@ -109,7 +114,9 @@ Task<absl::Status> CreateImage(Disk& disk, CreateOptions options) {
   Growth growth(disk, Growth::Manner::kSparse);
   Allocator allocator(metadata, growth);
   CO_RETURN_IF_ERROR(co_await AddL1Table(metadata, allocator));
-  Mapper mapper(metadata, allocator);
+  const Requests requests(disk.loop());
+  DeferredFrees frees(metadata, allocator, requests);
+  Mapper mapper(metadata, allocator, frees);
   CO_RETURN_IF_ERROR(co_await Preallocate(metadata, allocator, mapper,
                                           EndOfUsed(metadata, allocator), options.preallocation));
   CO_RETURN_IF_ERROR(co_await metadata.write_back.Flush());

@@ -3,14 +3,31 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "engine/disk.h"
+#include "engine/host_offset.h"
 #include "engine/task.h"
 #include "qcow2/format/units.h"
 
 namespace ringcow {
+
+// What some guest bytes are, as the disk's metadata tells without reading them.
+struct GuestExtent {
+  uint64_t bytes = 0;  // from the offset that was asked about on
+  // This disk's own layer says what they are; else they are its backing file's, or zeroes.
+  bool allocated = true;
+  bool zero = false;        // known to read as zeroes by this layer; false says nothing
+  bool compressed = false;  // stored compressed
+  std::optional<HostOffset> host =
+      std::nullopt;  // of the first byte, where they are stored as they are
+};
+
+// May the space behind zeroes be given back?
+enum class ZeroManner : uint8_t { kKeepSpace, kMayUnmap };
 
 // A virtual disk as a guest sees it, whatever the format of the file behind it (Image for qcow2,
 // RawImage for raw).
@@ -28,6 +45,16 @@ class GuestDisk {
   virtual uint64_t size() const = 0;
   virtual Task<absl::Status> Read(GuestOffset offset, std::span<std::byte> into) = 0;
   virtual Task<absl::Status> Write(GuestOffset offset, std::span<const std::byte> from) = 0;
+  // They read as zeroes afterwards. Where the format can say so, nothing is written.
+  virtual Task<absl::Status> WriteZeroes(GuestOffset offset, uint64_t length,
+                                         ZeroManner manner) = 0;
+  // The guest needs them no more: they may read as zeroes afterwards, or as before.
+  virtual Task<absl::Status> Discard(GuestOffset offset, uint64_t length) = 0;
+  // What the bytes from `offset` on are: at least one of them, at most `length` > 0.
+  virtual Task<absl::StatusOr<GuestExtent>> Find(GuestOffset offset, uint64_t length) = 0;
+  // Whether metadata alone tells, through all backing files, that the bytes read as zeroes. False
+  // says nothing.
+  virtual Task<absl::StatusOr<bool>> AreKnownZero(GuestOffset offset, uint64_t length) = 0;
   virtual Task<absl::Status> Flush() = 0;
   // Flushes and gives back what was held in reserve. No request may follow.
   virtual Task<absl::Status> Close() = 0;

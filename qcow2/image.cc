@@ -4,17 +4,23 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "engine/range_lock.h"
 #include "engine/status_macros.h"
 #include "qcow2/allocator.h"
+#include "qcow2/deferred_frees.h"
 #include "qcow2/growth.h"
 #include "qcow2/mapper.h"
 #include "qcow2/metadata.h"
 #include "qcow2/open.h"
 #include "qcow2/read_path.h"
+#include "qcow2/requests.h"
 #include "qcow2/write_path.h"
+#include "qcow2/zero_path.h"
 
 namespace ringcow {
 namespace {
+
+constexpr uint64_t kMostClustersWaiting = 16384;
 
 MetadataOptions MetadataOptionsOf(const OpenOptions& options) {
   return {options.write_back, options.l2_cache_bytes, options.refcount_cache_bytes,
@@ -27,25 +33,40 @@ struct Image::Parts {
   Parts(Disk& disk, const CheckedHeader& read, const OpenOptions& options)
       : disk(disk),
         read_only(options.read_only),
+        is_writethrough(options.write_back.mode == CacheMode::kWritethrough),
         size_when_opened(disk.size()),
         metadata(disk, read.header, read.geometry, MetadataOptionsOf(options)),
+        requests(disk.loop()),
+        changing(disk.loop()),
         growth(disk, options.grow_ahead ? Growth::Manner::kAhead : Growth::Manner::kNeeded),
         allocator(metadata, growth),
-        mapper(metadata, allocator),
-        reader(metadata, mapper),
-        writer(metadata, mapper, allocator) {}
+        frees(metadata, allocator, requests),
+        mapper(metadata, allocator, frees),
+        reader(metadata, mapper, options.backing),
+        writer(metadata, mapper, allocator, reader, changing),
+        zeroer(metadata, mapper, reader, writer, changing, options.backing != nullptr) {}
 
   absl::Status CheckRange(GuestOffset offset, uint64_t length) const;
+  // Whether a request may change these bytes.
+  absl::Status CheckChange(GuestOffset offset, uint64_t length) const;
+  // Ends a request that changed something.
+  Task<absl::Status> EndChange();
+  Task<absl::Status> Flush();
 
   Disk& disk;
   const bool read_only;
+  const bool is_writethrough;
   const uint64_t size_when_opened;
   Metadata metadata;
+  Requests requests;
+  RangeLock changing;  // guest clusters, in bytes, whose entries are being changed
   Growth growth;
   Allocator allocator;
+  DeferredFrees frees;
   Mapper mapper;
   ReadPath reader;
   WritePath writer;
+  ZeroPath zeroer;
 };
 
 absl::Status Image::Parts::CheckRange(GuestOffset offset, uint64_t length) const {
@@ -63,6 +84,12 @@ Image::~Image() = default;
 Task<absl::StatusOr<std::unique_ptr<Image>>> Image::Open(Disk& disk, OpenOptions options) {
   CO_ASSIGN_OR_RETURN(const CheckedHeader read,
                       co_await ReadAndCheckHeader(disk, options.read_only));
+  if (read.header.backing_file.empty()) {
+    options.backing = nullptr;
+  } else if (options.backing == nullptr) {
+    co_return absl::FailedPreconditionError(absl::StrFormat(
+        "'%s': its backing file '%s' was not opened", disk.name(), read.header.backing_file));
+  }
   // What a killed process wrote may be read back and still be lost in a power cut. Everything is
   // ordered behind what is read from here on, so that has to be durable.
   if (!options.read_only) CO_RETURN_IF_ERROR(co_await disk.Fdatasync());
@@ -79,32 +106,91 @@ const absl::Status& Image::failure() const { return parts_->metadata.write_back.
 const DiskCounters& Image::counters() const { return parts_->disk.counters(); }
 void Image::ResetCounters() { parts_->disk.ResetCounters(); }
 
+absl::Status Image::Parts::CheckChange(GuestOffset offset, uint64_t length) const {
+  RETURN_IF_ERROR(CheckRange(offset, length));
+  if (read_only) {
+    return absl::PermissionDeniedError(absl::StrFormat("'%s' is open read-only", disk.name()));
+  }
+  return metadata.write_back.failure();
+}
+
+Task<absl::Status> Image::Parts::EndChange() {
+  // What waits to be freed is bounded: it is space that a guest cannot use.
+  if (is_writethrough || frees.clusters() > kMostClustersWaiting) co_return co_await Flush();
+  co_return absl::OkStatus();
+}
+
+Task<absl::Status> Image::Parts::Flush() {
+  const Version made = metadata.write_back.now();
+  CO_RETURN_IF_ERROR(co_await metadata.write_back.Flush());
+  co_return co_await frees.Apply(made);
+}
+
 Task<absl::Status> Image::Read(GuestOffset offset, std::span<std::byte> into) {
   CO_RETURN_IF_ERROR(parts_->CheckRange(offset, into.size()));
   if (into.empty()) co_return absl::OkStatus();
+  Requests::Entry request(parts_->requests);
+  co_await request;
   co_return co_await parts_->reader.Read(offset, into);
 }
 
 Task<absl::Status> Image::Write(GuestOffset offset, std::span<const std::byte> from) {
-  CO_RETURN_IF_ERROR(parts_->CheckRange(offset, from.size()));
-  if (parts_->read_only) {
-    co_return absl::PermissionDeniedError(
-        absl::StrFormat("'%s' is open read-only", parts_->disk.name()));
-  }
-  CO_RETURN_IF_ERROR(failure());
+  CO_RETURN_IF_ERROR(parts_->CheckChange(offset, from.size()));
   if (from.empty()) co_return absl::OkStatus();
-  CO_RETURN_IF_ERROR(co_await parts_->writer.Write(offset, from));
-  co_return co_await parts_->metadata.write_back.EndUpdate();
+  {
+    Requests::Entry request(parts_->requests);
+    co_await request;
+    CO_RETURN_IF_ERROR(co_await parts_->writer.Write(offset, from));
+  }
+  co_return co_await parts_->EndChange();
+}
+
+Task<absl::Status> Image::WriteZeroes(GuestOffset offset, uint64_t length, ZeroManner manner) {
+  CO_RETURN_IF_ERROR(parts_->CheckChange(offset, length));
+  if (length == 0) co_return absl::OkStatus();
+  {
+    Requests::Entry request(parts_->requests);
+    co_await request;
+    CO_RETURN_IF_ERROR(co_await parts_->zeroer.WriteZeroes(offset, length, manner));
+  }
+  co_return co_await parts_->EndChange();
+}
+
+Task<absl::Status> Image::Discard(GuestOffset offset, uint64_t length) {
+  CO_RETURN_IF_ERROR(parts_->CheckChange(offset, length));
+  if (length == 0) co_return absl::OkStatus();
+  {
+    Requests::Entry request(parts_->requests);
+    co_await request;
+    CO_RETURN_IF_ERROR(co_await parts_->zeroer.Discard(offset, length));
+  }
+  co_return co_await parts_->EndChange();
+}
+
+Task<absl::StatusOr<GuestExtent>> Image::Find(GuestOffset offset, uint64_t length) {
+  CO_RETURN_IF_ERROR(parts_->CheckRange(offset, length));
+  Requests::Entry request(parts_->requests);
+  co_await request;
+  co_return co_await parts_->reader.Find(offset, length);
+}
+
+Task<absl::StatusOr<bool>> Image::AreKnownZero(GuestOffset offset, uint64_t length) {
+  CO_RETURN_IF_ERROR(parts_->CheckRange(offset, length));
+  Requests::Entry request(parts_->requests);
+  co_await request;
+  co_return co_await parts_->reader.AreKnownZero(offset, length);
 }
 
 Task<absl::Status> Image::Flush() {
   if (parts_->read_only) co_return absl::OkStatus();
-  co_return co_await parts_->metadata.write_back.Flush();
+  co_return co_await parts_->Flush();
 }
 
 Task<absl::Status> Image::Close() {
   if (parts_->read_only) co_return absl::OkStatus();
-  CO_RETURN_IF_ERROR(co_await Flush());
+  CO_RETURN_IF_ERROR(co_await parts_->Flush());
+  // The first flush made the removals durable whose refcounts the second one writes.
+  CO_RETURN_IF_ERROR(co_await parts_->Flush());
   // A cluster in which the file ended when it was opened may have been written to since.
   const uint64_t needed =
       std::max(AlignUp(parts_->size_when_opened, parts_->metadata.geometry.cluster_bytes()),

@@ -29,6 +29,9 @@ struct OpenOptions {
   // Grow the file in large steps ahead of allocation, so that data writes do not extend it; what
   // was not used is cut off on Close.
   bool grow_ahead = true;
+  // The backing file, open for reading, which an image that names one needs. It must outlive the
+  // image. (ImageChain opens all of them.)
+  GuestDisk* backing = nullptr;
 };
 
 // A qcow2 image open for I/O: the public face of the format.
@@ -44,7 +47,8 @@ class Image final : public GuestDisk {
   // image as long as it is open. Fails with a sentence that names the disk and
   //   InvalidArgument     what is not qcow2, or contradicts the format
   //   Unimplemented       a feature this build cannot read
-  //   FailedPrecondition  for writing: marked corrupt, or not closed cleanly with lazy refcounts
+  //   FailedPrecondition  for writing: marked corrupt, or not closed cleanly with lazy refcounts;
+  //                       a backing file that was not given
   // and the disk's own errors.
   static Task<absl::StatusOr<std::unique_ptr<Image>>> Open(Disk& disk, OpenOptions options);
   ~Image() override;
@@ -52,6 +56,10 @@ class Image final : public GuestDisk {
   uint64_t size() const override;
   Task<absl::Status> Read(GuestOffset offset, std::span<std::byte> into) override;
   Task<absl::Status> Write(GuestOffset offset, std::span<const std::byte> from) override;
+  Task<absl::Status> WriteZeroes(GuestOffset offset, uint64_t length, ZeroManner manner) override;
+  Task<absl::Status> Discard(GuestOffset offset, uint64_t length) override;
+  Task<absl::StatusOr<GuestExtent>> Find(GuestOffset offset, uint64_t length) override;
+  Task<absl::StatusOr<bool>> AreKnownZero(GuestOffset offset, uint64_t length) override;
   Task<absl::Status> Flush() override;
   Task<absl::Status> Close() override;
   const DiskCounters& counters() const override;

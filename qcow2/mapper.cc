@@ -1,53 +1,78 @@
 #include "qcow2/mapper.h"
 
 #include <algorithm>
-#include <optional>
+#include <cstring>
 #include <utility>
 
-#include "absl/strings/str_format.h"
+#include "engine/invariant.h"
 #include "engine/status_macros.h"
-#include "qcow2/format/big_endian.h"
-#include "qcow2/format/l1_entry.h"
+#include "qcow2/l2_slot.h"
 
 namespace ringcow {
 namespace {
 
-using Kind = L2Entry::Kind;
+Mapping::Kind KindOf(L2Entry::Kind kind) {
+  switch (kind) {
+    case L2Entry::Kind::kUnallocated:
+      return Mapping::Kind::kUnallocated;
+    case L2Entry::Kind::kZeroPlain:
+    case L2Entry::Kind::kZeroAllocated:
+      return Mapping::Kind::kZero;
+    case L2Entry::Kind::kNormal:
+      return Mapping::Kind::kNormal;
+    case L2Entry::Kind::kCompressed:
+      break;
+  }
+  return Mapping::Kind::kCompressed;
+}
 
-// Whether `next`, `clusters` clusters further on, continues the mapping that `first` begins.
-bool Continues(L2Entry first, L2Entry next, uint64_t clusters, const Geometry& geometry) {
-  if (first.kind() != next.kind() || first.copied() != next.copied()) return false;
+// Whether the beginning of `next`, `clusters` clusters further on, continues the mapping of `kind`
+// in `first`.
+bool Continues(ExtendedL2Entry first, L2Entry::Kind kind, ExtendedL2Entry next, uint64_t clusters,
+               const Geometry& geometry) {
+  if (next.kind(0) != kind || first.copied() != next.copied()) return false;
+  if (kind == L2Entry::Kind::kCompressed) return false;
   const std::optional<HostOffset> host = first.host_offset();
-  if (!host.has_value()) return first.kind() != Kind::kCompressed;
+  if (!host.has_value()) return !next.host_offset().has_value();
   return next.host_offset() == *host + clusters * geometry.cluster_bytes();
+}
+
+// Where, in its cluster, the run of like subclusters around `subcluster` ends.
+uint64_t RunEnd(ExtendedL2Entry entry, uint32_t subcluster, const Geometry& geometry) {
+  return (subcluster + entry.RunLength(subcluster)) * geometry.cluster_bytes() /
+         kSubclustersPerCluster;
 }
 
 }  // namespace
 
-Mapper::Mapper(Metadata& metadata, Allocator& allocator)
-    : metadata_(metadata), allocator_(allocator), adding_l2_table_(metadata.disk.loop()) {}
+SubclusterRange SubclustersIn(const Geometry& geometry, GuestOffset cluster, GuestOffset begin,
+                              GuestOffset end) {
+  const uint64_t unit = geometry.cluster_bytes() / kSubclustersPerCluster;
+  begin = std::max(cluster, begin);
+  end = std::min(cluster + geometry.cluster_bytes(), end);
+  return {static_cast<uint32_t>((begin - cluster) / unit),
+          static_cast<uint32_t>((end - begin) / unit)};
+}
 
-absl::StatusOr<std::optional<HostOffset>> Mapper::L2TableOf(GuestOffset offset) const {
+Mapper::Mapper(Metadata& metadata, Allocator& allocator, DeferredFrees& frees)
+    : metadata_(metadata),
+      allocator_(allocator),
+      frees_(frees),
+      changing_l1_(metadata.disk.loop()) {}
+
+absl::StatusOr<L1Entry> Mapper::L1EntryFor(GuestOffset offset) const {
   const uint64_t l1_index = metadata_.geometry.L1Index(offset);
   const L1Entry entry = L1Entry::FromRaw(metadata_.l1.Get(l1_index));
   RETURN_IF_ERROR(Named(metadata_.disk, entry.Validate(metadata_.geometry, l1_index)));
-  const std::optional<HostOffset> table = entry.l2_table();
-  if (table.has_value()) {
+  if (const std::optional<HostOffset> table = entry.l2_table()) {
     RETURN_IF_ERROR(metadata_.CheckPlace(*table, metadata_.geometry.cluster_bytes(), "L2 table"));
   }
-  return table;
-}
-
-absl::Status Mapper::Validate(L2Entry entry, const TablePin& table, uint64_t slot) const {
-  RETURN_IF_ERROR(Named(metadata_.disk, entry.Validate(metadata_.geometry, table.offset(), slot)));
-  const std::optional<HostOffset> host = entry.host_offset();
-  if (!host.has_value()) return absl::OkStatus();
-  return metadata_.CheckPlace(*host, metadata_.geometry.cluster_bytes(), "data cluster");
+  return entry;
 }
 
 Task<absl::StatusOr<Mapper::L2Slice>> Mapper::SliceOf(HostOffset l2_table, GuestOffset offset) {
   const uint64_t index = metadata_.geometry.L2Index(offset);
-  const uint64_t per_slice = metadata_.l2_cache.table_bytes() / kTableEntryBytes;
+  const uint64_t per_slice = metadata_.l2_cache.table_bytes() / metadata_.geometry.l2_entry_bytes();
   const uint64_t slice = index / per_slice;
   CO_ASSIGN_OR_RETURN(TablePin table, co_await metadata_.l2_cache.Get(
                                           l2_table + slice * metadata_.l2_cache.table_bytes()));
@@ -55,101 +80,169 @@ Task<absl::StatusOr<Mapper::L2Slice>> Mapper::SliceOf(HostOffset l2_table, Guest
   co_return L2Slice{std::move(table), first, per_slice - first};
 }
 
+absl::StatusOr<ExtendedL2Entry> Mapper::EntryAt(const L2Slice& slice, uint64_t i) const {
+  const Geometry& geometry = metadata_.geometry;
+  const uint64_t slot = slice.first_entry + i;
+  RETURN_IF_ERROR(Named(metadata_.disk,
+                        ValidateL2Slot(geometry, slice.table.bytes(), slice.table.offset(), slot)));
+  const ExtendedL2Entry entry = LoadL2Slot(geometry, slice.table.bytes(), slot);
+  if (const std::optional<HostOffset> host = entry.host_offset()) {
+    RETURN_IF_ERROR(metadata_.CheckPlace(*host, geometry.cluster_bytes(), "data cluster"));
+  } else if (const auto extent = entry.entry().compressed_extent(geometry)) {
+    RETURN_IF_ERROR(metadata_.CheckPlace(extent->offset, extent->bytes, "compressed cluster"));
+  }
+  return entry;
+}
+
 Task<absl::StatusOr<Mapping>> Mapper::Find(GuestOffset offset, uint64_t bytes) {
   const Geometry& geometry = metadata_.geometry;
-  CO_ASSIGN_OR_RETURN(const std::optional<HostOffset> l2_table, L2TableOf(offset));
+  CO_ASSIGN_OR_RETURN(const L1Entry l1_entry, L1EntryFor(offset));
+  const std::optional<HostOffset> l2_table = l1_entry.l2_table();
   if (!l2_table.has_value()) {
     const uint64_t mapped = geometry.bytes_per_l2_table();
     const uint64_t rest = mapped - (offset.value() & (mapped - 1));
-    co_return Mapping{Kind::kUnallocated, false, HostOffset(0), std::min(bytes, rest)};
+    co_return Mapping{.bytes = std::min(bytes, rest)};
   }
   CO_ASSIGN_OR_RETURN(const L2Slice slice, co_await SliceOf(*l2_table, offset));
 
   const uint64_t in_cluster = geometry.OffsetInCluster(offset);
+  CO_ASSIGN_OR_RETURN(const ExtendedL2Entry first, EntryAt(slice, 0));
+  const uint32_t subcluster = in_cluster * kSubclustersPerCluster / geometry.cluster_bytes();
+  const L2Entry::Kind kind = first.kind(subcluster);
+  uint64_t end = RunEnd(first, subcluster, geometry);  // from the beginning of the first cluster
   const uint64_t wanted = std::min(slice.entries, geometry.ClustersFor(in_cluster + bytes));
-  const auto entry_at = [&slice](uint64_t i) {
-    return L2Entry::FromRaw(LoadBe64At(slice.table.bytes(), slice.first_entry + i));
-  };
-  const L2Entry first = entry_at(0);
-  CO_RETURN_IF_ERROR(Validate(first, slice.table, slice.first_entry));
-  uint64_t clusters = 1;
-  while (clusters < wanted) {
-    const L2Entry next = entry_at(clusters);
-    if (!Continues(first, next, clusters, geometry)) break;
-    CO_RETURN_IF_ERROR(Validate(next, slice.table, slice.first_entry + clusters));
-    ++clusters;
+  for (uint64_t i = 1; i < wanted && end == i * geometry.cluster_bytes(); ++i) {
+    CO_ASSIGN_OR_RETURN(const ExtendedL2Entry next, EntryAt(slice, i));
+    if (Continues(first, kind, next, i, geometry)) end += RunEnd(next, 0, geometry);
   }
-  co_return Mapping{first.kind(), first.copied(),
-                    first.host_offset().value_or(HostOffset(0)) + in_cluster,
-                    std::min(bytes, clusters * geometry.cluster_bytes() - in_cluster)};
+  const std::optional<HostOffset> host = first.host_offset();
+  co_return Mapping{
+      .kind = KindOf(kind),
+      .has_cluster = host.has_value(),
+      .copied = first.copied(),
+      .host = host.value_or(HostOffset(0)) + in_cluster,
+      .compressed = first.entry().compressed_extent(geometry).value_or(CompressedExtent()),
+      .bytes = std::min(bytes, end - in_cluster)};
 }
 
 Task<absl::StatusOr<Mapper::L2Slice>> Mapper::SliceForChange(GuestOffset offset) {
-  const uint64_t l1_index = metadata_.geometry.L1Index(offset);
-  CO_ASSIGN_OR_RETURN(const std::optional<HostOffset> l2_table, L2TableOf(offset));
-  if (!l2_table.has_value()) {
-    CO_ASSIGN_OR_RETURN(const HostOffset added, co_await AddL2Table(offset));
-    co_return co_await SliceOf(added, offset);
-  }
-  if (!L1Entry::FromRaw(metadata_.l1.Get(l1_index)).copied()) {
-    CO_ASSIGN_OR_RETURN(const uint64_t refcount, co_await allocator_.refcounts().Get(
-                                                     metadata_.geometry.ClusterOf(*l2_table)));
-    if (refcount != 1) {
-      co_return absl::UnimplementedError(
-          absl::StrFormat("'%s': the L2 table at host offset %#x is shared (refcount %d)",
-                          metadata_.disk.name(), l2_table->value(), refcount));
-    }
-  }
-  co_return co_await SliceOf(*l2_table, offset);
+  CO_ASSIGN_OR_RETURN(const HostOffset l2_table, co_await OwnL2Table(offset));
+  co_return co_await SliceOf(l2_table, offset);
 }
 
-Task<absl::StatusOr<HostOffset>> Mapper::AddL2Table(GuestOffset offset) {
-  const Mutex::Guard guard = co_await adding_l2_table_.Lock();
-  // Somebody else may have added it meanwhile.
-  CO_ASSIGN_OR_RETURN(const std::optional<HostOffset> l2_table, L2TableOf(offset));
-  if (l2_table.has_value()) co_return *l2_table;
+Task<absl::StatusOr<std::optional<Mapper::L2Slice>>> Mapper::ExistingSliceForChange(
+    GuestOffset offset) {
+  CO_ASSIGN_OR_RETURN(const L1Entry entry, L1EntryFor(offset));
+  if (!entry.l2_table().has_value()) co_return std::optional<L2Slice>();
+  CO_ASSIGN_OR_RETURN(L2Slice slice, co_await SliceForChange(offset));
+  co_return std::optional(std::move(slice));
+}
+
+Task<absl::StatusOr<HostOffset>> Mapper::OwnL2Table(GuestOffset offset) {
+  CO_ASSIGN_OR_RETURN(L1Entry entry, L1EntryFor(offset));
+  if (entry.copied() && entry.l2_table().has_value()) co_return *entry.l2_table();
+  const Mutex::Guard guard = co_await changing_l1_.Lock();
+  // Somebody else may have done it meanwhile.
+  CO_ASSIGN_OR_RETURN(entry, L1EntryFor(offset));
+  const std::optional<HostOffset> l2_table = entry.l2_table();
+  if (entry.copied() && l2_table.has_value()) co_return *l2_table;
+  co_return co_await NewL2Table(metadata_.geometry.L1Index(offset), l2_table);
+}
+
+Task<absl::StatusOr<HostOffset>> Mapper::NewL2Table(uint64_t l1_index,
+                                                    std::optional<HostOffset> old) {
+  const Geometry& geometry = metadata_.geometry;
   CO_ASSIGN_OR_RETURN(const AllocatedRun run, co_await allocator_.Allocate(1));
-  absl::Status status = co_await LinkL2Table(metadata_.geometry.L1Index(offset), run);
-  if (status.ok()) co_return metadata_.geometry.OffsetOf(run.first);
-  // Left in the cache, the table would be written later over whatever uses its cluster by then.
-  co_await metadata_.l2_cache.Drop(metadata_.geometry.OffsetOf(run.first),
-                                   metadata_.geometry.cluster_bytes());
-  status.Update(co_await allocator_.Free(run));
-  co_return status;
+  const HostOffset place = geometry.OffsetOf(run.first);
+  Table& l1 = metadata_.l1.TableOf(l1_index);
+  absl::Status status = co_await allocator_.refcounts().OrderBefore(l1, run);
+  if (status.ok()) status = co_await FillL2Table(run, old, l1);
+  if (!status.ok()) {
+    // Left in the cache, the table would be written later over whatever uses its cluster by then.
+    co_await metadata_.l2_cache.Drop(place, geometry.cluster_bytes());
+    status.Update(co_await allocator_.Free(run));
+    co_return status;
+  }
+  metadata_.l1.Set(l1_index, L1Entry::Table(place, /*copied=*/true).raw());
+  if (old.has_value()) {
+    frees_.Add({geometry.ClusterOf(*old), 1}, DeferredFrees::Was::kL2Table);
+  }
+  co_return place;
 }
 
-Task<absl::Status> Mapper::LinkL2Table(uint64_t l1_index, const AllocatedRun& run) {
-  const HostOffset table = metadata_.geometry.OffsetOf(run.first);
+Task<absl::Status> Mapper::FillL2Table(const AllocatedRun& run, std::optional<HostOffset> old,
+                                       Table& l1) {
   TableCache& cache = metadata_.l2_cache;
-  Table& l1 = metadata_.l1.TableOf(l1_index);
-  CO_RETURN_IF_ERROR(co_await allocator_.refcounts().OrderBefore(l1, run));
   // A table that the disk holds as zeroes maps nothing, just as a missing one: then L1 and L2 may
   // reach the disk in either order. Anything else there must be overwritten first.
-  const auto on_disk = run.is_zero ? TableCache::OnDisk::kZeroes : TableCache::OnDisk::kUnknown;
+  const bool may_lag = run.is_zero && !old.has_value();
+  const auto on_disk = may_lag ? TableCache::OnDisk::kZeroes : TableCache::OnDisk::kUnknown;
+  const HostOffset place = metadata_.geometry.OffsetOf(run.first);
   for (uint64_t at = 0; at < metadata_.geometry.cluster_bytes(); at += cache.table_bytes()) {
-    CO_ASSIGN_OR_RETURN(const TablePin slice, co_await cache.GetEmpty(table + at, on_disk));
-    if (run.is_zero) continue;
+    TablePin from;
+    if (old.has_value()) {
+      CO_ASSIGN_OR_RETURN(from, co_await cache.Get(*old + at));
+    }
+    CO_ASSIGN_OR_RETURN(const TablePin slice, co_await cache.GetEmpty(place + at, on_disk));
+    if (may_lag) continue;
+    if (from) {
+      // What the old slice must not overtake, its copy must not either.
+      if (!from.table().is_settled()) {
+        CO_RETURN_IF_ERROR(
+            co_await metadata_.write_back.SetDependency(slice.table(), from.table()));
+      }
+      std::memcpy(slice.bytes().data(), from.bytes().data(), cache.table_bytes());
+      cache.MarkDirty(slice, 0, cache.table_bytes());
+    }
     CO_RETURN_IF_ERROR(co_await metadata_.write_back.SetDependency(l1, slice.table()));
   }
-  metadata_.l1.Set(l1_index, L1Entry::Table(table, /*copied=*/true).raw());
   co_return absl::OkStatus();
 }
 
-Task<absl::Status> Mapper::Enter(const L2Slice& slice, const AllocatedRun& run) {
+Task<absl::Status> Mapper::Enter(const L2Slice& slice, const FilledRun& filled, Exposure exposure) {
+  const Geometry& geometry = metadata_.geometry;
+  const AllocatedRun& run = filled.run;
   RINGCOW_INVARIANT(run.count <= slice.entries, "a run is entered slice by slice");
   Table& table = slice.table.table();
   CO_RETURN_IF_ERROR(co_await allocator_.refcounts().OrderBefore(table, run));
-  // Where the disk held zeroes and the guest saw zeroes, an entry that is durable before its data
-  // shows zeroes still. Anywhere else it would show what was there before.
-  if (!run.is_zero) metadata_.write_back.DependsOnFlush(table);
+  if (exposure == Exposure::kOther) metadata_.write_back.DependsOnFlush(table);
   for (uint64_t i = 0; i < run.count; ++i) {
-    const HostOffset cluster = metadata_.geometry.OffsetOf(run.first + i);
-    StoreBe64At(slice.table.bytes(), slice.first_entry + i,
-                L2Entry::Normal(cluster, /*copied=*/true).raw());
+    const SubclusterRange subclusters =
+        SubclustersIn(geometry, geometry.ClusterStart(filled.begin) + i * geometry.cluster_bytes(),
+                      filled.begin, filled.end);
+    const SubclusterBitmap bitmap = LoadSlot(slice, i).bitmap();
+    Replace(
+        slice, i,
+        ExtendedL2Entry::InCluster(geometry.OffsetOf(run.first + i), /*copied=*/true,
+                                   bitmap.With(subclusters, SubclusterBitmap::State::kAllocated)));
   }
-  metadata_.l2_cache.MarkDirty(slice.table, slice.first_entry * kTableEntryBytes,
-                               run.count * kTableEntryBytes);
   co_return absl::OkStatus();
+}
+
+ExtendedL2Entry Mapper::LoadSlot(const L2Slice& slice, uint64_t i) const {
+  return LoadL2Slot(metadata_.geometry, slice.table.bytes(), slice.first_entry + i);
+}
+
+void Mapper::Replace(const L2Slice& slice, uint64_t i, ExtendedL2Entry next,
+                     DeferredFrees::Was was) {
+  const uint64_t slot = slice.first_entry + i;
+  const L2Entry old = LoadSlot(slice, i).entry();
+  StoreL2Slot(metadata_.geometry, slice.table.bytes(), slot, next);
+  const uint64_t entry_bytes = metadata_.geometry.l2_entry_bytes();
+  metadata_.l2_cache.MarkDirty(slice.table, slot * entry_bytes, entry_bytes);
+  if (!old.host_offset().has_value() || old.host_offset() != next.host_offset()) GiveUp(old, was);
+}
+
+void Mapper::GiveUp(L2Entry entry, DeferredFrees::Was was) {
+  const Geometry& geometry = metadata_.geometry;
+  if (const std::optional<HostOffset> host = entry.host_offset()) {
+    frees_.Add({geometry.ClusterOf(*host), 1}, was);
+  } else if (const auto extent = entry.compressed_extent(geometry)) {
+    // A compressed cluster holds a reference to each host cluster that it touches.
+    const ClusterIndex first = geometry.ClusterOf(extent->offset);
+    const ClusterIndex last = geometry.ClusterOf(extent->offset + (extent->bytes - 1));
+    frees_.Add({first, last - first + 1}, was);
+  }
 }
 
 }  // namespace ringcow

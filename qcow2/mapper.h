@@ -10,55 +10,87 @@
 #include "engine/mutex.h"
 #include "engine/task.h"
 #include "qcow2/allocator.h"
+#include "qcow2/deferred_frees.h"
+#include "qcow2/format/extended_l2_entry.h"
+#include "qcow2/format/l1_entry.h"
 #include "qcow2/format/l2_entry.h"
 #include "qcow2/format/units.h"
+#include "qcow2/mapping.h"
 #include "qcow2/metadata.h"
 
 namespace ringcow {
 
-// Guest bytes that are mapped alike: for kNormal and kZeroAllocated to neighbouring host bytes.
-struct Mapping {
-  L2Entry::Kind kind = L2Entry::Kind::kUnallocated;
-  bool copied = false;  // every host cluster's refcount is one
-  HostOffset host;      // of the first byte; for kNormal and kZeroAllocated
-  uint64_t bytes = 0;
+// What the guest would see if the reference to new data became durable before the data.
+enum class Exposure : uint8_t {
+  kSame,   // what it saw before: both the guest and the disk had zeroes there
+  kOther,  // stale bytes: the data must be durable first
 };
 
+// Host clusters that hold guest bytes: all of [begin, end), which is whole subclusters. The first
+// cluster of `run` is that of `begin`, the last that of `end`.
+struct FilledRun {
+  AllocatedRun run;
+  GuestOffset begin;
+  GuestOffset end;
+};
+
+// The part of [begin, end), whole subclusters, that lies in the guest cluster at `cluster`. Without
+// extended L2 entries a cluster is all 32 of its subclusters.
+SubclusterRange SubclustersIn(const Geometry& geometry, GuestOffset cluster, GuestOffset begin,
+                              GuestOffset end);
+
 // Translates guest offsets through the L1 and L2 tables, and changes that translation.
+//
+// Whoever changes entries holds a lock on their guest clusters, so that what Find said stays true
+// until then. (Entries of other guest clusters in the same table may change meanwhile.)
 class Mapper {
  public:
-  Mapper(Metadata& metadata, Allocator& allocator);
+  Mapper(Metadata& metadata, Allocator& allocator, DeferredFrees& frees);
 
   // How guest bytes from `offset` on are mapped: at least one byte, at most `bytes`, which lie
   // inside the virtual disk. InvalidArgument, naming table and entry, where an entry is wrong.
   Task<absl::StatusOr<Mapping>> Find(GuestOffset offset, uint64_t bytes);
 
-  // Part of an L2 table, for entering clusters into it.
+  // Part of an L2 table, for changing entries in it.
   struct L2Slice {
     TablePin table;
     uint64_t first_entry = 0;  // the slot of the guest cluster that was asked for
     uint64_t entries = 0;      // slots from there to the end of the slice
   };
-  // Allocates the L2 table when there is none. Unimplemented when the table is shared (refcount
-  // above one).
+  // The slice is the active table's own: where there was no L2 table, one is allocated; one that a
+  // snapshot shares is copied.
   Task<absl::StatusOr<L2Slice>> SliceForChange(GuestOffset offset);
+  // The same where nothing is to be allocated for what has no L2 table: nothing then.
+  Task<absl::StatusOr<std::optional<L2Slice>>> ExistingSliceForChange(GuestOffset offset);
 
-  // Enters `run` from slot first_entry on. Its data must have been written completely: it becomes
-  // visible to the guest, ordered on the disk behind the refcounts and, where the disk held
-  // anything else there before, behind the data.
-  Task<absl::Status> Enter(const L2Slice& slice, const AllocatedRun& run);
+  // Enters `filled` from slot first_entry on, which becomes visible to the guest. Ordered on the
+  // disk behind the refcounts and, for kOther, behind the data. References that the entries held
+  // are given up.
+  Task<absl::Status> Enter(const L2Slice& slice, const FilledRun& filled, Exposure exposure);
+
+  // The valid entry in slot first_entry + i.
+  absl::StatusOr<ExtendedL2Entry> EntryAt(const L2Slice& slice, uint64_t i) const;
+  // Puts `next` into slot first_entry + i. The clusters that the old entry, a valid one, referred
+  // to and `next` does not lose a reference; `was` says what they were. Dependencies of the slice
+  // are declared before.
+  void Replace(const L2Slice& slice, uint64_t i, ExtendedL2Entry next,
+               DeferredFrees::Was was = DeferredFrees::Was::kData);
 
  private:
-  absl::StatusOr<std::optional<HostOffset>> L2TableOf(GuestOffset offset) const;
-  // The L2 table for `offset`, which had none.
-  Task<absl::StatusOr<HostOffset>> AddL2Table(GuestOffset offset);
-  Task<absl::Status> LinkL2Table(uint64_t l1_index, const AllocatedRun& run);
+  absl::StatusOr<L1Entry> L1EntryFor(GuestOffset offset) const;
+  // Makes sure that the active L2 table for `offset` exists and is not shared. Its place.
+  Task<absl::StatusOr<HostOffset>> OwnL2Table(GuestOffset offset);
+  // Allocates an L2 table for `l1_index`, as a copy of `old` if there is one, and links it.
+  Task<absl::StatusOr<HostOffset>> NewL2Table(uint64_t l1_index, std::optional<HostOffset> old);
+  Task<absl::Status> FillL2Table(const AllocatedRun& run, std::optional<HostOffset> old, Table& l1);
   Task<absl::StatusOr<L2Slice>> SliceOf(HostOffset l2_table, GuestOffset offset);
-  absl::Status Validate(L2Entry entry, const TablePin& table, uint64_t slot) const;
+  ExtendedL2Entry LoadSlot(const L2Slice& slice, uint64_t i) const;
+  void GiveUp(L2Entry entry, DeferredFrees::Was was);
 
   Metadata& metadata_;
   Allocator& allocator_;
-  Mutex adding_l2_table_;
+  DeferredFrees& frees_;
+  Mutex changing_l1_;
 };
 
 }  // namespace ringcow

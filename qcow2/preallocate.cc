@@ -53,7 +53,9 @@ Task<absl::Status> Enter(Mapper& mapper, const Geometry& geometry, GuestOffset o
     CO_ASSIGN_OR_RETURN(const Mapper::L2Slice slice, co_await mapper.SliceForChange(offset));
     AllocatedRun piece = run;
     piece.count = std::min(run.count, slice.entries);
-    CO_RETURN_IF_ERROR(co_await mapper.Enter(slice, piece));
+    const FilledRun filled{piece, offset, offset + piece.count * geometry.cluster_bytes()};
+    CO_RETURN_IF_ERROR(
+        co_await mapper.Enter(slice, filled, piece.is_zero ? Exposure::kSame : Exposure::kOther));
     run.first += piece.count;
     run.count -= piece.count;
     offset += piece.count * geometry.cluster_bytes();

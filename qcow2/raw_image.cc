@@ -1,10 +1,21 @@
 #include "qcow2/raw_image.h"
 
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
 #include "absl/strings/str_format.h"
+#include "engine/aligned_buffer.h"
+#include "engine/errno_status.h"
 #include "engine/status_macros.h"
 #include "qcow2/format/limits.h"
 
 namespace ringcow {
+namespace {
+
+constexpr uint64_t kZeroesAtOnce = uint64_t{1} << 20;
+
+}  // namespace
 
 RawImage::RawImage(Disk& disk, bool read_only)
     : disk_(disk), read_only_(read_only), changes_synced_(disk.changes()) {}
@@ -24,12 +35,64 @@ Task<absl::Status> RawImage::Read(GuestOffset offset, std::span<std::byte> into)
   co_return co_await disk_.Read(HostOffset(offset.value()), into);
 }
 
+absl::Status RawImage::CheckChange(GuestOffset offset, uint64_t length) const {
+  RETURN_IF_ERROR(CheckRange(offset, length));
+  if (!read_only_) return absl::OkStatus();
+  return absl::PermissionDeniedError(absl::StrFormat("'%s' is read-only", disk_.name()));
+}
+
 Task<absl::Status> RawImage::Write(GuestOffset offset, std::span<const std::byte> from) {
-  CO_RETURN_IF_ERROR(CheckRange(offset, from.size()));
-  if (read_only_) {
-    co_return absl::PermissionDeniedError(absl::StrFormat("'%s' is read-only", disk_.name()));
-  }
+  CO_RETURN_IF_ERROR(CheckChange(offset, from.size()));
   co_return co_await disk_.Write(HostOffset(offset.value()), from);
+}
+
+Task<absl::Status> RawImage::WriteZeroes(GuestOffset offset, uint64_t length, ZeroManner manner) {
+  CO_RETURN_IF_ERROR(CheckChange(offset, length));
+  if (length == 0) co_return absl::OkStatus();
+  const HostOffset host(offset.value());
+  // Neither makes a file longer.
+  if (offset.value() + length <= disk_.size()) {
+    const absl::Status status = manner == ZeroManner::kMayUnmap
+                                    ? co_await disk_.Punch(host, length)
+                                    : co_await disk_.WriteZeroes(host, length);
+    if (ErrnoOf(status) != EOPNOTSUPP) co_return status;
+  }
+  co_return co_await WriteZeroBytes(host, length);
+}
+
+Task<absl::Status> RawImage::WriteZeroBytes(HostOffset offset, uint64_t length) {
+  const AlignedBuffer zeroes(std::min(length, kZeroesAtOnce));
+  std::memset(zeroes.data(), 0, zeroes.size());
+  for (uint64_t now = 0; length > 0; offset += now, length -= now) {
+    now = std::min<uint64_t>(length, zeroes.size());
+    CO_RETURN_IF_ERROR(co_await disk_.Write(offset, zeroes.span().first(now)));
+  }
+  co_return absl::OkStatus();
+}
+
+Task<absl::Status> RawImage::Discard(GuestOffset offset, uint64_t length) {
+  CO_RETURN_IF_ERROR(CheckChange(offset, length));
+  const uint64_t end = std::min(offset.value() + length, disk_.size());
+  if (end <= offset.value()) co_return absl::OkStatus();
+  const absl::Status status =
+      co_await disk_.Punch(HostOffset(offset.value()), end - offset.value());
+  co_return ErrnoOf(status) == EOPNOTSUPP ? absl::OkStatus() : status;
+}
+
+Task<absl::StatusOr<GuestExtent>> RawImage::Find(GuestOffset offset, uint64_t length) {
+  CO_RETURN_IF_ERROR(CheckRange(offset, length));
+  const bool is_behind_end = offset.value() >= disk_.size();
+  GuestExtent extent{.bytes = length, .zero = is_behind_end};
+  if (!is_behind_end) {
+    extent.host = HostOffset(offset.value());
+    extent.bytes = std::min(length, disk_.size() - offset.value());
+  }
+  co_return extent;
+}
+
+Task<absl::StatusOr<bool>> RawImage::AreKnownZero(GuestOffset offset, uint64_t length) {
+  CO_RETURN_IF_ERROR(CheckRange(offset, length));
+  co_return length == 0 || offset.value() >= disk_.size();
 }
 
 Task<absl::Status> RawImage::Flush() {

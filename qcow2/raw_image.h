@@ -21,6 +21,10 @@ class RawImage final : public GuestDisk {
   uint64_t size() const override;
   Task<absl::Status> Read(GuestOffset offset, std::span<std::byte> into) override;
   Task<absl::Status> Write(GuestOffset offset, std::span<const std::byte> from) override;
+  Task<absl::Status> WriteZeroes(GuestOffset offset, uint64_t length, ZeroManner manner) override;
+  Task<absl::Status> Discard(GuestOffset offset, uint64_t length) override;
+  Task<absl::StatusOr<GuestExtent>> Find(GuestOffset offset, uint64_t length) override;
+  Task<absl::StatusOr<bool>> AreKnownZero(GuestOffset offset, uint64_t length) override;
   Task<absl::Status> Flush() override;
   Task<absl::Status> Close() override;
   const DiskCounters& counters() const override;
@@ -28,6 +32,8 @@ class RawImage final : public GuestDisk {
 
  private:
   absl::Status CheckRange(GuestOffset offset, uint64_t length) const;
+  absl::Status CheckChange(GuestOffset offset, uint64_t length) const;
+  Task<absl::Status> WriteZeroBytes(HostOffset offset, uint64_t length);
 
   Disk& disk_;
   const bool read_only_;

@@ -1,8 +1,8 @@
 #include "qcow2/read_path.h"
 
+#include <algorithm>
 #include <cstring>
 
-#include "absl/strings/str_format.h"
 #include "engine/scope.h"
 #include "engine/status_macros.h"
 
@@ -34,19 +34,68 @@ Task<absl::Status> ReadPath::ReadPieces(GuestOffset offset, std::span<std::byte>
 Task<absl::Status> ReadPath::ReadPiece(GuestOffset offset, std::span<std::byte> into,
                                        Mapping mapping) {
   switch (mapping.kind) {
-    case L2Entry::Kind::kUnallocated:
-    case L2Entry::Kind::kZeroPlain:
-    case L2Entry::Kind::kZeroAllocated:
+    case Mapping::Kind::kUnallocated:
+      co_return co_await ReadBacking(offset, into);
+    case Mapping::Kind::kZero:
       std::memset(into.data(), 0, into.size());
       co_return absl::OkStatus();
-    case L2Entry::Kind::kNormal:
+    case Mapping::Kind::kNormal:
       co_return co_await metadata_.disk.Read(mapping.host, into);
-    case L2Entry::Kind::kCompressed:
+    case Mapping::Kind::kCompressed:
       break;
   }
-  co_return absl::UnimplementedError(
-      absl::StrFormat("'%s': the cluster at guest offset %#x is compressed, which is not supported",
-                      metadata_.disk.name(), offset.value()));
+  co_return co_await compressed_.Read(mapping.compressed,
+                                      metadata_.geometry.OffsetInCluster(offset), into);
+}
+
+uint64_t ReadPath::BytesInBacking(GuestOffset offset, uint64_t length) const {
+  if (backing_ == nullptr || offset.value() >= backing_->size()) return 0;
+  return std::min(length, backing_->size() - offset.value());
+}
+
+Task<absl::Status> ReadPath::ReadBacking(GuestOffset offset, std::span<std::byte> into) {
+  const uint64_t there = BytesInBacking(offset, into.size());
+  if (there < into.size()) std::memset(into.data() + there, 0, into.size() - there);
+  if (there == 0) co_return absl::OkStatus();
+  co_return co_await backing_->Read(offset, into.first(there));
+}
+
+Task<absl::StatusOr<GuestExtent>> ReadPath::Find(GuestOffset offset, uint64_t length) {
+  CO_ASSIGN_OR_RETURN(const Mapping mapping, co_await mapper_.Find(offset, length));
+  GuestExtent extent{.bytes = mapping.bytes};
+  switch (mapping.kind) {
+    case Mapping::Kind::kUnallocated:
+      extent.allocated = false;
+      extent.zero = BytesInBacking(offset, length) == 0;
+      break;
+    case Mapping::Kind::kZero:
+      extent.zero = true;
+      break;
+    case Mapping::Kind::kCompressed:
+      extent.compressed = true;
+      break;
+    case Mapping::Kind::kNormal:
+      break;
+  }
+  if (mapping.has_cluster) extent.host = mapping.host;
+  co_return extent;
+}
+
+Task<absl::StatusOr<bool>> ReadPath::AreKnownZero(GuestOffset offset, uint64_t length) {
+  while (length > 0) {
+    CO_ASSIGN_OR_RETURN(const Mapping mapping, co_await mapper_.Find(offset, length));
+    if (mapping.kind == Mapping::Kind::kUnallocated) {
+      if (const uint64_t there = BytesInBacking(offset, mapping.bytes); there > 0) {
+        CO_ASSIGN_OR_RETURN(const bool are_zero, co_await backing_->AreKnownZero(offset, there));
+        if (!are_zero) co_return false;
+      }
+    } else if (mapping.kind != Mapping::Kind::kZero) {
+      co_return false;
+    }
+    offset += mapping.bytes;
+    length -= mapping.bytes;
+  }
+  co_return true;
 }
 
 }  // namespace ringcow

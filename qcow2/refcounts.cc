@@ -87,6 +87,17 @@ Task<absl::Status> Refcounts::Set(ClusterRun run, uint64_t refcount) {
   co_return absl::OkStatus();
 }
 
+Task<absl::StatusOr<uint64_t>> Refcounts::Decrement(ClusterIndex cluster) {
+  CO_ASSIGN_OR_RETURN(const uint64_t refcount, co_await Get(cluster));
+  if (refcount == 0) {
+    co_return absl::InvalidArgumentError(
+        absl::StrFormat("'%s': the cluster at host offset %#x was in use with a refcount of 0",
+                        metadata_.disk.name(), metadata_.geometry.OffsetOf(cluster).value()));
+  }
+  CO_RETURN_IF_ERROR(co_await Set({cluster, 1}, refcount - 1));
+  co_return refcount - 1;
+}
+
 Task<absl::StatusOr<std::optional<ClusterIndex>>> Refcounts::FirstWithoutBlock(ClusterRun run) {
   const uint64_t block_clusters = metadata_.geometry.refcount_block_entries();
   for (ClusterIndex cluster = run.first; cluster < run.end();

@@ -50,6 +50,10 @@ class Refcounts {
   // those before it set, at a cluster without a refcount block.
   Task<absl::Status> Set(ClusterRun run, uint64_t refcount);
 
+  // One less than it was: what is left. A lower one must not be set before the removal of the
+  // reference is durable. InvalidArgument where it is 0 already.
+  Task<absl::StatusOr<uint64_t>> Decrement(ClusterIndex cluster);
+
   // The first cluster of `run` without a refcount block; nothing when each has one.
   Task<absl::StatusOr<std::optional<ClusterIndex>>> FirstWithoutBlock(ClusterRun run);
 

@@ -10,42 +10,52 @@
 #include "engine/range_lock.h"
 #include "engine/task.h"
 #include "qcow2/allocator.h"
+#include "qcow2/copy_on_write.h"
 #include "qcow2/format/units.h"
 #include "qcow2/mapper.h"
 #include "qcow2/metadata.h"
+#include "qcow2/read_path.h"
 
 namespace ringcow {
 
 // Guest writes. Bytes whose cluster the image owns go straight to it. Others get a new cluster: its
-// refcount is raised in memory, the data is written, and when that is done the L2 entry is set in
-// memory. No metadata is written in a request's path, unless the cache is full or writethrough.
+// refcount is raised in memory, the data is written with what has to be copied around it, and when
+// that is done the L2 entry is set in memory. No metadata is written in a request's path, unless
+// the cache is full or writethrough.
 //
-// A cluster that is being allocated is locked until its L2 entry is set, so that two writes to it
-// do not get a host cluster each. Clusters that are mapped already are never locked.
+// `changing` locks the guest clusters (in bytes) whose entries are about to change, so that two
+// writes to one cluster do not get a host cluster each. Clusters that may be written where they are
+// are never locked.
 class WritePath {
  public:
-  WritePath(Metadata& metadata, Mapper& mapper, Allocator& allocator);
+  WritePath(Metadata& metadata, Mapper& mapper, Allocator& allocator, ReadPath& reader,
+            RangeLock& changing);
 
   // `from` is not empty and lies inside the virtual disk.
   Task<absl::Status> Write(GuestOffset offset, std::span<const std::byte> from);
+  // The same for a caller that holds `changing` for all clusters of the range.
+  Task<absl::Status> WriteLocked(GuestOffset offset, std::span<const std::byte> from);
 
  private:
   Task<absl::Status> WritePieces(GuestOffset offset, std::span<const std::byte> from,
                                  Mapping first);
   Task<absl::Status> WritePiece(GuestOffset offset, std::span<const std::byte> from,
                                 Mapping mapping);
-  Task<absl::Status> WriteAllocating(GuestOffset offset, std::span<const std::byte> from);
+  Task<absl::Status> WriteChanging(GuestOffset offset, std::span<const std::byte> from);
   // Writes what it can from the front of `from`; says how much.
   Task<absl::StatusOr<uint64_t>> AllocateAndWrite(GuestOffset offset,
                                                   std::span<const std::byte> from, Mapping mapping);
-  Task<absl::Status> WriteInto(const AllocatedRun& run, uint64_t in_cluster,
-                               std::span<const std::byte> from);
-  Task<absl::Status> CheckOwned(Mapping mapping);
+  // What a write of `length` bytes into `clusters` guest clusters has to fill: whole subclusters,
+  // and, when the data moves to another host cluster, all that had data in the old one. The run is
+  // left to the caller.
+  absl::StatusOr<FilledRun> ToFill(const Mapper::L2Slice& slice, uint64_t clusters,
+                                   GuestOffset offset, uint64_t length, bool moves) const;
 
   Metadata& metadata_;
   Mapper& mapper_;
   Allocator& allocator_;
-  RangeLock allocating_;  // guest bytes, whole clusters
+  CopyOnWrite copy_on_write_;
+  RangeLock& changing_;
 };
 
 }  // namespace ringcow

@@ -10,6 +10,7 @@
 #include <ostream>
 #include <random>
 #include <utility>
+#include <vector>
 
 #include "engine/loop.h"
 #include "engine/testing/sim_disk.h"
@@ -32,7 +33,7 @@ std::ostream& operator<<(std::ostream& out, const ImageSetup& setup) {
   const WriteBackOptions& write_back = setup.open.write_back;
   return out << "v" << setup.create.version << ", " << setup.create.virtual_size << " bytes, "
              << setup.create.cluster_size << "-byte clusters, " << setup.create.refcount_bits
-             << "-bit refcounts, preallocation "
+             << "-bit refcounts, extended L2 " << setup.create.extended_l2 << ", preallocation "
              << PreallocationName(setup.create.preallocation).data() << ", caches of "
              << setup.open.l2_cache_bytes << " and " << setup.open.refcount_cache_bytes
              << " in slices of " << setup.open.cache_slice_bytes
@@ -56,6 +57,10 @@ CreateOptions RandomCreateOptions(std::mt19937_64& random) {
   options.refcount_bits = options.version == 2
                               ? 16
                               : OneOf(std::array<uint64_t, 8>{1, 2, 4, 8, 16, 32, 64, 64}, random);
+  options.extended_l2 = options.version == 3 && random() % 4 == 0;
+  if (options.extended_l2) {
+    options.cluster_size = OneOf(std::array<uint64_t, 4>{16384, 16384, 65536, 1 << 20}, random);
+  }
   // 2 MiB in clusters of 512 bytes with refcounts of 64 bits fill a refcount table of one cluster.
   options.virtual_size = std::min<uint64_t>(
       std::max<uint64_t>(96 * options.cluster_size, (1 + random() % 10) << 18), 12 << 20);
@@ -85,11 +90,14 @@ ImageSetup RandomSetup(std::mt19937_64& random) {
           .can_allocate = random() % 3 != 0};
 }
 
-// Opens, writes and closes the image a few times, with other options each time.
-void RunModel(Disk& disk, const ImageSetup& setup, size_t requests, std::mt19937_64& random) {
+// Opens, writes and closes the image a few times, with other options each time. It reads as `bytes`
+// when it is new.
+void RunModel(Disk& disk, const ImageSetup& setup, std::vector<std::byte> bytes, size_t requests,
+              std::mt19937_64& random) {
   ASSERT_EQ(Create(disk, setup.create), absl::OkStatus());
-  ImageModel model(disk.loop(), setup.create.virtual_size, random());
+  ImageModel model(disk.loop(), std::move(bytes), random());
   OpenOptions options = setup.open;
+  const bool keeps_discarded = setup.create.version < 3 && setup.open.backing != nullptr;
   for (int round = 0; round < 3; ++round) {
     SCOPED_TRACE(testing::Message() << "round " << round);
     absl::StatusOr<std::unique_ptr<Image>> image = Open(disk, options);
@@ -98,17 +106,24 @@ void RunModel(Disk& disk, const ImageSetup& setup, size_t requests, std::mt19937
                                   .requests = requests,
                                   .cluster_bytes = setup.create.cluster_size,
                                   .large_bytes = random() % 2 == 0 ? uint64_t{1} << 20 : 0,
-                                  .flushes = static_cast<uint32_t>(random() % 12)}),
+                                  .flushes = static_cast<uint32_t>(random() % 12),
+                                  .discards_zero = !keeps_discarded}),
               absl::OkStatus());
     ASSERT_EQ(model.Compare(**image), absl::OkStatus());
     ASSERT_EQ(disk.loop().Run((*image)->Close()), absl::OkStatus());
     image->reset();
     ASSERT_EQ(Findings(disk), "");
     options = RandomOpenOptions(random);
+    options.backing = setup.open.backing;
   }
-  absl::StatusOr<std::unique_ptr<Image>> image = Open(disk, ReadOnly());
+  options.read_only = true;
+  absl::StatusOr<std::unique_ptr<Image>> image = Open(disk, options);
   ASSERT_TRUE(image.ok()) << image.status();
   EXPECT_EQ(model.Compare(**image), absl::OkStatus());
+}
+
+void RunModel(Disk& disk, const ImageSetup& setup, size_t requests, std::mt19937_64& random) {
+  RunModel(disk, setup, std::vector<std::byte>(setup.create.virtual_size), requests, random);
 }
 
 // The parameter is the seed: --gtest_filter replays a failure.
@@ -129,6 +144,36 @@ TEST_P(OnSimDisk, ReadsWhatWasWritten) {
   EXPECT_EQ(disk.changed_under_way(), 0U);
 }
 
+// The backing file is shorter or longer than the image, and has zeroes and data.
+using OnBackingFile = ImageModelTest;
+INSTANTIATE_TEST_SUITE_P(Seed, OnBackingFile, testing::Range<uint64_t>(1, 101),
+                         testing::PrintToStringParamName());
+
+TEST_P(OnBackingFile, ReadsWhatWasWritten) {
+  std::mt19937_64 random(GetParam());
+  Loop loop;
+  SimDisk backing_disk(loop, {.seed = GetParam(), .record = false});
+  ImageSetup base = RandomSetup(random);
+  ASSERT_EQ(Create(backing_disk, base.create), absl::OkStatus());
+  absl::StatusOr<std::unique_ptr<Image>> backing = Open(backing_disk, base.open);
+  ASSERT_TRUE(backing.ok()) << backing.status();
+  ImageModel backing_model(loop, base.create.virtual_size, random());
+  ASSERT_EQ(backing_model.Run(**backing, {.cluster_bytes = base.create.cluster_size}),
+            absl::OkStatus());
+
+  ImageSetup setup = RandomSetup(random);
+  setup.create.preallocation = Preallocation::kOff;
+  setup.create.backing_file = "base";
+  setup.open.backing = backing->get();
+  SCOPED_TRACE(testing::Message() << setup << " on " << base);
+  SimDisk disk(loop, {.seed = GetParam(), .alignment = setup.disk_alignment, .record = false});
+  if (!setup.can_allocate) disk.SetUnsupported({Op::kAllocate, Op::kWriteZeroes, Op::kPunch});
+  std::vector<std::byte> bytes(backing_model.bytes().begin(), backing_model.bytes().end());
+  bytes.resize(setup.create.virtual_size);
+  RunModel(disk, setup, std::move(bytes), 30, random);
+  EXPECT_EQ(backing_model.Compare(**backing), absl::OkStatus()) << "the backing file was changed";
+}
+
 // Clusters smaller than a block of the disk are written by read-modify-write, at the end of the
 // disk too, and there while the disk grows.
 using OnLargeBlocks = ImageModelTest;
@@ -139,6 +184,7 @@ TEST_P(OnLargeBlocks, ReadsWhatWasWritten) {
   std::mt19937_64 random(GetParam());
   ImageSetup setup = RandomSetup(random);
   setup.create.cluster_size = 512;
+  setup.create.extended_l2 = false;
   setup.create.virtual_size = std::min<uint64_t>(setup.create.virtual_size, 1 << 20);
   setup.create.preallocation = Preallocation::kOff;
   setup.open.grow_ahead = false;

@@ -19,6 +19,8 @@ inline constexpr uint64_t kTableEntryBytes = 8;
 
 // With extended L2 entries. A subcluster is a sector at least, which sets the smallest cluster.
 inline constexpr uint32_t kSubclustersPerCluster = 32;
+// The specification allows less, QEMU creates none with less.
+inline constexpr uint64_t kMinExtendedL2ClusterBytes = kSectorBytes * kSubclustersPerCluster;
 inline constexpr uint32_t kMinExtendedL2ClusterBits = 14;
 
 inline constexpr uint64_t kMaxL1Bytes = uint64_t{32} << 20;

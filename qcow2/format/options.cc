@@ -20,6 +20,16 @@ absl::Status CheckFeatures(const CreateOptions& options) {
   if (version2 && options.lazy_refcounts) {
     return needs_version3("Lazy refcounts only supported with compatibility level 1.1 and above");
   }
+  if (version2 && options.extended_l2) {
+    return needs_version3(
+        "Extended L2 entries are only supported with compatibility level 1.1 and above");
+  }
+  if (options.extended_l2 && options.cluster_size < kMinExtendedL2ClusterBytes) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("Extended L2 entries are only supported with cluster sizes of at least %d "
+                        "bytes",
+                        kMinExtendedL2ClusterBytes));
+  }
   if (!IsPowerOfTwo(options.refcount_bits) || options.refcount_bits > 64) {
     return absl::InvalidArgumentError(
         "Refcount width must be a power of two and may not exceed 64 bits");
@@ -62,7 +72,8 @@ absl::StatusOr<Geometry> ValidateCreateOptions(const CreateOptions& options) {
       {.version = options.version,
        .cluster_bits = static_cast<uint32_t>(std::countr_zero(options.cluster_size)),
        .refcount_order = static_cast<uint32_t>(std::countr_zero(options.refcount_bits)),
-       .virtual_size = AlignUp(options.virtual_size, kSectorBytes)});
+       .virtual_size = AlignUp(options.virtual_size, kSectorBytes),
+       .extended_l2 = options.extended_l2});
   if (absl::IsOutOfRange(geometry.status())) return TooLarge();
   return geometry;
 }

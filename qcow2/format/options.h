@@ -2,6 +2,7 @@
 #define RINGCOW_QCOW2_FORMAT_OPTIONS_H_
 
 #include <cstdint>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -19,8 +20,11 @@ struct CreateOptions {
   uint64_t cluster_size = 65536;
   uint64_t refcount_bits = 16;
   bool lazy_refcounts = false;
+  bool extended_l2 = false;
   CompressionType compression_type = CompressionType::kZlib;
   Preallocation preallocation = Preallocation::kOff;
+  std::string backing_file = {};    // as the header will name it; empty: none
+  std::string backing_format = {};  // "qcow2", "raw"; empty: whoever opens it has to look
 };
 
 // The geometry of such an image, its virtual size rounded up. InvalidArgument for options that do

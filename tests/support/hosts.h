@@ -25,6 +25,8 @@ class FileHost {
 
   Loop& loop() { return loop_; }
   Disk& disk() { return *disk_; }
+  // For more disks on the same loop.
+  Rings& rings() { return *rings_; }
 
  private:
   Loop loop_;

@@ -31,16 +31,25 @@ absl::Status ImageModel::Compare(GuestDisk& disk) {
 
 Task<absl::Status> ImageModel::Work(GuestDisk& disk, Workload workload) {
   for (size_t i = 0; i < workload.requests; ++i) {
-    const uint32_t choice = random_() % 100;
-    if (choice < workload.flushes) {
+    uint32_t choice = random_() % 100;
+    const auto is = [&choice](uint32_t share) {
+      if (choice < share) return true;
+      choice -= share;
+      return false;
+    };
+    if (is(workload.flushes)) {
       CO_RETURN_IF_ERROR(co_await disk.Flush());
       continue;
     }
     const Range range = RandomRange(workload);
     RangeLock::Hold hold(in_use_, range.begin, range.begin + range.length);
     co_await hold;
-    if (choice < workload.flushes + workload.writes) {
+    if (is(workload.writes)) {
       CO_RETURN_IF_ERROR(co_await WriteRandom(disk, range));
+    } else if (is(workload.zeroes)) {
+      CO_RETURN_IF_ERROR(co_await ZeroRandom(disk, range));
+    } else if (is(workload.discards)) {
+      CO_RETURN_IF_ERROR(co_await Discard(disk, range, workload));
     } else {
       CO_RETURN_IF_ERROR(co_await ReadAndCompare(disk, range));
     }
@@ -56,6 +65,23 @@ Task<absl::Status> ImageModel::WriteRandom(GuestDisk& disk, Range range) {
   FillRandom(bytes);
   CO_RETURN_IF_ERROR(co_await disk.Write(GuestOffset(range.begin), bytes));
   std::memcpy(bytes_.data() + range.begin, bytes.data(), range.length);
+  co_return absl::OkStatus();
+}
+
+Task<absl::Status> ImageModel::ZeroRandom(GuestDisk& disk, Range range) {
+  const auto manner = random_() % 2 == 0 ? ZeroManner::kKeepSpace : ZeroManner::kMayUnmap;
+  CO_RETURN_IF_ERROR(co_await disk.WriteZeroes(GuestOffset(range.begin), range.length, manner));
+  std::memset(bytes_.data() + range.begin, 0, range.length);
+  co_return absl::OkStatus();
+}
+
+Task<absl::Status> ImageModel::Discard(GuestDisk& disk, Range range, Workload workload) {
+  CO_RETURN_IF_ERROR(co_await disk.Discard(GuestOffset(range.begin), range.length));
+  const uint64_t cluster = workload.cluster_bytes;
+  const uint64_t begin = (range.begin + cluster - 1) / cluster * cluster;
+  uint64_t end = range.begin + range.length;
+  if (end < bytes_.size()) end = end / cluster * cluster;
+  if (workload.discards_zero && begin < end) std::memset(bytes_.data() + begin, 0, end - begin);
   co_return absl::OkStatus();
 }
 

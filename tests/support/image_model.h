@@ -27,8 +27,11 @@ class ImageModel {
     size_t requests = 40;            // of each worker
     uint64_t cluster_bytes = 65536;  // what offsets and lengths are chosen around
     uint64_t large_bytes = 0;        // one request in 16 is up to as long
-    uint32_t writes = 60;            // of 100 requests
-    uint32_t flushes = 5;            // of 100; what is left are reads
+    uint32_t writes = 50;            // of 100 requests
+    uint32_t flushes = 5;            // of 100
+    uint32_t zeroes = 8;             // of 100
+    uint32_t discards = 8;           // of 100; what is left are reads
+    bool discards_zero = true;       // whole clusters; else a discard changes nothing
   };
 
   // The disk reads as `bytes`. Everything that follows depends on the seed alone.
@@ -53,6 +56,8 @@ class ImageModel {
 
   Task<absl::Status> Work(GuestDisk& disk, Workload workload);
   Task<absl::Status> WriteRandom(GuestDisk& disk, Range range);
+  Task<absl::Status> ZeroRandom(GuestDisk& disk, Range range);
+  Task<absl::Status> Discard(GuestDisk& disk, Range range, Workload workload);
   Task<absl::Status> ReadAndCompare(GuestDisk& disk, Range range);
   Range RandomRange(const Workload& workload);
   void FillRandom(std::span<std::byte> bytes);

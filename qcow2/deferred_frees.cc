@@ -1,0 +1,62 @@
+#include "qcow2/deferred_frees.h"
+
+#include "engine/status_macros.h"
+
+namespace ringcow {
+
+void DeferredFrees::Add(ClusterRun run, Was was) {
+  clusters_ += run.count;
+  const Version removed = metadata_.write_back.now();
+  const Requests::Ordinal last_user = requests_.newest();
+  if (!pending_.empty()) {
+    Pending& last = pending_.back();
+    if (last.run.end() == run.first && last.was == was) {
+      last.run.count += run.count;
+      last.removed = removed;
+      last.last_user = last_user;
+      return;
+    }
+  }
+  pending_.push_back({run, was, removed, last_user});
+}
+
+Task<absl::Status> DeferredFrees::Apply(Version durable) {
+  if (pending_.empty()) co_return absl::OkStatus();
+  const Mutex::Guard guard = co_await applying_.Lock();
+  while (!pending_.empty()) {
+    const Pending next = pending_.front();
+    if (next.removed > durable || !requests_.HaveEnded(next.last_user)) break;
+    pending_.pop_front();
+    clusters_ -= next.run.count;
+    // Before the refcounts fall to 0: from then on anybody may write there.
+    if (next.was == Was::kDiscarded) CO_RETURN_IF_ERROR(co_await Punch(next.run));
+    CO_RETURN_IF_ERROR(co_await allocator_.RemoveReference(next.run, next.was == Was::kL2Table));
+  }
+  co_return absl::OkStatus();
+}
+
+// Parts of `run` that have other references stay.
+Task<absl::Status> DeferredFrees::Punch(ClusterRun run) {
+  const Geometry& geometry = metadata_.geometry;
+  ClusterRun punched{run.first, 0};
+  while (can_punch_ && punched.end() <= run.end()) {
+    if (punched.end() < run.end()) {
+      CO_ASSIGN_OR_RETURN(const uint64_t refcount,
+                          co_await allocator_.refcounts().Get(punched.end()));
+      if (refcount == 1) {
+        ++punched.count;
+        continue;
+      }
+    }
+    if (punched.count > 0) {
+      const absl::Status status = co_await metadata_.disk.Punch(
+          geometry.OffsetOf(punched.first), punched.count * geometry.cluster_bytes());
+      // Space that is not given back is no failure of what the guest asked for.
+      if (!status.ok()) can_punch_ = false;
+    }
+    punched = {punched.end() + 1, 0};
+  }
+  co_return absl::OkStatus();
+}
+
+}  // namespace ringcow

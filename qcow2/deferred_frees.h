@@ -1,0 +1,67 @@
+#ifndef RINGCOW_QCOW2_DEFERRED_FREES_H_
+#define RINGCOW_QCOW2_DEFERRED_FREES_H_
+
+#include <cstdint>
+#include <deque>
+
+#include "absl/status/status.h"
+#include "cache/table.h"
+#include "engine/mutex.h"
+#include "engine/task.h"
+#include "qcow2/allocator.h"
+#include "qcow2/refcounts.h"
+#include "qcow2/requests.h"
+
+namespace ringcow {
+
+// Clusters that lost a reference, and whose refcounts are still too high on purpose: lowered before
+// the removal of the reference is durable, a power cut would leave a reference to a free cluster;
+// given to somebody else before the requests that may still be using it have ended, it would get
+// their bytes. So the refcounts of many removals are lowered together, after a flush, and a crash
+// before that leaks the clusters.
+class DeferredFrees {
+ public:
+  DeferredFrees(Metadata& metadata, Allocator& allocator, const Requests& requests)
+      : metadata_(metadata),
+        allocator_(allocator),
+        requests_(requests),
+        applying_(metadata.disk.loop()) {}
+
+  enum class Was : uint8_t {
+    kData,
+    kDiscarded,  // its space is given back to the host when nothing else refers to it
+    kL2Table,    // what the cache holds of it goes with it
+  };
+  // A reference to each cluster of `run` was removed just now, in memory.
+  void Add(ClusterRun run, Was was);
+
+  // Lowers the refcounts of what was removed up to the change `durable`, which is durable, and of
+  // which no request is left that could use it. What this changes is written by the next flush.
+  // On an error the rest stays leaked.
+  Task<absl::Status> Apply(Version durable);
+
+  bool empty() const { return pending_.empty(); }
+  uint64_t clusters() const { return clusters_; }
+
+ private:
+  struct Pending {
+    ClusterRun run;
+    Was was;
+    Version removed;              // the change that removed the reference
+    Requests::Ordinal last_user;  // the newest request that may know the cluster
+  };
+
+  Task<absl::Status> Punch(ClusterRun run);
+
+  Metadata& metadata_;
+  Allocator& allocator_;
+  const Requests& requests_;
+  std::deque<Pending> pending_;  // both numbers grow from front to back
+  uint64_t clusters_ = 0;
+  bool can_punch_ = true;  // false once the disk has refused
+  Mutex applying_;
+};
+
+}  // namespace ringcow
+
+#endif  // RINGCOW_QCOW2_DEFERRED_FREES_H_

@@ -1,0 +1,65 @@
+#include "qcow2/l2_slot.h"
+
+#include <optional>
+
+#include "engine/invariant.h"
+#include "qcow2/format/big_endian.h"
+
+namespace ringcow {
+namespace {
+
+ExtendedL2Entry FromStandard(L2Entry entry) {
+  switch (entry.kind()) {
+    case L2Entry::Kind::kUnallocated:
+      break;
+    case L2Entry::Kind::kZeroPlain:
+      return ExtendedL2Entry::WithoutCluster(SubclusterBitmap::AllZero());
+    case L2Entry::Kind::kZeroAllocated:
+      return ExtendedL2Entry::InCluster(*entry.host_offset(), entry.copied(),
+                                        SubclusterBitmap::AllZero());
+    case L2Entry::Kind::kNormal:
+      return ExtendedL2Entry::InCluster(*entry.host_offset(), entry.copied(),
+                                        SubclusterBitmap::AllAllocated());
+    case L2Entry::Kind::kCompressed:
+      return ExtendedL2Entry::Compressed(entry);
+  }
+  return ExtendedL2Entry();
+}
+
+L2Entry ToStandard(ExtendedL2Entry entry) {
+  if (entry.entry().kind() == L2Entry::Kind::kCompressed) return entry.entry();
+  const std::optional<HostOffset> host = entry.host_offset();
+  if (entry.bitmap() == SubclusterBitmap::AllZero()) {
+    return host.has_value() ? L2Entry::ZeroAllocated(*host, entry.copied()) : L2Entry::ZeroPlain();
+  }
+  const bool is_normal = host.has_value() && entry.bitmap() == SubclusterBitmap::AllAllocated();
+  RINGCOW_INVARIANT(is_normal || entry == ExtendedL2Entry(), "subclusters differ where none exist");
+  return is_normal ? L2Entry::Normal(*host, entry.copied()) : L2Entry::Unallocated();
+}
+
+}  // namespace
+
+ExtendedL2Entry LoadL2Slot(const Geometry& geometry, std::span<const std::byte> table,
+                           uint64_t slot) {
+  if (geometry.extended_l2()) return ExtendedL2Entry::Load(table, slot);
+  return FromStandard(L2Entry::FromRaw(LoadBe64At(table, slot)));
+}
+
+void StoreL2Slot(const Geometry& geometry, std::span<std::byte> table, uint64_t slot,
+                 ExtendedL2Entry entry) {
+  if (geometry.extended_l2()) {
+    entry.Store(table, slot);
+  } else {
+    StoreBe64At(table, slot, ToStandard(entry).raw());
+  }
+}
+
+absl::Status ValidateL2Slot(const Geometry& geometry, std::span<const std::byte> table,
+                            HostOffset table_offset, uint64_t slot) {
+  if (geometry.extended_l2()) {
+    return ExtendedL2Entry::Load(table, slot).Validate(geometry, table_offset, slot);
+  }
+  return L2Entry::FromRaw(LoadBe64At(table, slot)).Validate(geometry, table_offset, slot);
+}
+
+}  // namespace ringcow
