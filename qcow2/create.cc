@@ -117,7 +117,7 @@ Task<absl::Status> CreateImage(Disk& disk, CreateOptions options) {
   const Requests requests(disk.loop());
   DeferredFrees frees(metadata, allocator, requests);
   Mapper mapper(metadata, allocator, frees);
-  CO_RETURN_IF_ERROR(co_await Preallocate(metadata, allocator, mapper,
+  CO_RETURN_IF_ERROR(co_await Preallocate(metadata, allocator, mapper, GuestOffset(0),
                                           EndOfUsed(metadata, allocator), options.preallocation));
   CO_RETURN_IF_ERROR(co_await metadata.write_back.Flush());
   const uint64_t end = EndOfImage(metadata, allocator);

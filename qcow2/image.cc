@@ -14,6 +14,8 @@
 #include "qcow2/open.h"
 #include "qcow2/read_path.h"
 #include "qcow2/requests.h"
+#include "qcow2/resize.h"
+#include "qcow2/snapshots.h"
 #include "qcow2/write_path.h"
 #include "qcow2/zero_path.h"
 
@@ -33,6 +35,7 @@ struct Image::Parts {
   Parts(Disk& disk, const CheckedHeader& read, const OpenOptions& options)
       : disk(disk),
         read_only(options.read_only),
+        backing(options.backing),
         is_writethrough(options.write_back.mode == CacheMode::kWritethrough),
         size_when_opened(disk.size()),
         metadata(disk, read.header, read.geometry, MetadataOptionsOf(options)),
@@ -44,7 +47,9 @@ struct Image::Parts {
         mapper(metadata, allocator, frees),
         reader(metadata, mapper, options.backing),
         writer(metadata, mapper, allocator, reader, changing),
-        zeroer(metadata, mapper, reader, writer, changing, options.backing != nullptr) {}
+        zeroer(metadata, mapper, reader, writer, changing, options.backing != nullptr),
+        snapshots(metadata, allocator),
+        resize(metadata, allocator, frees, mapper, zeroer) {}
 
   absl::Status CheckRange(GuestOffset offset, uint64_t length) const;
   // Whether a request may change these bytes.
@@ -52,9 +57,12 @@ struct Image::Parts {
   // Ends a request that changed something.
   Task<absl::Status> EndChange();
   Task<absl::Status> Flush();
+  // Runs an operation with no guest request under way.
+  Task<absl::Status> RunAlone(Task<absl::Status> operation);
 
   Disk& disk;
   const bool read_only;
+  GuestDisk* const backing;
   const bool is_writethrough;
   const uint64_t size_when_opened;
   Metadata metadata;
@@ -67,6 +75,8 @@ struct Image::Parts {
   ReadPath reader;
   WritePath writer;
   ZeroPath zeroer;
+  Snapshots snapshots;
+  class Resize resize;
 };
 
 absl::Status Image::Parts::CheckRange(GuestOffset offset, uint64_t length) const {
@@ -95,11 +105,13 @@ Task<absl::StatusOr<std::unique_ptr<Image>>> Image::Open(Disk& disk, OpenOptions
   if (!options.read_only) CO_RETURN_IF_ERROR(co_await disk.Fdatasync());
   auto parts = std::make_unique<Parts>(disk, read, options);
   CO_RETURN_IF_ERROR(co_await parts->metadata.Load());
+  CO_RETURN_IF_ERROR(co_await parts->snapshots.Load());
   if (!options.read_only) CO_RETURN_IF_ERROR(co_await ClearAutoclearFeatures(parts->metadata));
   co_return std::unique_ptr<Image>(new Image(std::move(parts)));
 }
 
 uint64_t Image::size() const { return parts_->metadata.geometry.virtual_size(); }
+const std::vector<Snapshot>& Image::snapshots() const { return parts_->snapshots.all(); }
 const Header& Image::header() const { return parts_->metadata.header; }
 const Geometry& Image::geometry() const { return parts_->metadata.geometry; }
 const absl::Status& Image::failure() const { return parts_->metadata.write_back.failure(); }
@@ -126,58 +138,91 @@ Task<absl::Status> Image::Parts::Flush() {
   co_return co_await frees.Apply(made);
 }
 
+Task<absl::Status> Image::Parts::RunAlone(Task<absl::Status> operation) {
+  CO_RETURN_IF_ERROR(CheckChange(GuestOffset(0), 0));
+  const Requests::Exclusive alone = co_await requests.BeginExclusive();
+  // With no request under way, this gives back all that was waiting for it.
+  CO_RETURN_IF_ERROR(co_await Flush());
+  CO_RETURN_IF_ERROR(co_await std::move(operation));
+  co_return co_await Flush();
+}
+
+Task<absl::Status> Image::CreateSnapshot(Snapshot snapshot) {
+  co_return co_await parts_->RunAlone(parts_->snapshots.Create(std::move(snapshot)));
+}
+
+Task<absl::Status> Image::ApplySnapshot(size_t index) {
+  co_return co_await parts_->RunAlone(parts_->snapshots.Apply(index));
+}
+
+Task<absl::Status> Image::DeleteSnapshot(size_t index) {
+  co_return co_await parts_->RunAlone(parts_->snapshots.Delete(index));
+}
+
+Task<absl::Status> Image::Resize(uint64_t virtual_size, Preallocation preallocation) {
+  if (header().version < 3 && !snapshots().empty()) {
+    co_return absl::FailedPreconditionError("Can't resize a v2 image which has snapshots");
+  }
+  if (virtual_size > kMaxFileOffset) {
+    co_return absl::OutOfRangeError("The image size is too large for file format 'qcow2'");
+  }
+  const uint64_t backing_bytes = parts_->backing != nullptr ? parts_->backing->size() : 0;
+  co_return co_await parts_->RunAlone(
+      parts_->resize.To(AlignUp(virtual_size, kSectorBytes), backing_bytes, preallocation));
+}
+
 Task<absl::Status> Image::Read(GuestOffset offset, std::span<std::byte> into) {
-  CO_RETURN_IF_ERROR(parts_->CheckRange(offset, into.size()));
-  if (into.empty()) co_return absl::OkStatus();
   Requests::Entry request(parts_->requests);
   co_await request;
+  CO_RETURN_IF_ERROR(parts_->CheckRange(offset, into.size()));
+  if (into.empty()) co_return absl::OkStatus();
   co_return co_await parts_->reader.Read(offset, into);
 }
 
 Task<absl::Status> Image::Write(GuestOffset offset, std::span<const std::byte> from) {
-  CO_RETURN_IF_ERROR(parts_->CheckChange(offset, from.size()));
-  if (from.empty()) co_return absl::OkStatus();
   {
     Requests::Entry request(parts_->requests);
     co_await request;
+    CO_RETURN_IF_ERROR(parts_->CheckChange(offset, from.size()));
+    if (from.empty()) co_return absl::OkStatus();
     CO_RETURN_IF_ERROR(co_await parts_->writer.Write(offset, from));
   }
   co_return co_await parts_->EndChange();
 }
 
 Task<absl::Status> Image::WriteZeroes(GuestOffset offset, uint64_t length, ZeroManner manner) {
-  CO_RETURN_IF_ERROR(parts_->CheckChange(offset, length));
-  if (length == 0) co_return absl::OkStatus();
   {
     Requests::Entry request(parts_->requests);
     co_await request;
+    CO_RETURN_IF_ERROR(parts_->CheckChange(offset, length));
+    if (length == 0) co_return absl::OkStatus();
     CO_RETURN_IF_ERROR(co_await parts_->zeroer.WriteZeroes(offset, length, manner));
   }
   co_return co_await parts_->EndChange();
 }
 
 Task<absl::Status> Image::Discard(GuestOffset offset, uint64_t length) {
-  CO_RETURN_IF_ERROR(parts_->CheckChange(offset, length));
-  if (length == 0) co_return absl::OkStatus();
   {
     Requests::Entry request(parts_->requests);
     co_await request;
+    CO_RETURN_IF_ERROR(parts_->CheckChange(offset, length));
+    if (length == 0) co_return absl::OkStatus();
     CO_RETURN_IF_ERROR(co_await parts_->zeroer.Discard(offset, length));
   }
   co_return co_await parts_->EndChange();
 }
 
 Task<absl::StatusOr<GuestExtent>> Image::Find(GuestOffset offset, uint64_t length) {
-  CO_RETURN_IF_ERROR(parts_->CheckRange(offset, length));
   Requests::Entry request(parts_->requests);
   co_await request;
+  CO_RETURN_IF_ERROR(parts_->CheckRange(offset, length));
   co_return co_await parts_->reader.Find(offset, length);
 }
 
 Task<absl::StatusOr<bool>> Image::AreKnownZero(GuestOffset offset, uint64_t length) {
-  CO_RETURN_IF_ERROR(parts_->CheckRange(offset, length));
   Requests::Entry request(parts_->requests);
   co_await request;
+  CO_RETURN_IF_ERROR(parts_->CheckRange(offset, length));
   co_return co_await parts_->reader.AreKnownZero(offset, length);
 }
 

@@ -1,9 +1,11 @@
 #ifndef RINGCOW_QCOW2_IMAGE_H_
 #define RINGCOW_QCOW2_IMAGE_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -12,6 +14,8 @@
 #include "engine/task.h"
 #include "qcow2/format/geometry.h"
 #include "qcow2/format/header.h"
+#include "qcow2/format/options.h"
+#include "qcow2/format/snapshot_table.h"
 #include "qcow2/guest_disk.h"
 
 namespace ringcow {
@@ -64,6 +68,22 @@ class Image final : public GuestDisk {
   Task<absl::Status> Close() override;
   const DiskCounters& counters() const override;
   void ResetCounters() override;
+
+  const std::vector<Snapshot>& snapshots() const;
+  // Guest requests wait meanwhile, and everything is durable afterwards. `snapshot` says what the
+  // new one is like, but for its L1 table and virtual size; an empty id becomes the next free one.
+  // Errors: OutOfRange when a refcount of the image cannot become larger, and the disk's own.
+  Task<absl::Status> CreateSnapshot(Snapshot snapshot);
+  // The guest's disk becomes what it was, with the size it had; `index` is one of snapshots().
+  Task<absl::Status> ApplySnapshot(size_t index);
+  Task<absl::Status> DeleteSnapshot(size_t index);
+
+  // A new virtual size, rounded up to whole sectors. Guest requests wait meanwhile. What is added
+  // reads as zeroes, and gets clusters as `preallocation` says; what is cut off is lost. Errors:
+  // OutOfRange for more than the format can describe, FailedPrecondition for a version 2 image with
+  // snapshots, whose table cannot say how large each is.
+  Task<absl::Status> Resize(uint64_t virtual_size,
+                            Preallocation preallocation = Preallocation::kOff);
 
   const Header& header() const;
   const Geometry& geometry() const;

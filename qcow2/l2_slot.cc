@@ -3,6 +3,7 @@
 #include <optional>
 
 #include "engine/invariant.h"
+#include "engine/status_macros.h"
 #include "qcow2/format/big_endian.h"
 
 namespace ringcow {
@@ -54,12 +55,22 @@ void StoreL2Slot(const Geometry& geometry, std::span<std::byte> table, uint64_t 
   }
 }
 
-absl::Status ValidateL2Slot(const Geometry& geometry, std::span<const std::byte> table,
-                            HostOffset table_offset, uint64_t slot) {
-  if (geometry.extended_l2()) {
-    return ExtendedL2Entry::Load(table, slot).Validate(geometry, table_offset, slot);
+absl::StatusOr<ExtendedL2Entry> ValidL2Slot(const Metadata& metadata, const TablePin& table,
+                                            uint64_t slot) {
+  const Geometry& geometry = metadata.geometry;
+  const absl::Status valid =
+      geometry.extended_l2()
+          ? ExtendedL2Entry::Load(table.bytes(), slot).Validate(geometry, table.offset(), slot)
+          : L2Entry::FromRaw(LoadBe64At(table.bytes(), slot))
+                .Validate(geometry, table.offset(), slot);
+  RETURN_IF_ERROR(Named(metadata.disk, valid));
+  const ExtendedL2Entry entry = LoadL2Slot(geometry, table.bytes(), slot);
+  if (const std::optional<HostOffset> host = entry.host_offset()) {
+    RETURN_IF_ERROR(metadata.CheckPlace(*host, geometry.cluster_bytes(), "data cluster"));
+  } else if (const auto extent = entry.entry().compressed_extent(geometry)) {
+    RETURN_IF_ERROR(metadata.CheckPlace(extent->offset, extent->bytes, "compressed cluster"));
   }
-  return L2Entry::FromRaw(LoadBe64At(table, slot)).Validate(geometry, table_offset, slot);
+  return entry;
 }
 
 }  // namespace ringcow

@@ -5,10 +5,11 @@
 #include <cstdint>
 #include <span>
 
-#include "absl/status/status.h"
-#include "engine/host_offset.h"
+#include "absl/status/statusor.h"
+#include "cache/table_cache.h"
 #include "qcow2/format/extended_l2_entry.h"
 #include "qcow2/format/geometry.h"
+#include "qcow2/metadata.h"
 
 namespace ringcow {
 
@@ -20,9 +21,10 @@ ExtendedL2Entry LoadL2Slot(const Geometry& geometry, std::span<const std::byte> 
 // Without extended L2 entries all subclusters of `entry` are alike.
 void StoreL2Slot(const Geometry& geometry, std::span<std::byte> table, uint64_t slot,
                  ExtendedL2Entry entry);
-// As they are stored: InvalidArgument, with the place, for an entry that contradicts the format.
-absl::Status ValidateL2Slot(const Geometry& geometry, std::span<const std::byte> table,
-                            HostOffset table_offset, uint64_t slot);
+// InvalidArgument, with the place, for an entry that contradicts the format, or that refers to
+// where no data can be (see Metadata::CheckPlace).
+absl::StatusOr<ExtendedL2Entry> ValidL2Slot(const Metadata& metadata, const TablePin& table,
+                                            uint64_t slot);
 
 }  // namespace ringcow
 

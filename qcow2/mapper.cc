@@ -81,17 +81,7 @@ Task<absl::StatusOr<Mapper::L2Slice>> Mapper::SliceOf(HostOffset l2_table, Guest
 }
 
 absl::StatusOr<ExtendedL2Entry> Mapper::EntryAt(const L2Slice& slice, uint64_t i) const {
-  const Geometry& geometry = metadata_.geometry;
-  const uint64_t slot = slice.first_entry + i;
-  RETURN_IF_ERROR(Named(metadata_.disk,
-                        ValidateL2Slot(geometry, slice.table.bytes(), slice.table.offset(), slot)));
-  const ExtendedL2Entry entry = LoadL2Slot(geometry, slice.table.bytes(), slot);
-  if (const std::optional<HostOffset> host = entry.host_offset()) {
-    RETURN_IF_ERROR(metadata_.CheckPlace(*host, geometry.cluster_bytes(), "data cluster"));
-  } else if (const auto extent = entry.entry().compressed_extent(geometry)) {
-    RETURN_IF_ERROR(metadata_.CheckPlace(extent->offset, extent->bytes, "compressed cluster"));
-  }
-  return entry;
+  return ValidL2Slot(metadata_, slice.table, slice.first_entry + i);
 }
 
 Task<absl::StatusOr<Mapping>> Mapper::Find(GuestOffset offset, uint64_t bytes) {
@@ -238,10 +228,7 @@ void Mapper::GiveUp(L2Entry entry, DeferredFrees::Was was) {
   if (const std::optional<HostOffset> host = entry.host_offset()) {
     frees_.Add({geometry.ClusterOf(*host), 1}, was);
   } else if (const auto extent = entry.compressed_extent(geometry)) {
-    // A compressed cluster holds a reference to each host cluster that it touches.
-    const ClusterIndex first = geometry.ClusterOf(extent->offset);
-    const ClusterIndex last = geometry.ClusterOf(extent->offset + (extent->bytes - 1));
-    frees_.Add({first, last - first + 1}, was);
+    frees_.Add(ClustersOf(geometry, *extent), was);
   }
 }
 

@@ -50,7 +50,7 @@ struct Metadata {
 
   Disk& disk;
   Header header;
-  const Geometry geometry;
+  Geometry geometry;  // only its virtual size ever changes
   WriteBack write_back;
   TableCache header_cache;
   TableCache l1_cache;

@@ -46,6 +46,10 @@ Task<absl::Status> Reserve(Disk& disk, HostOffset begin, uint64_t length,
   co_return status;
 }
 
+uint64_t MissingClusters(const Geometry& geometry, GuestOffset offset) {
+  return geometry.guest_clusters() - offset.value() / geometry.cluster_bytes();
+}
+
 // Maps the guest clusters from `offset` on to those of `run`.
 Task<absl::Status> Enter(Mapper& mapper, const Geometry& geometry, GuestOffset offset,
                          AllocatedRun run) {
@@ -63,13 +67,13 @@ Task<absl::Status> Enter(Mapper& mapper, const Geometry& geometry, GuestOffset o
   co_return absl::OkStatus();
 }
 
-// Cluster after cluster, as a guest would that writes its disk from front to back. A block device
-// may hold anything there, which must not show.
-Task<absl::Status> PreallocateMetadata(Disk& disk, const Geometry& geometry, Allocator& allocator,
-                                       Mapper& mapper) {
+// Cluster after cluster, as a guest would that writes its disk from front to back. Clusters that
+// were used before, and those of a block device, may hold anything there, which must not show.
+Task<absl::Status> PreallocateMetadata(Metadata& metadata, Allocator& allocator, Mapper& mapper,
+                                       GuestOffset offset) {
+  const Geometry& geometry = metadata.geometry;
   const uint64_t entries = std::min(geometry.l2_entries(), kMaxEntriesAtOnce);
-  GuestOffset offset(0);
-  uint64_t missing = geometry.guest_clusters();
+  uint64_t missing = MissingClusters(geometry, offset);
   while (missing > 0) {
     // The L2 table comes before its clusters.
     const absl::StatusOr<Mapper::L2Slice> slice = co_await mapper.SliceForChange(offset);
@@ -78,7 +82,7 @@ Task<absl::Status> PreallocateMetadata(Disk& disk, const Geometry& geometry, All
     CO_ASSIGN_OR_RETURN(const AllocatedRun run,
                         co_await allocator.Allocate(std::min(missing, in_table)));
     if (!run.is_zero) {
-      CO_RETURN_IF_ERROR(co_await MakeZeroes(disk, geometry.OffsetOf(run.first),
+      CO_RETURN_IF_ERROR(co_await MakeZeroes(metadata.disk, geometry.OffsetOf(run.first),
                                              run.count * geometry.cluster_bytes()));
     }
     CO_RETURN_IF_ERROR(co_await Enter(mapper, geometry, offset, run));
@@ -90,29 +94,30 @@ Task<absl::Status> PreallocateMetadata(Disk& disk, const Geometry& geometry, All
 
 // All data in one piece, which the disk can reserve at once; the L2 tables go where there is room.
 Task<absl::Status> PreallocateData(Metadata& metadata, Allocator& allocator, Mapper& mapper,
-                                   HostOffset end, Preallocation preallocation) {
+                                   GuestOffset offset, HostOffset end,
+                                   Preallocation preallocation) {
   const Geometry& geometry = metadata.geometry;
-  const uint64_t clusters = geometry.guest_clusters();
+  const uint64_t clusters = MissingClusters(geometry, offset);
   const uint64_t l2_tables = DivideRoundUp(clusters, geometry.l2_entries());
   CO_ASSIGN_OR_RETURN(const AllocatedRun run, co_await allocator.AllocateBehind(
                                                   geometry.ClusterOf(end), clusters, l2_tables));
   CO_RETURN_IF_ERROR(co_await Reserve(metadata.disk, geometry.OffsetOf(run.first),
                                       clusters * geometry.cluster_bytes(), preallocation));
-  co_return co_await Enter(mapper, geometry, GuestOffset(0), run);
+  co_return co_await Enter(mapper, geometry, offset, run);
 }
 
 }  // namespace
 
 Task<absl::Status> Preallocate(Metadata& metadata, Allocator& allocator, Mapper& mapper,
-                               HostOffset end, Preallocation preallocation) {
+                               GuestOffset begin, HostOffset end, Preallocation preallocation) {
   switch (preallocation) {
     case Preallocation::kOff:
       break;
     case Preallocation::kMetadata:
-      co_return co_await PreallocateMetadata(metadata.disk, metadata.geometry, allocator, mapper);
+      co_return co_await PreallocateMetadata(metadata, allocator, mapper, begin);
     case Preallocation::kFalloc:
     case Preallocation::kFull:
-      co_return co_await PreallocateData(metadata, allocator, mapper, end, preallocation);
+      co_return co_await PreallocateData(metadata, allocator, mapper, begin, end, preallocation);
   }
   co_return absl::OkStatus();
 }

@@ -87,6 +87,17 @@ Task<absl::Status> Refcounts::Set(ClusterRun run, uint64_t refcount) {
   co_return absl::OkStatus();
 }
 
+Task<absl::Status> Refcounts::Increment(ClusterIndex cluster) {
+  CO_ASSIGN_OR_RETURN(const uint64_t refcount, co_await Get(cluster));
+  if (refcount == metadata_.geometry.max_refcount()) {
+    co_return absl::OutOfRangeError(absl::StrFormat(
+        "'%s': the refcount of the cluster at host offset %#x cannot exceed %d with %d bits",
+        metadata_.disk.name(), metadata_.geometry.OffsetOf(cluster).value(), refcount,
+        metadata_.geometry.refcount_bits()));
+  }
+  co_return co_await Set({cluster, 1}, refcount + 1);
+}
+
 Task<absl::StatusOr<uint64_t>> Refcounts::Decrement(ClusterIndex cluster) {
   CO_ASSIGN_OR_RETURN(const uint64_t refcount, co_await Get(cluster));
   if (refcount == 0) {

@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "cache/table_cache.h"
 #include "engine/task.h"
+#include "qcow2/format/l2_entry.h"
 #include "qcow2/format/units.h"
 #include "qcow2/metadata.h"
 
@@ -20,6 +21,13 @@ struct ClusterRun {
 
   ClusterIndex end() const { return first + count; }
 };
+
+// The host clusters that a compressed cluster touches: it holds a reference to each.
+inline ClusterRun ClustersOf(const Geometry& geometry, const CompressedExtent& extent) {
+  const ClusterIndex first = geometry.ClusterOf(extent.offset);
+  const ClusterIndex last = geometry.ClusterOf(extent.offset + (extent.bytes - 1));
+  return {first, last - first + 1};
+}
 
 // The refcounts that exist, in the image's refcount blocks. New blocks are the Allocator's.
 class Refcounts {
@@ -50,6 +58,8 @@ class Refcounts {
   // those before it set, at a cluster without a refcount block.
   Task<absl::Status> Set(ClusterRun run, uint64_t refcount);
 
+  // One more than it was. OutOfRange when the image's refcounts are too narrow for that.
+  Task<absl::Status> Increment(ClusterIndex cluster);
   // One less than it was: what is left. A lower one must not be set before the removal of the
   // reference is durable. InvalidArgument where it is 0 already.
   Task<absl::StatusOr<uint64_t>> Decrement(ClusterIndex cluster);

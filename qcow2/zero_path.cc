@@ -130,6 +130,13 @@ Task<absl::Status> ZeroPath::Discard(GuestOffset offset, uint64_t length) {
   co_return co_await Change(clusters, has_backing_ ? Holes::kFill : Holes::kLeave, discarded);
 }
 
+Task<absl::Status> ZeroPath::Unmap(GuestOffset offset, uint64_t length) {
+  const auto unmapped = [](ExtendedL2Entry, SubclusterRange) {
+    return std::optional(ExtendedL2Entry());
+  };
+  co_return co_await Change({offset, AlignEndUp(offset + length)}, Holes::kLeave, unmapped);
+}
+
 Task<absl::Status> ZeroPath::Change(Range units, Holes holes, NextEntry next) {
   const Geometry& geometry = metadata_.geometry;
   const uint64_t table = geometry.bytes_per_l2_table();

@@ -37,6 +37,10 @@ class ZeroPath {
   // they are. Nothing is done where version 2 would show the backing file's old bytes.
   Task<absl::Status> Discard(GuestOffset offset, uint64_t length);
 
+  // Whole clusters, or up to the end of the virtual disk: they are unallocated afterwards, and read
+  // from the backing file. Not for guests.
+  Task<absl::Status> Unmap(GuestOffset offset, uint64_t length);
+
  private:
   struct Range {
     GuestOffset begin;
