@@ -74,7 +74,8 @@ class Image final : public GuestDisk {
   // new one is like, but for its L1 table and virtual size; an empty id becomes the next free one.
   // Errors: OutOfRange when a refcount of the image cannot become larger, and the disk's own.
   Task<absl::Status> CreateSnapshot(Snapshot snapshot);
-  // The guest's disk becomes what it was, with the size it had; `index` is one of snapshots().
+  // The guest's disk becomes what it was, with the size it had. `index` is that in snapshots() when
+  // it is this operation's turn; NotFound when there is none.
   Task<absl::Status> ApplySnapshot(size_t index);
   Task<absl::Status> DeleteSnapshot(size_t index);
 

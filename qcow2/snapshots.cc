@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include "absl/strings/str_format.h"
 #include "engine/aligned_buffer.h"
 #include "engine/status_macros.h"
 #include "qcow2/active_l1.h"
@@ -30,6 +31,12 @@ Task<absl::Status> Snapshots::Load() {
   table_bytes_ = table.size();
   snapshots_ = *std::move(snapshots);
   co_return absl::OkStatus();
+}
+
+absl::Status Snapshots::CheckIndex(size_t index) const {
+  if (index < snapshots_.size()) return absl::OkStatus();
+  return absl::NotFoundError(absl::StrFormat("'%s' has %d snapshots, none with index %d",
+                                             metadata_.disk.name(), snapshots_.size(), index));
 }
 
 Task<absl::StatusOr<std::vector<L1Entry>>> Snapshots::ReadL1(size_t index) {
@@ -78,6 +85,7 @@ Task<absl::Status> Snapshots::Create(Snapshot snapshot) {
 }
 
 Task<absl::Status> Snapshots::Delete(size_t index) {
+  CO_RETURN_IF_ERROR(CheckIndex(index));
   CO_RETURN_IF_ERROR(co_await Flush());
   CO_ASSIGN_OR_RETURN(const std::vector<L1Entry> l1, co_await ReadL1(index));
   std::vector<Snapshot> snapshots = snapshots_;
@@ -99,6 +107,7 @@ Task<absl::Status> Snapshots::Delete(size_t index) {
 }
 
 Task<absl::Status> Snapshots::Apply(size_t index) {
+  CO_RETURN_IF_ERROR(CheckIndex(index));
   CO_RETURN_IF_ERROR(co_await Flush());
   const Snapshot snapshot = snapshots_[index];
   CO_ASSIGN_OR_RETURN(const Geometry geometry,

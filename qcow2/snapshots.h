@@ -43,6 +43,7 @@ class Snapshots {
   // becomes the next free one.
   // OutOfRange when a refcount cannot become larger, or there are too many snapshots.
   Task<absl::Status> Create(Snapshot snapshot);
+  // NotFound in both when there is no such snapshot, any more.
   // The active state becomes that of snapshot `index`, its virtual size too.
   Task<absl::Status> Apply(size_t index);
   Task<absl::Status> Delete(size_t index);
@@ -51,6 +52,7 @@ class Snapshots {
   Task<absl::StatusOr<std::vector<L1Entry>>> ReadL1(size_t index);
 
  private:
+  absl::Status CheckIndex(size_t index) const;
   // Clears COPIED in the active L1 table and below; sets it where a refcount is one.
   Task<absl::Status> ClearCopied();
   Task<absl::Status> RefreshCopied();

@@ -136,6 +136,29 @@ const Control kControls[] = {
          [](Content after, std::optional<Content> before) {
            return after == Content::kL2 && !before.has_value();
          }},
+    {.name = "CopiedDataNotDurableBeforeItIsShown",
+     .scenario = "StaleOverlay",
+     .found = Kind::kWrongData,
+     .forgets =
+         [](Content after, std::optional<Content> before) {
+           return after == Content::kL2 && !before.has_value();
+         }},
+    {.name = "SubclustersNotDurableBeforeTheyAreShown",
+     .scenario = "Subclusters",
+     .found = Kind::kWrongData,
+     .forgets =
+         [](Content after, std::optional<Content> before) {
+           return after == Content::kL2 && !before.has_value();
+         }},
+    // The refcount of a discarded cluster falls while the disk still refers to it.
+    {.name = "FreedBeforeTheRemovalIsDurable",
+     .scenario = "ZeroesAndDiscards",
+     .found = Kind::kCorrupt,
+     .ignores_fsync = [](size_t, Content written) { return written == Content::kL2; }},
+    {.name = "SnapshotBeforeItsRefcounts",
+     .scenario = "Snapshots",
+     .found = Kind::kCorrupt,
+     .ignores_fsync = [](size_t, Content written) { return written == Content::kRefcountBlock; }},
     {.name = "ShortDataTakenForSuccess",
      .scenario = "FreshSmall",
      .found = Kind::kWrongData,

@@ -15,6 +15,7 @@
 #include "gtest/gtest.h"
 #include "qcow2/image.h"
 #include "tests/explorer/explore.h"
+#include "tests/explorer/inherited_disk.h"
 #include "tests/explorer/scenario.h"
 #include "tests/explorer/scenario_run.h"
 #include "tests/support/tools.h"
@@ -48,10 +49,11 @@ std::vector<DiskImage> SampleStates(const Scenario& scenario, size_t count) {
 }
 
 // The guest's disk as we read it.
-DiskImage GuestBytes(const DiskImage& state) {
+DiskImage GuestBytes(const DiskImage& state, GuestDisk& backing) {
   Loop loop;
   SimDisk disk(loop, {.record = false}, state);
   OpenOptions read_only;
+  read_only.backing = &backing;
   read_only.read_only = true;
   const absl::StatusOr<std::unique_ptr<Image>> image = loop.Run(Image::Open(disk, read_only));
   EXPECT_TRUE(image.ok()) << image.status();
@@ -60,6 +62,18 @@ DiskImage GuestBytes(const DiskImage& state) {
   DiskImage guest;
   guest.Write(0, bytes.span());
   return guest;
+}
+
+// Where the images look for it: beside themselves.
+void SaveBacking(InheritedDisk& inherited) {
+  Loop loop;
+  std::vector<std::byte> bytes(inherited.size());
+  ASSERT_TRUE(loop.Run(inherited.Read(GuestOffset(0), bytes)).ok());
+  DiskImage file;
+  file.Write(0, bytes);
+  const TempFile beside("");
+  const std::string folder = beside.path().substr(0, beside.path().rfind('/') + 1);
+  ASSERT_TRUE(file.SaveFile(folder + "base").ok());
 }
 
 void ExpectLeaksAtWorst(const std::string& path) {
@@ -76,11 +90,16 @@ TEST_P(CrashQemuTest, FindsLeaksAtWorstAndReadsWhatWeRead) {
   const Scenario scenario = WithSeed(GetParam(), 7);
   const std::vector<DiskImage> sample = SampleStates(scenario, kSample);
   ASSERT_FALSE(sample.empty());
+  InheritedDisk inherited(scenario.inherited_units, scenario.unit_bytes);
+  SaveBacking(inherited);
   for (const DiskImage& state : sample) {
     const TempFile image(".qcow2");
     const TempFile ours(".raw");
     ASSERT_TRUE(state.SaveFile(image.path()).ok());
-    ASSERT_TRUE(GuestBytes(state).SaveFile(ours.path()).ok());
+    ASSERT_TRUE(GuestBytes(state, inherited).SaveFile(ours.path()).ok());
+    if (scenario.takes_snapshots()) {
+      RunTool({"qemu-img", "check", "-q", "-r", "all", image.path()});
+    }
     ExpectLeaksAtWorst(image.path());
     QemuImg({"compare", "-f", "qcow2", "-F", "raw", image.path(), ours.path()});
     const uint64_t half = scenario.create.virtual_size / 2;

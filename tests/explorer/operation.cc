@@ -20,6 +20,39 @@ Task<absl::Status> RunWriteZeros(Image& image, StampedGuest& guest, UnitRange ra
                                   WriteBytes(image, range.first * unit, range.count * unit));
 }
 
+Task<absl::Status> RunZeroKeep(Image& image, StampedGuest& guest, UnitRange range) {
+  const uint64_t unit = guest.unit_bytes();
+  co_return co_await guest.Change(
+      StampedGuest::Shows::kZeroes, range.first, range.count,
+      image.WriteZeroes(GuestOffset(range.first * unit), range.count * unit,
+                        ZeroManner::kKeepSpace));
+}
+
+Task<absl::Status> RunZeroUnmap(Image& image, StampedGuest& guest, UnitRange range) {
+  const uint64_t unit = guest.unit_bytes();
+  co_return co_await guest.Change(
+      StampedGuest::Shows::kZeroes, range.first, range.count,
+      image.WriteZeroes(GuestOffset(range.first * unit), range.count * unit,
+                        ZeroManner::kMayUnmap));
+}
+
+Task<absl::Status> RunDiscard(Image& image, StampedGuest& guest, UnitRange range) {
+  const uint64_t unit = guest.unit_bytes();
+  co_return co_await guest.Change(
+      StampedGuest::Shows::kZeroesOrAsBefore, range.first, range.count,
+      image.Discard(GuestOffset(range.first * unit), range.count * unit));
+}
+
+// The guest sees nothing of snapshots: they must not change what it reads.
+Task<absl::Status> RunSnapshot(Image& image, StampedGuest& guest, UnitRange) {
+  co_return guest.Tell(co_await image.CreateSnapshot(Snapshot()));
+}
+
+Task<absl::Status> RunDeleteSnapshot(Image& image, StampedGuest& guest, UnitRange) {
+  const absl::Status status = co_await image.DeleteSnapshot(0);
+  co_return absl::IsNotFound(status) ? absl::OkStatus() : guest.Tell(status);
+}
+
 Task<absl::Status> RunRead(Image& image, StampedGuest& guest, UnitRange range) {
   co_return co_await guest.Read(image, range.first, range.count);
 }
@@ -33,12 +66,18 @@ Task<absl::Status> RunFlush(Image& image, StampedGuest& guest, UnitRange) {
 const Operation kWrite = {"write", 4, RunWrite};
 const Operation kWriteLarge = {"large", 64, RunWrite};
 const Operation kWriteZeros = {"zeros", 8, RunWriteZeros};
+const Operation kZeroKeep = {"zero", 24, RunZeroKeep};
+const Operation kZeroUnmap = {"unmap", 24, RunZeroUnmap};
+const Operation kDiscard = {"discard", 32, RunDiscard};
+const Operation kSnapshot = {"snapshot", 0, RunSnapshot};
+const Operation kDeleteSnapshot = {"delete", 0, RunDeleteSnapshot};
 const Operation kRead = {"read", 16, RunRead};
 const Operation kFlush = {"flush", 0, RunFlush};
 
 std::span<const Operation* const> AllOperations() {
-  static const Operation* const operations[] = {&kWrite, &kWriteLarge, &kWriteZeros, &kRead,
-                                                &kFlush};
+  static const Operation* const operations[] = {
+      &kWrite,   &kWriteLarge, &kWriteZeros,     &kZeroKeep, &kZeroUnmap,
+      &kDiscard, &kSnapshot,   &kDeleteSnapshot, &kRead,     &kFlush};
   return operations;
 }
 

@@ -11,6 +11,7 @@
 #include "qcow2/format/big_endian.h"
 #include "qcow2/format/l2_entry.h"
 #include "qcow2/format/limits.h"
+#include "tests/explorer/inherited_disk.h"
 
 namespace ringcow {
 namespace {
@@ -25,6 +26,12 @@ const std::vector<WeightedOperation> kLargeWrites = {
     {&kWrite, 2}, {&kWriteLarge, 6}, {&kWriteZeros, 1}, {&kFlush, 2}};
 const std::vector<WeightedOperation> kManyFlushes = {{&kWrite, 6}, {&kFlush, 8}};
 const std::vector<WeightedOperation> kManyReads = {{&kWrite, 8}, {&kRead, 6}, {&kFlush, 2}};
+const std::vector<WeightedOperation> kZeroesAndDiscards = {
+    {&kWrite, 6},     {&kWriteLarge, 1}, {&kZeroKeep, 2}, {&kZeroUnmap, 2},
+    {&kDiscard, 3}, {&kFlush, 4}};
+const std::vector<WeightedOperation> kSnapshots = {
+    {&kWrite, 9},   {&kWriteLarge, 1}, {&kZeroUnmap, 1},      {&kDiscard, 1},
+    {&kFlush, 2}, {&kSnapshot, 1},   {&kDeleteSnapshot, 1}};
 const std::vector<WeightedOperation> kOverwrites = {
     {&kWrite, 8}, {&kWriteZeros, 3}, {&kRead, 1}, {&kFlush, 3}};
 
@@ -167,6 +174,65 @@ Scenario Version2() {
   return scenario;
 }
 
+Scenario ZeroesAndDiscards() {
+  Scenario scenario = SmallestTables("ZeroesAndDiscards", 256);
+  scenario.mix = kZeroesAndDiscards;
+  scenario.steps = 14;
+  return scenario;
+}
+
+// Parts of clusters are zeroed, and what is freed is used again for parts of clusters.
+Scenario ZeroesInLargeClusters() {
+  Scenario scenario = WithClusters("ZeroesInLargeClusters", 4096, 16, 512);
+  scenario.mix = kZeroesAndDiscards;
+  scenario.steps = 14;
+  return scenario;
+}
+
+// Shorter than the image.
+Scenario Overlay() {
+  Scenario scenario = WithClusters("Overlay", 4096, 16, 512);
+  scenario.create.backing_file = "base";
+  scenario.create.backing_format = "raw";
+  scenario.inherited_units = 400;
+  scenario.mix = {{&kWrite, 8}, {&kZeroUnmap, 1}, {&kDiscard, 1}, {&kRead, 1}, {&kFlush, 4}};
+  return scenario;
+}
+
+Scenario StaleOverlay() {
+  Scenario scenario = Overlay();
+  scenario.name = "StaleOverlay";
+  scenario.mix = kManyFlushes;
+  scenario.steps = 14;
+  scenario.stale_bytes = 1024 * 1024;
+  return scenario;
+}
+
+Scenario Subclusters() {
+  Scenario scenario = Overlay();
+  scenario.name = "Subclusters";
+  scenario.create.cluster_size = 16384;
+  scenario.create.extended_l2 = true;
+  scenario.mix = kZeroesAndDiscards;
+  return scenario;
+}
+
+Scenario Snapshots() {
+  Scenario scenario = WithClusters("Snapshots", 1024, 16, 192);
+  scenario.mix = kSnapshots;
+  scenario.open.cache_slice_bytes = 1024;
+  scenario.share = 2;
+  return scenario;
+}
+
+Scenario SnapshotsSmallestTables() {
+  Scenario scenario = SmallestTables("SnapshotsSmallestTables", 192);
+  scenario.mix = kSnapshots;
+  scenario.open.l2_cache_bytes = 1024;
+  scenario.share = 2;
+  return scenario;
+}
+
 Scenario Failing(Scenario scenario) {
   scenario.name += "Failing";
   scenario.io_fails = true;
@@ -190,6 +256,16 @@ std::vector<Scenario> MakeScenarios() {
           OneBitRefcounts(),
           UsualClusters(),
           Version2(),
+          ZeroesAndDiscards(),
+          ZeroesInLargeClusters(),
+          Overlay(),
+          StaleOverlay(),
+          Subclusters(),
+          Snapshots(),
+          SnapshotsSmallestTables(),
+          Failing(ZeroesAndDiscards()),
+          Failing(Overlay()),
+          Failing(Snapshots()),
           Failing(FreshSmall()),
           Failing(Eviction()),
           Failing(RefcountBlocks()),
@@ -223,6 +299,12 @@ void AddStaleClusters(const Scenario& scenario, DiskImage& image) {
 
 }  // namespace
 
+bool Scenario::takes_snapshots() const {
+  return std::any_of(mix.begin(), mix.end(), [](const WeightedOperation& weighted) {
+    return weighted.operation == &kSnapshot;
+  });
+}
+
 std::ostream& operator<<(std::ostream& out, const Scenario& scenario) {
   return out << scenario.name << scenario.seed;
 }
@@ -249,7 +331,10 @@ DiskImage Prepare(const Scenario& scenario) {
   Loop loop;
   SimDisk disk(loop, {.alignment = scenario.disk_alignment, .record = false});
   MustBeOk(loop.Run(CreateImage(disk, scenario.create)));
-  absl::StatusOr<std::unique_ptr<Image>> image = loop.Run(Image::Open(disk, OpenOptions()));
+  InheritedDisk inherited(scenario.inherited_units, scenario.unit_bytes);
+  OpenOptions options;
+  options.backing = &inherited;
+  absl::StatusOr<std::unique_ptr<Image>> image = loop.Run(Image::Open(disk, options));
   MustBeOk(image.status());
   if (scenario.filled_units > 0) {
     MustBeOk(loop.Run(Fill(**image, scenario.filled_units * scenario.unit_bytes)));

@@ -36,6 +36,8 @@ struct Scenario {
 
   // Units from the end of the disk that are written, with zeroes, before the scenario begins.
   uint64_t filled_units = 0;
+  // Units that the image inherits from a backing file (InheritedDisk); 0: it has none.
+  uint64_t inherited_units = 0;
   // Free clusters behind the image's end that hold old bytes, as after a crash: nothing allocated
   // there is known to be zero.
   uint64_t stale_bytes = 0;
@@ -48,6 +50,9 @@ struct Scenario {
   // How much of the CI's time it gets, in comparison with the others.
   uint32_t share = 4;
 
+  // Between a refcount and its COPIED flag there is always a moment in which a crash leaves them in
+  // disagreement (see FindingsExceptHarmlessCopied).
+  bool takes_snapshots() const;
   uint64_t units() const { return create.virtual_size / unit_bytes; }
 };
 

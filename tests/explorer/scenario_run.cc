@@ -17,7 +17,8 @@ ScenarioRun::ScenarioRun(const Scenario& scenario, const DiskImage& prepared, Si
              .stragglers = 12,
              .flaws = flaws},
             prepared),
-      guest_(disk_.trace(), scenario.units(), scenario.unit_bytes) {
+      inherited_(scenario.inherited_units, scenario.unit_bytes),
+      guest_(disk_.trace(), scenario.units(), scenario.unit_bytes, scenario.inherited_units) {
   if (!scenario.can_allocate) disk_.SetUnsupported({Op::kAllocate, Op::kWriteZeroes, Op::kPunch});
 }
 
@@ -30,7 +31,7 @@ void ScenarioRun::LetOneFail() {
 }
 
 void ScenarioRun::OpenAndWork(const Script& script) {
-  absl::StatusOr<std::unique_ptr<Image>> image = loop_.Run(Image::Open(disk_, scenario_.open));
+  absl::StatusOr<std::unique_ptr<Image>> image = loop_.Run(Image::Open(disk_, open_options()));
   opened_ = image.status();
   if (!opened_.ok()) return;
   image_ = *std::move(image);

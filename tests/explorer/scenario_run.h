@@ -11,6 +11,7 @@
 #include "engine/testing/disk_image.h"
 #include "engine/testing/sim_disk.h"
 #include "qcow2/image.h"
+#include "tests/explorer/inherited_disk.h"
 #include "tests/explorer/scenario.h"
 #include "tests/explorer/script.h"
 #include "tests/support/stamped_guest.h"
@@ -35,6 +36,12 @@ class ScenarioRun {
   Loop& loop() { return loop_; }
   SimDisk& disk() { return disk_; }
   const SimDisk& disk() const { return disk_; }
+  // Options to open the image with, its backing file among them.
+  OpenOptions open_options() {
+    OpenOptions options = scenario_.open;
+    options.backing = &inherited_;
+    return options;
+  }
   Image* image() { return image_.get(); }  // null when it could not be opened
   const StampedGuest& guest() const { return guest_; }
   StampedGuest& guest() { return guest_; }
@@ -47,6 +54,7 @@ class ScenarioRun {
   const Scenario scenario_;
   Loop loop_;
   SimDisk disk_;
+  InheritedDisk inherited_;
   StampedGuest guest_;
   absl::Status opened_;
   std::unique_ptr<Image> image_;

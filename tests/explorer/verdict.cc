@@ -19,10 +19,9 @@
 namespace ringcow {
 namespace {
 
-Task<absl::Status> OpenAndReadAll(Disk& disk, std::span<std::byte> into) {
-  OpenOptions read_only;
-  read_only.read_only = true;
-  CO_ASSIGN_OR_RETURN(const std::unique_ptr<Image> image, co_await Image::Open(disk, read_only));
+Task<absl::Status> OpenAndReadAll(Disk& disk, OpenOptions options, std::span<std::byte> into) {
+  options.read_only = true;
+  CO_ASSIGN_OR_RETURN(const std::unique_ptr<Image> image, co_await Image::Open(disk, options));
   co_return co_await image->Read(GuestOffset(0), into);
 }
 
@@ -53,13 +52,19 @@ absl::string_view NameOf(Verdict::Kind kind) {
   return "?";
 }
 
+std::string Judge::Harm(Disk& disk) const {
+  return scenario_.takes_snapshots() ? FindingsExceptHarmlessCopied(disk)
+                                     : FindingsWithoutLeaks(disk);
+}
+
 Verdict Judge::Of(const DiskImage& state, size_t position) {
   Loop loop;
   SimDisk disk(loop, {.alignment = scenario_.disk_alignment, .latency = 1, .record = false}, state);
-  if (std::string wrong = FindingsWithoutLeaks(disk); !wrong.empty()) {
+  if (std::string wrong = Harm(disk); !wrong.empty()) {
     return {Verdict::Kind::kCorrupt, std::move(wrong)};
   }
-  if (const absl::Status read = loop.Run(OpenAndReadAll(disk, bytes_.span())); !read.ok()) {
+  if (const absl::Status read = loop.Run(OpenAndReadAll(disk, WithBacking({}), bytes_.span()));
+      !read.ok()) {
     return {Verdict::Kind::kUnreadable, read.ToString()};
   }
   std::string wrong = guest_.CheckAfterCrash(bytes_.span(), position);
@@ -72,18 +77,22 @@ Verdict Judge::OfGoingOn(const DiskImage& state, uint64_t seed) {
   const auto unusable = [](absl::string_view when, absl::string_view what) {
     return Verdict{Verdict::Kind::kUnusable, absl::StrCat(when, ": ", what)};
   };
-  absl::Status status = loop.Run(OpenAndReadAll(disk, bytes_.span()));
+  absl::Status status = loop.Run(OpenAndReadAll(disk, WithBacking({}), bytes_.span()));
   if (!status.ok()) return unusable("when it is read", status.ToString());
 
   ImageModel model(loop, {bytes_.span().begin(), bytes_.span().end()}, seed);
   status = WorkAndClose(
-      disk, scenario_.open, model,
-      {.workers = 2, .requests = 8, .cluster_bytes = scenario_.create.cluster_size, .flushes = 15});
+      disk, WithBacking(scenario_.open), model,
+      {.workers = 2,
+       .requests = 8,
+       .cluster_bytes = scenario_.create.cluster_size,
+       .flushes = 15,
+       .discards_zero = scenario_.create.version > 2 || scenario_.inherited_units == 0});
   if (!status.ok()) return unusable("when it is written to", status.ToString());
-  if (const std::string wrong = FindingsWithoutLeaks(disk); !wrong.empty()) {
+  if (const std::string wrong = Harm(disk); !wrong.empty()) {
     return unusable("after it was written to", wrong);
   }
-  const absl::StatusOr<std::unique_ptr<Image>> again = loop.Run(Image::Open(disk, OpenOptions()));
+  const absl::StatusOr<std::unique_ptr<Image>> again = loop.Run(Image::Open(disk, WithBacking({})));
   if (!again.ok()) return unusable("when it is opened again", again.status().ToString());
   status = model.Compare(**again);
   if (!status.ok()) return unusable("after it was written to", status.ToString());

@@ -8,6 +8,7 @@
 #include "absl/strings/string_view.h"
 #include "engine/aligned_buffer.h"
 #include "engine/testing/disk_image.h"
+#include "tests/explorer/inherited_disk.h"
 #include "tests/explorer/scenario.h"
 #include "tests/support/stamped_guest.h"
 
@@ -36,7 +37,10 @@ absl::string_view NameOf(Verdict::Kind kind);
 class Judge {
  public:
   Judge(const Scenario& scenario, const StampedGuest& guest)
-      : scenario_(scenario), guest_(guest), bytes_(guest.disk_bytes()) {}
+      : scenario_(scenario),
+        guest_(guest),
+        inherited_(scenario.inherited_units, scenario.unit_bytes),
+        bytes_(guest.disk_bytes()) {}
 
   // The state of a disk after a crash when the run's trace was `position` events long.
   Verdict Of(const DiskImage& state, size_t position);
@@ -46,8 +50,15 @@ class Judge {
   Verdict OfGoingOn(const DiskImage& state, uint64_t seed);
 
  private:
+  OpenOptions WithBacking(OpenOptions options) {
+    options.backing = &inherited_;
+    return options;
+  }
+  std::string Harm(Disk& disk) const;
+
   const Scenario& scenario_;
   const StampedGuest& guest_;
+  InheritedDisk inherited_;
   AlignedBuffer bytes_;  // all of the guest's disk
 };
 

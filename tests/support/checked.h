@@ -12,6 +12,11 @@ namespace ringcow {
 std::string Findings(Disk& disk);
 std::string FindingsWithoutLeaks(Disk& disk);
 
+// Without leaks, and without those COPIED flags that do no harm: one that is missing costs a copy;
+// one at a cluster with a refcount that is too high is right about what refers to it. A power cut
+// in a snapshot operation leaves them, because refcounts and flags are in different sectors.
+std::string FindingsExceptHarmlessCopied(Disk& disk);
+
 }  // namespace ringcow
 
 #endif  // RINGCOW_TESTS_SUPPORT_CHECKED_H_

@@ -141,7 +141,9 @@ std::string StampedGuest::CheckUnit(uint64_t unit, const std::byte* found,
     return absl::StrFormat("unit %d holds %#x, not %#x of change %d or anything newer", unit, first,
                            WordOf(stamp, unit), stamp);
   }
-  return first == 0 ? "" : absl::StrFormat("unit %d holds %#x, not zeroes", unit, first);
+  const uint64_t original = unit < inherited_ ? InheritedWord(unit) : 0;
+  if (first == original) return "";
+  return absl::StrFormat("unit %d holds %#x, not %#x as in the beginning", unit, first, original);
 }
 
 }  // namespace ringcow

@@ -23,7 +23,7 @@ namespace ringcow {
 //
 // It changes whole units (sectors of 512 bytes, or parts of them), each filled with the number of
 // the write and of the unit: a unit tells which write it is from. Requests for one unit must not
-// overlap in time. Units that were never written read as zeroes.
+// overlap in time. Units that were never written read as zeroes, or as what was inherited.
 class StampedGuest {
  public:
   // What units read as after a request for them.
@@ -34,8 +34,12 @@ class StampedGuest {
   };
 
   // Time is measured by `trace`, of the disk below. A unit's bytes divide 512 and are at least 8.
-  StampedGuest(const DiskTrace& trace, uint64_t units, uint64_t unit_bytes = 512)
-      : trace_(trace), unit_bytes_(unit_bytes), changes_of_(units) {}
+  // The first `inherited` units come from a backing file, which holds InheritedWord in them.
+  StampedGuest(const DiskTrace& trace, uint64_t units, uint64_t unit_bytes = 512,
+               uint64_t inherited = 0)
+      : trace_(trace), unit_bytes_(unit_bytes), inherited_(inherited), changes_of_(units) {}
+
+  static uint64_t InheritedWord(uint64_t unit) { return (uint64_t{0xba} << 56) | unit; }
 
   Task<absl::Status> Write(GuestDisk& disk, uint64_t unit, uint64_t count);
   // Awaits `request`, not begun yet, after which the units read as `shows` (not kStamp) says.
@@ -58,6 +62,12 @@ class StampedGuest {
   // Grows with what has been promised by flushes when the trace was `position` events long: changes
   // whose acknowledgement has a smaller number.
   size_t FlushedBefore(size_t position) const;
+
+  // Counts a failure of something that the guest sees nothing of, and passes it on.
+  absl::Status Tell(absl::Status status) {
+    if (!status.ok()) ++failed_;
+    return status;
+  }
 
   size_t failed() const { return failed_; }
   // What was wrong with the first Read that was not as expected; empty when all were.
@@ -98,6 +108,7 @@ class StampedGuest {
 
   const DiskTrace& trace_;
   const uint64_t unit_bytes_;
+  const uint64_t inherited_;
   std::vector<PastChange> changes_;             // the stamp is the index + 1
   std::vector<std::vector<Stamp>> changes_of_;  // by unit, in order
   std::vector<PastFlush> flushes_;              // that succeeded
