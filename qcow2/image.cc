@@ -1,9 +1,11 @@
 #include "qcow2/image.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "engine/errno_status.h"
 #include "engine/range_lock.h"
 #include "engine/status_macros.h"
 #include "qcow2/allocator.h"
@@ -54,6 +56,7 @@ struct Image::Parts {
   absl::Status CheckRange(GuestOffset offset, uint64_t length) const;
   // Whether a request may change these bytes.
   absl::Status CheckChange(GuestOffset offset, uint64_t length) const;
+  Task<absl::Status> Write(GuestOffset offset, std::span<const std::byte> from);
   // Ends a request that changed something.
   Task<absl::Status> EndChange();
   Task<absl::Status> Flush();
@@ -179,14 +182,22 @@ Task<absl::Status> Image::Read(GuestOffset offset, std::span<std::byte> into) {
   co_return co_await parts_->reader.Read(offset, into);
 }
 
+Task<absl::Status> Image::Parts::Write(GuestOffset offset, std::span<const std::byte> from) {
+  Requests::Entry request(requests);
+  co_await request;
+  CO_RETURN_IF_ERROR(CheckChange(offset, from.size()));
+  if (from.empty()) co_return absl::OkStatus();
+  co_return co_await writer.Write(offset, from);
+}
+
 Task<absl::Status> Image::Write(GuestOffset offset, std::span<const std::byte> from) {
-  {
-    Requests::Entry request(parts_->requests);
-    co_await request;
-    CO_RETURN_IF_ERROR(parts_->CheckChange(offset, from.size()));
-    if (from.empty()) co_return absl::OkStatus();
-    CO_RETURN_IF_ERROR(co_await parts_->writer.Write(offset, from));
+  absl::Status status = co_await parts_->Write(offset, from);
+  if (ErrnoOf(status) == ENOSPC && !parts_->frees.empty()) {
+    // There are clusters that only wait for a flush.
+    CO_RETURN_IF_ERROR(co_await parts_->Flush());
+    status = co_await parts_->Write(offset, from);
   }
+  CO_RETURN_IF_ERROR(status);
   co_return co_await parts_->EndChange();
 }
 

@@ -54,8 +54,7 @@ const Transition kTransitions[] = {
      [](Image& image, Loop& loop) {
        return loop.Run(image.Resize(kLarger, Preallocation::kMetadata));
      }},
-    {"Shrink", [](Image& image, Loop& loop) { return loop.Run(image.Resize(kSmaller)); },
-     kSmaller},
+    {"Shrink", [](Image& image, Loop& loop) { return loop.Run(image.Resize(kSmaller)); }, kSmaller},
 };
 
 absl::StatusOr<Bytes> ReadAll(Disk& disk) {
@@ -146,8 +145,8 @@ std::string CrashTransitionTest::Judge(const DiskImage& state, bool goes_on) {
     if (!status.ok()) return absl::StrCat("applying the snapshot: ", status.ToString());
   }
   ImageModel model(loop, (*image)->size(), 2);
-  absl::Status status = loop.Run((*image)->WriteZeroes(GuestOffset(0), (*image)->size(),
-                                                       ZeroManner::kMayUnmap));
+  absl::Status status =
+      loop.Run((*image)->WriteZeroes(GuestOffset(0), (*image)->size(), ZeroManner::kMayUnmap));
   status.Update(model.Run(**image, {.requests = 6, .cluster_bytes = 1024}));
   status.Update(model.Compare(**image));
   status.Update(loop.Run((*image)->Close()));

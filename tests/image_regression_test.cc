@@ -11,6 +11,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "engine/errno_status.h"
 #include "engine/loop.h"
 #include "engine/testing/crash_point.h"
 #include "engine/testing/sim_disk.h"
@@ -45,6 +46,9 @@ class Host {
   absl::Status Write(uint64_t offset, uint64_t length, uint8_t value) {
     const std::vector<std::byte> bytes(length, std::byte{value});
     return loop_.Run(image_->Write(GuestOffset(offset), bytes));
+  }
+  absl::Status Discard(uint64_t offset, uint64_t length) {
+    return loop_.Run(image_->Discard(GuestOffset(offset), length));
   }
   absl::Status Flush() { return loop_.Run(image_->Flush()); }
   absl::Status Close() {
@@ -96,6 +100,24 @@ Prepared Prepare(const CreateOptions& options, uint64_t written) {
   EXPECT_EQ(host.Close(), absl::OkStatus());
   const L1Entry entry = L1Entry::FromRaw(Load64(host.disk().content(), l1_table));
   return {host.disk().content(), l1_table, entry.l2_table().value().value()};
+}
+
+TEST(ImageRegression, DiscardedSpaceIsUsedBeforeTheDiskIsFull) {
+  Host host;
+  host.Create({.virtual_size = 1 << 20, .cluster_size = 4096});
+  OpenOptions options;
+  options.grow_ahead = false;
+  host.Open(options);
+  ASSERT_EQ(host.Write(0, 65536, 1), absl::OkStatus());
+  host.disk().SetSizeLimit(host.disk().size(), ENOSPC);
+  EXPECT_EQ(ErrnoOf(host.Write(65536, 4096, 2)), ENOSPC);
+  // Not flushed: what it freed can be had only behind a flush.
+  ASSERT_EQ(host.Discard(0, 8192), absl::OkStatus());
+  EXPECT_EQ(host.Write(65536, 4096, 2), absl::OkStatus());
+  EXPECT_TRUE(host.Holds(65536, 4096, 2));
+  EXPECT_TRUE(host.Holds(0, 8192, 0));
+  ASSERT_EQ(host.Close(), absl::OkStatus());
+  EXPECT_EQ(Findings(host.disk()), "");
 }
 
 TEST(ImageRegression, CloseKeepsWhatWasWrittenBehindTheFilesOldEnd) {

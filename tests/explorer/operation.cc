@@ -22,18 +22,16 @@ Task<absl::Status> RunWriteZeros(Image& image, StampedGuest& guest, UnitRange ra
 
 Task<absl::Status> RunZeroKeep(Image& image, StampedGuest& guest, UnitRange range) {
   const uint64_t unit = guest.unit_bytes();
-  co_return co_await guest.Change(
-      StampedGuest::Shows::kZeroes, range.first, range.count,
-      image.WriteZeroes(GuestOffset(range.first * unit), range.count * unit,
-                        ZeroManner::kKeepSpace));
+  co_return co_await guest.Change(StampedGuest::Shows::kZeroes, range.first, range.count,
+                                  image.WriteZeroes(GuestOffset(range.first * unit),
+                                                    range.count * unit, ZeroManner::kKeepSpace));
 }
 
 Task<absl::Status> RunZeroUnmap(Image& image, StampedGuest& guest, UnitRange range) {
   const uint64_t unit = guest.unit_bytes();
-  co_return co_await guest.Change(
-      StampedGuest::Shows::kZeroes, range.first, range.count,
-      image.WriteZeroes(GuestOffset(range.first * unit), range.count * unit,
-                        ZeroManner::kMayUnmap));
+  co_return co_await guest.Change(StampedGuest::Shows::kZeroes, range.first, range.count,
+                                  image.WriteZeroes(GuestOffset(range.first * unit),
+                                                    range.count * unit, ZeroManner::kMayUnmap));
 }
 
 Task<absl::Status> RunDiscard(Image& image, StampedGuest& guest, UnitRange range) {

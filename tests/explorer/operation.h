@@ -30,12 +30,12 @@ struct Operation {
 extern const Operation kWrite;       // up to four units
 extern const Operation kWriteLarge;  // several clusters
 extern const Operation kWriteZeros;  // zeroes like any other bytes
-extern const Operation kZeroKeep;        // zeroes by metadata, the space kept
-extern const Operation kZeroUnmap;       // or given back
+extern const Operation kZeroKeep;    // zeroes by metadata, the space kept
+extern const Operation kZeroUnmap;   // or given back
 extern const Operation kDiscard;
 extern const Operation kSnapshot;        // one more
 extern const Operation kDeleteSnapshot;  // the oldest, if there is one
-extern const Operation kRead;        // compared; under a small cache it drives tables out
+extern const Operation kRead;            // compared; under a small cache it drives tables out
 extern const Operation kFlush;
 
 // All there are; null for a name that none has.

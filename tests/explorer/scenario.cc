@@ -26,11 +26,11 @@ const std::vector<WeightedOperation> kLargeWrites = {
     {&kWrite, 2}, {&kWriteLarge, 6}, {&kWriteZeros, 1}, {&kFlush, 2}};
 const std::vector<WeightedOperation> kManyFlushes = {{&kWrite, 6}, {&kFlush, 8}};
 const std::vector<WeightedOperation> kManyReads = {{&kWrite, 8}, {&kRead, 6}, {&kFlush, 2}};
-const std::vector<WeightedOperation> kZeroesAndDiscards = {
-    {&kWrite, 6},     {&kWriteLarge, 1}, {&kZeroKeep, 2}, {&kZeroUnmap, 2},
-    {&kDiscard, 3}, {&kFlush, 4}};
+const std::vector<WeightedOperation> kZeroesAndDiscards = {{&kWrite, 6},    {&kWriteLarge, 1},
+                                                           {&kZeroKeep, 2}, {&kZeroUnmap, 2},
+                                                           {&kDiscard, 3},  {&kFlush, 4}};
 const std::vector<WeightedOperation> kSnapshots = {
-    {&kWrite, 9},   {&kWriteLarge, 1}, {&kZeroUnmap, 1},      {&kDiscard, 1},
+    {&kWrite, 9}, {&kWriteLarge, 1}, {&kZeroUnmap, 1},     {&kDiscard, 1},
     {&kFlush, 2}, {&kSnapshot, 1},   {&kDeleteSnapshot, 1}};
 const std::vector<WeightedOperation> kOverwrites = {
     {&kWrite, 8}, {&kWriteZeros, 3}, {&kRead, 1}, {&kFlush, 3}};

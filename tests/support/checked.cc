@@ -75,8 +75,8 @@ std::string Findings(Disk& disk) {
 
 std::string FindingsWithoutLeaks(Disk& disk) {
   const Found found = Check(disk);
-  const bool has_leaks_only = found.status.ok() && found.result.corruptions == 0 &&
-                              found.result.check_errors == 0;
+  const bool has_leaks_only =
+      found.status.ok() && found.result.corruptions == 0 && found.result.check_errors == 0;
   return has_leaks_only ? "" : found.ToString();
 }
 
