@@ -21,7 +21,7 @@ Task<absl::StatusOr<AllocatedRun>> Allocator::Allocate(uint64_t count) {
     absl::StatusOr<bool> is_counted = co_await CountOrAddBlock(run);
     if (is_counted.ok() && *is_counted) co_return run;
     // A new block may lie in what was found; the search goes on from the same place, as QEMU's.
-    free_space_.Return(run);
+    free_space_.ReturnUnused(run);
     CO_RETURN_IF_ERROR(is_counted.status());
   }
 }

@@ -32,11 +32,23 @@ Task<absl::StatusOr<AllocatedRun>> FreeSpace::TakeAt(ClusterRun run) {
     CO_RETURN_IF_ERROR(metadata_.CheckPlace(begin, bytes, "a cluster with refcount 0"));
   }
   CO_RETURN_IF_ERROR(co_await growth_.Cover(metadata_.geometry.OffsetOf(run.end())));
-  const AllocatedRun taken{run, run.first >= zero_from_};
-  zero_from_ = std::max(zero_from_, run.end());
+  const AllocatedRun taken{run, TakeZeroes(run)};
   taken_end_ = std::max(taken_end_, run.end());
   metadata_.clusters_end = std::max(metadata_.clusters_end, metadata_.geometry.OffsetOf(run.end()));
   co_return taken;
+}
+
+bool FreeSpace::TakeZeroes(ClusterRun run) {
+  const bool begins_unused = run.first >= unused_zeroes_.first && run.first < unused_zeroes_.end();
+  const bool ends_in_zeroes =
+      run.end() <= unused_zeroes_.end() || unused_zeroes_.end() >= zero_from_;
+  const bool is_zero = run.first >= zero_from_ || (begins_unused && ends_in_zeroes);
+  zero_from_ = std::max(zero_from_, run.end());
+  if (run.first < unused_zeroes_.end() && unused_zeroes_.first < run.end()) {
+    const ClusterIndex rest = std::min(run.end(), unused_zeroes_.end());
+    unused_zeroes_ = {rest, unused_zeroes_.end() - rest};
+  }
+  return is_zero;
 }
 
 Task<absl::StatusOr<ClusterRun>> FreeSpace::Find(uint64_t count) {

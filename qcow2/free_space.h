@@ -34,6 +34,12 @@ class FreeSpace {
   // Lets clusters be found again: they were not used after all, or their refcounts are 0 again.
   void Return(ClusterRun run) { next_ = std::min(next_, run.first); }
 
+  // The same for a run that was taken and never written to: where it held zeroes it does so still.
+  void ReturnUnused(const AllocatedRun& run) {
+    Return(run);
+    if (run.is_zero) unused_zeroes_ = run;
+  }
+
   // Space behind `run` that the caller chose itself; the file is grown over it.
   Task<absl::StatusOr<AllocatedRun>> TakeAt(ClusterRun run);
 
@@ -42,6 +48,8 @@ class FreeSpace {
 
  private:
   Task<absl::StatusOr<ClusterRun>> Find(uint64_t count);
+  // Whether the disk holds zeroes in all of `run`, which is about to be used.
+  bool TakeZeroes(ClusterRun run);
 
   Metadata& metadata_;
   Refcounts& refcounts_;
@@ -49,6 +57,7 @@ class FreeSpace {
   bool blocks_differ_ = false;  // checked before the first search
   ClusterIndex next_;           // where the search goes on
   ClusterIndex zero_from_;      // from here on the disk holds zeroes, as far as it reaches
+  ClusterRun unused_zeroes_;    // and here
   ClusterIndex taken_end_;
 };
 

@@ -214,6 +214,7 @@ Scenario Subclusters() {
   scenario.create.cluster_size = 16384;
   scenario.create.extended_l2 = true;
   scenario.mix = kZeroesAndDiscards;
+  scenario.steps = 14;
   return scenario;
 }
 
