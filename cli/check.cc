@@ -103,7 +103,7 @@ void PrintHuman(const CheckResult& result) {
 // Nothing when the image's format has no checks.
 Task<absl::StatusOr<std::optional<CheckResult>>> OpenAndCheck(Host& host, Settings settings) {
   CO_ASSIGN_OR_RETURN(const ImageFile file,
-                      co_await ImageFile::Open(host, settings.name, settings.target));
+                      co_await OpenImageFile(host, settings.name, settings.target));
   if (file.format() != ImageFormat::kQcow2) co_return std::nullopt;
   CheckOptions options;
   options.report = [](absl::string_view line) { absl::FPrintF(stderr, "%s\n", line); };

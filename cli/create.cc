@@ -23,6 +23,7 @@
 #include "cli/target.h"
 #include "engine/errno_status.h"
 #include "engine/status_macros.h"
+#include "qcow2/backing_name.h"
 
 namespace ringcow {
 namespace {

@@ -10,7 +10,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
-#include "cli/image_format.h"
+#include "qcow2/format/image_format.h"
 #include "cli/option_string.h"
 
 namespace ringcow {

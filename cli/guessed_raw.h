@@ -6,7 +6,7 @@
 
 #include "absl/strings/string_view.h"
 #include "cli/program.h"
-#include "qcow2/raw_image.h"
+#include "qcow2/guest_disk.h"
 
 namespace ringcow {
 
@@ -15,7 +15,7 @@ namespace ringcow {
 // backing file name of the guest's choice into the host's files. Such writes are refused (EPERM).
 class GuessedRaw final : public GuestDisk {
  public:
-  explicit GuessedRaw(std::unique_ptr<RawImage> image) : image_(std::move(image)) {}
+  explicit GuessedRaw(std::unique_ptr<GuestDisk> image) : image_(std::move(image)) {}
 
   uint64_t size() const override { return image_->size(); }
   Task<absl::Status> Read(GuestOffset offset, std::span<std::byte> into) override;
@@ -39,7 +39,7 @@ class GuessedRaw final : public GuestDisk {
   void ResetCounters() override { image_->ResetCounters(); }
 
  private:
-  const std::unique_ptr<RawImage> image_;
+  const std::unique_ptr<GuestDisk> image_;
 };
 
 // Tells on stderr what GuessedRaw will refuse, and how to avoid it.

@@ -50,12 +50,6 @@ Json::Object EncryptionInfo(CryptMethod method) {
   return {{"format", Json(method == CryptMethod::kAes ? "aes" : "luks")}};
 }
 
-// "nbd:..." and "json:{...}" are no paths.
-bool HasProtocol(absl::string_view name) {
-  const size_t colon = name.find(':');
-  return colon != absl::string_view::npos && colon < name.find('/');
-}
-
 }  // namespace
 
 Task<absl::StatusOr<ImageInfo>> ReadImageInfo(const ImageFile& file) {
@@ -84,11 +78,6 @@ Task<absl::StatusOr<ImageInfo>> ReadImageInfo(const ImageFile& file) {
     CO_ASSIGN_OR_RETURN(info.bitmaps, co_await ReadBitmaps(disk, header));
   }
   co_return info;
-}
-
-std::string FullBackingPath(const std::string& path, const std::string& name) {
-  if (HasProtocol(name) || absl::StartsWith(name, "/")) return name;
-  return absl::StrCat(path.substr(0, path.find_last_of('/') + 1), name);
 }
 
 Json::Object FormatSpecificInfo(const Header& header,

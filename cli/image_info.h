@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "cli/image_format.h"
+#include "qcow2/format/image_format.h"
 #include "cli/json.h"
 #include "cli/target.h"
 #include "engine/task.h"
@@ -32,10 +32,6 @@ struct ImageInfo {
 };
 
 Task<absl::StatusOr<ImageInfo>> ReadImageInfo(const ImageFile& file);
-
-// The path of the backing file `name` of the image at `path`: a relative one begins in the image's
-// directory.
-std::string FullBackingPath(const std::string& path, const std::string& name);
 
 // The members behind "Format specific information" of a qcow2 image.
 Json::Object FormatSpecificInfo(const Header& header,

@@ -11,6 +11,7 @@
 #include "cli/sizes.h"
 #include "cli/target.h"
 #include "engine/status_macros.h"
+#include "qcow2/backing_name.h"
 
 namespace ringcow {
 namespace {
@@ -156,7 +157,7 @@ void PrintHuman(const ImageInfo& info) {
 
 Task<absl::StatusOr<ImageInfo>> OpenAndRead(Host& host, std::string name, TargetOptions options) {
   CO_ASSIGN_OR_RETURN(const ImageFile file,
-                      co_await ImageFile::Open(host, std::move(name), options));
+                      co_await OpenImageFile(host, std::move(name), options));
   co_return co_await ReadImageInfo(file);
 }
 

@@ -1,4 +1,4 @@
-#include "cli/image_format.h"
+#include "qcow2/format/image_format.h"
 
 #include <algorithm>
 #include <array>

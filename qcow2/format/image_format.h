@@ -1,5 +1,5 @@
-#ifndef RINGCOW_CLI_IMAGE_FORMAT_H_
-#define RINGCOW_CLI_IMAGE_FORMAT_H_
+#ifndef RINGCOW_QCOW2_FORMAT_IMAGE_FORMAT_H_
+#define RINGCOW_QCOW2_FORMAT_IMAGE_FORMAT_H_
 
 #include <cstddef>
 #include <optional>
@@ -24,4 +24,4 @@ absl::string_view ProbeFormat(std::span<const std::byte> beginning);
 
 }  // namespace ringcow
 
-#endif  // RINGCOW_CLI_IMAGE_FORMAT_H_
+#endif  // RINGCOW_QCOW2_FORMAT_IMAGE_FORMAT_H_

@@ -1,0 +1,22 @@
+#ifndef RINGCOW_QCOW2_BACKING_NAME_H_
+#define RINGCOW_QCOW2_BACKING_NAME_H_
+
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace ringcow {
+
+// The path of the local file that `name` means, on a command line or in a header: "disk.qcow2",
+// "file:disk.qcow2". InvalidArgument for the names of other protocols ("nbd:..."), Unimplemented
+// for descriptions ("json:{...}").
+absl::StatusOr<std::string> LocalPath(absl::string_view name);
+
+// The backing file `name` of the image at `path`, as LocalPath takes it: a relative path begins in
+// the image's directory, a name with a protocol stays as it is.
+std::string FullBackingPath(absl::string_view path, absl::string_view name);
+
+}  // namespace ringcow
+
+#endif  // RINGCOW_QCOW2_BACKING_NAME_H_

@@ -1,0 +1,141 @@
+#include "qcow2/image_chain.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <optional>
+#include <utility>
+
+#include "absl/memory/memory.h"
+#include "absl/strings/cord.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "engine/status_macros.h"
+#include "qcow2/backing_name.h"
+#include "qcow2/format/header.h"
+#include "qcow2/format/unsupported.h"
+#include "qcow2/raw_image.h"
+#include "qcow2/read_header.h"
+
+namespace ringcow {
+namespace {
+
+using Layer = ImageChain::Layer;
+
+// What a header says of its backing file.
+struct BackingLink {
+  std::string name;  // complete
+  std::string format;
+};
+
+// `status` of the layer with this many above it.
+absl::Status AtDepth(size_t depth, const absl::Status& status) {
+  std::string message;
+  for (size_t i = 0; i < depth; ++i) absl::StrAppend(&message, "Could not open backing file: ");
+  absl::StrAppend(&message, std::string(status.message()));
+  absl::Status wrapped(status.code(), message);
+  status.ForEachPayload([&wrapped](absl::string_view url, const absl::Cord& payload) {
+    wrapped.SetPayload(url, payload);
+  });
+  return wrapped;
+}
+
+Task<absl::StatusOr<std::optional<BackingLink>>> ReadLink(const ImageFile& file) {
+  if (file.format() != ImageFormat::kQcow2) co_return std::nullopt;
+  CO_ASSIGN_OR_RETURN(const Header header, co_await ReadHeader(file.disk()));
+  // Before the backing file is looked for: what the image itself lacks is said first.
+  CO_RETURN_IF_ERROR(CheckSupported(header));
+  if (header.backing_file.empty()) co_return std::nullopt;
+  co_return BackingLink{FullBackingPath(file.disk().name(), header.backing_file),
+                        header.extensions.backing_format.value_or("")};
+}
+
+// Looked at by name, not by opening it: its lock would be in our own way.
+bool IsOpen(const std::vector<Layer>& layers, const std::string& name) {
+  const absl::StatusOr<std::string> path = LocalPath(name);
+  struct stat wanted{};
+  if (!path.ok() || stat(path->c_str(), &wanted) != 0) return false;
+  return std::any_of(layers.begin(), layers.end(), [&wanted](const Layer& layer) {
+    struct stat have{};
+    return fstat(layer.file.disk().fd(), &have) == 0 && have.st_dev == wanted.st_dev &&
+           have.st_ino == wanted.st_ino;
+  });
+}
+
+absl::Status CheckLink(const std::vector<Layer>& layers, const BackingLink& link) {
+  if (IsOpen(layers, link.name)) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("Backing file '%s' creates an infinite loop.", link.name));
+  }
+  if (layers.size() < ImageChain::kMaxLayers) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrFormat("The backing chain has more than %d files", ImageChain::kMaxLayers));
+}
+
+// The files alone, from the image down.
+Task<absl::StatusOr<std::vector<Layer>>> OpenFiles(Rings& rings, std::string name,
+                                                   ImageFileOptions options) {
+  std::vector<Layer> layers;
+  while (true) {
+    const size_t depth = layers.size();
+    absl::StatusOr<ImageFile> file = co_await ImageFile::Open(rings, name, options);
+    if (!file.ok()) co_return AtDepth(depth, file.status());
+    layers.push_back({.file = *std::move(file), .guest = nullptr});
+
+    const absl::StatusOr<std::optional<BackingLink>> link = co_await ReadLink(layers.back().file);
+    if (!link.ok()) {
+      co_return AtDepth(depth, WithoutName(link.status(), layers.back().file.disk()));
+    }
+    const std::optional<BackingLink>& backing = *link;
+    if (!backing.has_value()) co_return layers;
+    const absl::Status status = CheckLink(layers, *backing);
+    if (!status.ok()) co_return AtDepth(depth + 1, status);
+    name = backing->name;
+    options.format = backing->format;
+    options.read_only = true;
+  }
+}
+
+Task<absl::Status> OpenGuest(Layer& layer, OpenOptions options) {
+  if (layer.file.format() == ImageFormat::kRaw) {
+    layer.guest = std::make_unique<RawImage>(layer.file.disk(), options.read_only);
+    co_return absl::OkStatus();
+  }
+  absl::StatusOr<std::unique_ptr<Image>> image =
+      co_await Image::Open(layer.file.disk(), options);
+  if (!image.ok()) co_return WithoutName(image.status(), layer.file.disk());
+  layer.image = image->get();
+  layer.guest = *std::move(image);
+  co_return absl::OkStatus();
+}
+
+}  // namespace
+
+Task<absl::StatusOr<std::unique_ptr<ImageChain>>> ImageChain::Open(Rings& rings, std::string name,
+                                                                   ImageChainOptions options) {
+  CO_ASSIGN_OR_RETURN(std::vector<Layer> layers,
+                      co_await OpenFiles(rings, std::move(name), options.file));
+  // From the last backing file up, since each needs the one below it.
+  for (size_t depth = layers.size(); depth-- > 0;) {
+    OpenOptions layer_options = depth == 0 ? options.image : OpenOptions();
+    layer_options.read_only = depth > 0 || options.file.read_only;
+    layer_options.backing =
+        depth + 1 < layers.size() ? layers[depth + 1].guest.get() : nullptr;
+    const absl::Status status = co_await OpenGuest(layers[depth], layer_options);
+    if (!status.ok()) co_return AtDepth(depth, status);
+  }
+  co_return absl::WrapUnique(new ImageChain(std::move(layers)));
+}
+
+// Overlays go before what they read from.
+ImageChain::~ImageChain() {
+  for (Layer& layer : layers_) layer.guest.reset();
+}
+
+Task<absl::Status> ImageChain::Close() {
+  absl::Status status;
+  for (const Layer& layer : layers_) status.Update(co_await layer.guest->Close());
+  co_return status;
+}
+
+}  // namespace ringcow

@@ -1,0 +1,94 @@
+#ifndef RINGCOW_QCOW2_IMAGE_CHAIN_H_
+#define RINGCOW_QCOW2_IMAGE_CHAIN_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/rings.h"
+#include "engine/task.h"
+#include "qcow2/guest_disk.h"
+#include "qcow2/image.h"
+#include "qcow2/image_file.h"
+
+namespace ringcow {
+
+struct ImageChainOptions {
+  ImageFileOptions file;  // of the image itself; its backing files are opened for reading
+  // Of the image itself. read_only and backing are set by the chain.
+  OpenOptions image;
+};
+
+// An image with all its backing files, as one guest disk: what the image does not have is read from
+// the file it names as its backing file, and so on.
+//
+// A backing file has the format that the header of its overlay names, else the one it looks like.
+// The files are locked as long as the chain exists: the image for what it is opened for, its
+// backing files for reading.
+class ImageChain final : public GuestDisk {
+ public:
+  // Longer chains are refused, as what a loop through links and renames could look like.
+  static constexpr size_t kMaxLayers = 200;
+
+  // One file of the chain.
+  struct Layer {
+    ImageFile file;
+    std::unique_ptr<GuestDisk> guest;
+    Image* image = nullptr;  // `guest`, if it is qcow2
+  };
+
+  // `rings` must outlive the chain. `name` is one that LocalPath takes. Errors are those of
+  // ImageFile::Open and Image::Open, without the image's name, and for its backing files the same
+  // behind "Could not open backing file: ", once for each layer above.
+  static Task<absl::StatusOr<std::unique_ptr<ImageChain>>> Open(Rings& rings, std::string name,
+                                                                ImageChainOptions options);
+  ~ImageChain() override;
+
+  // The image itself first. Never empty.
+  const std::vector<Layer>& layers() const { return layers_; }
+  const ImageFile& file() const { return layers_.front().file; }
+  // The image itself, if it is qcow2, for what only qcow2 has.
+  Image* image() const { return layers_.front().image; }
+
+  uint64_t size() const override { return top().size(); }
+  Task<absl::Status> Read(GuestOffset offset, std::span<std::byte> into) override {
+    return top().Read(offset, into);
+  }
+  Task<absl::Status> Write(GuestOffset offset, std::span<const std::byte> from) override {
+    return top().Write(offset, from);
+  }
+  Task<absl::Status> WriteZeroes(GuestOffset offset, uint64_t length, ZeroManner manner) override {
+    return top().WriteZeroes(offset, length, manner);
+  }
+  Task<absl::Status> Discard(GuestOffset offset, uint64_t length) override {
+    return top().Discard(offset, length);
+  }
+  Task<absl::StatusOr<GuestExtent>> Find(GuestOffset offset, uint64_t length) override {
+    return top().Find(offset, length);
+  }
+  Task<absl::StatusOr<bool>> AreKnownZero(GuestOffset offset, uint64_t length) override {
+    return top().AreKnownZero(offset, length);
+  }
+  Task<absl::Status> Flush() override { return top().Flush(); }
+  // Closes all layers, also behind a failure, which is the first one.
+  Task<absl::Status> Close() override;
+  // Of the image's own file.
+  const DiskCounters& counters() const override { return top().counters(); }
+  void ResetCounters() override { top().ResetCounters(); }
+
+ private:
+  explicit ImageChain(std::vector<Layer> layers) : layers_(std::move(layers)) {}
+
+  GuestDisk& top() const { return *layers_.front().guest; }
+
+  std::vector<Layer> layers_;
+};
+
+}  // namespace ringcow
+
+#endif  // RINGCOW_QCOW2_IMAGE_CHAIN_H_

@@ -1,0 +1,51 @@
+#ifndef RINGCOW_QCOW2_IMAGE_FILE_H_
+#define RINGCOW_QCOW2_IMAGE_FILE_H_
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/rings.h"
+#include "engine/task.h"
+#include "engine/uring_disk.h"
+#include "qcow2/format/image_format.h"
+
+namespace ringcow {
+
+struct ImageFileOptions {
+  std::string format;  // "qcow2", "raw"; empty: look at the file
+  bool read_only = false;
+  bool direct = true;
+  bool force_share = false;  // neither takes nor respects image locks; for reading only
+};
+
+// A local file that holds an image, open and locked, its format known.
+class ImageFile {
+ public:
+  // `name` is one that LocalPath takes. Errors do not name the file once more where the caller
+  // does: "Could not open 'x': " goes before them. Unimplemented for the formats of others.
+  static Task<absl::StatusOr<ImageFile>> Open(Rings& rings, std::string name,
+                                              ImageFileOptions options);
+
+  UringDisk& disk() const { return *disk_; }
+  ImageFormat format() const { return format_; }
+  // Nobody said that it is raw; it only looks like no other format.
+  bool guessed_raw() const { return guessed_raw_; }
+
+ private:
+  ImageFile(std::unique_ptr<UringDisk> disk, ImageFormat format, bool guessed_raw)
+      : disk_(std::move(disk)), format_(format), guessed_raw_(guessed_raw) {}
+
+  std::unique_ptr<UringDisk> disk_;
+  ImageFormat format_;
+  bool guessed_raw_;
+};
+
+// `status` without the "'name': " of its disk, for messages that name the image themselves.
+absl::Status WithoutName(const absl::Status& status, const Disk& disk);
+
+}  // namespace ringcow
+
+#endif  // RINGCOW_QCOW2_IMAGE_FILE_H_
