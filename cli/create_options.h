@@ -10,8 +10,8 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
-#include "qcow2/format/image_format.h"
 #include "cli/option_string.h"
+#include "qcow2/format/image_format.h"
 
 namespace ringcow {
 

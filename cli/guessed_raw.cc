@@ -6,9 +6,9 @@
 #include <cstring>
 
 #include "absl/strings/str_format.h"
-#include "qcow2/format/image_format.h"
 #include "engine/errno_status.h"
 #include "engine/status_macros.h"
+#include "qcow2/format/image_format.h"
 
 namespace ringcow {
 

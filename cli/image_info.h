@@ -7,12 +7,12 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "qcow2/format/image_format.h"
 #include "cli/json.h"
 #include "cli/target.h"
 #include "engine/task.h"
 #include "qcow2/format/bitmap_directory.h"
 #include "qcow2/format/header.h"
+#include "qcow2/format/image_format.h"
 #include "qcow2/format/snapshot_table.h"
 
 namespace ringcow {

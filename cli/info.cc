@@ -1,5 +1,4 @@
 #include <cstdlib>
-#include <ctime>
 #include <optional>
 #include <string>
 
@@ -9,6 +8,7 @@
 #include "cli/image_info.h"
 #include "cli/output_format.h"
 #include "cli/sizes.h"
+#include "cli/snapshot_list.h"
 #include "cli/target.h"
 #include "engine/status_macros.h"
 #include "qcow2/backing_name.h"
@@ -96,31 +96,6 @@ Json ImageJson(const ImageInfo& info) {
   return Json(std::move(members));
 }
 
-std::string ReadableDate(time_t seconds) {
-  std::tm local{};
-  localtime_r(&seconds, &local);
-  char text[32];
-  return std::string(text, std::strftime(text, sizeof(text), "%Y-%m-%d %H:%M:%S", &local));
-}
-
-std::string ReadableClock(uint64_t nanoseconds) {
-  const uint64_t seconds = nanoseconds / kNanosecondsPerSecond;
-  return absl::StrFormat("%04d:%02d:%02d.%03d", seconds / 3600, seconds / 60 % 60, seconds % 60,
-                         nanoseconds % kNanosecondsPerSecond / 1'000'000);
-}
-
-void PrintSnapshots(const std::vector<Snapshot>& snapshots) {
-  absl::PrintF("Snapshot list:\n");
-  absl::PrintF("%-7s %-16s %8s %19s %15s %10s\n", "ID", "TAG", "VM_SIZE", "DATE", "VM_CLOCK",
-               "ICOUNT");
-  for (const Snapshot& snapshot : snapshots) {
-    absl::PrintF("%-7s %-16s %8s %19s %15s %10s\n", snapshot.id, snapshot.name,
-                 RoughSize(snapshot.vm_state_bytes), ReadableDate(snapshot.date_seconds),
-                 ReadableClock(snapshot.vm_clock_nanoseconds),
-                 snapshot.icount.has_value() ? absl::StrCat(*snapshot.icount) : "--");
-  }
-}
-
 void PrintQcow2Lines(const ImageInfo& info, const Header& header) {
   if (header.crypt_method != CryptMethod::kNone) absl::PrintF("encrypted: yes\n");
   absl::PrintF("cluster_size: %d\n", header.cluster_bytes());
@@ -134,7 +109,7 @@ void PrintQcow2Lines(const ImageInfo& info, const Header& header) {
       absl::PrintF("backing file format: %s\n", *header.extensions.backing_format);
     }
   }
-  if (!info.snapshots.empty()) PrintSnapshots(info.snapshots);
+  PrintSnapshots(info.snapshots);
   absl::PrintF("Format specific information:\n%s",
                Json(FormatSpecificInfo(header, info.bitmaps)).HumanLines(1));
 }
@@ -156,8 +131,7 @@ void PrintHuman(const ImageInfo& info) {
 }
 
 Task<absl::StatusOr<ImageInfo>> OpenAndRead(Host& host, std::string name, TargetOptions options) {
-  CO_ASSIGN_OR_RETURN(const ImageFile file,
-                      co_await OpenImageFile(host, std::move(name), options));
+  CO_ASSIGN_OR_RETURN(const ImageFile file, co_await OpenImageFile(host, std::move(name), options));
   co_return co_await ReadImageInfo(file);
 }
 

@@ -23,8 +23,8 @@ constexpr OptionSpec kOptions[] = {
 };
 
 // kIoCommand is the last: qemu-img does not have it.
-const std::array<const Command*, 5> kCommands = {&kBenchCommand, &kCheckCommand, &kCreateCommand,
-                                                 &kInfoCommand, &kIoCommand};
+const std::array<const Command*, 6> kCommands = {&kBenchCommand, &kCheckCommand,    &kCreateCommand,
+                                                 &kInfoCommand,  &kSnapshotCommand, &kIoCommand};
 
 std::span<const Command* const> CommandsOf(const Program& program) {
   const std::span<const Command* const> all(kCommands);

@@ -23,7 +23,8 @@ absl::StatusOr<std::unique_ptr<Host>> Host::Create() {
   return host;
 }
 
-Task<absl::StatusOr<ImageFile>> OpenImageFile(Host& host, std::string name, TargetOptions options) {
+Task<absl::StatusOr<ImageFile>> OpenImageFile(Host& host, std::string name,
+                                              const TargetOptions& options) {
   return ImageFile::Open(*host.rings, std::move(name), FileOptions(options));
 }
 

@@ -33,7 +33,8 @@ struct TargetOptions {
 
 // For commands that need no more than the file, its backing files least of all. Errors do not name
 // it once more: "<program>: Could not open 'x': " goes before them.
-Task<absl::StatusOr<ImageFile>> OpenImageFile(Host& host, std::string name, TargetOptions options);
+Task<absl::StatusOr<ImageFile>> OpenImageFile(Host& host, std::string name,
+                                              const TargetOptions& options);
 
 // An image open for I/O, as a guest sees it. Close it (guest().Close()) before it is destroyed, or
 // what was not flushed is lost.

@@ -101,8 +101,7 @@ Task<absl::Status> OpenGuest(Layer& layer, OpenOptions options) {
     layer.guest = std::make_unique<RawImage>(layer.file.disk(), options.read_only);
     co_return absl::OkStatus();
   }
-  absl::StatusOr<std::unique_ptr<Image>> image =
-      co_await Image::Open(layer.file.disk(), options);
+  absl::StatusOr<std::unique_ptr<Image>> image = co_await Image::Open(layer.file.disk(), options);
   if (!image.ok()) co_return WithoutName(image.status(), layer.file.disk());
   layer.image = image->get();
   layer.guest = *std::move(image);
@@ -119,8 +118,7 @@ Task<absl::StatusOr<std::unique_ptr<ImageChain>>> ImageChain::Open(Rings& rings,
   for (size_t depth = layers.size(); depth-- > 0;) {
     OpenOptions layer_options = depth == 0 ? options.image : OpenOptions();
     layer_options.read_only = depth > 0 || options.file.read_only;
-    layer_options.backing =
-        depth + 1 < layers.size() ? layers[depth + 1].guest.get() : nullptr;
+    layer_options.backing = depth + 1 < layers.size() ? layers[depth + 1].guest.get() : nullptr;
     const absl::Status status = co_await OpenGuest(layers[depth], layer_options);
     if (!status.ok()) co_return AtDepth(depth, status);
   }

@@ -124,8 +124,7 @@ TEST_F(ImageChainTest, WritesToTheImageAndToNothingElse) {
   const std::vector<std::byte> bytes(3000, std::byte{9});
   EXPECT_EQ(loop_.Run((*chain)->Write(GuestOffset(70000), bytes)), absl::OkStatus());
   for (size_t layer : {1U, 2U}) {
-    EXPECT_FALSE(
-        loop_.Run((*chain)->layers()[layer].guest->Write(GuestOffset(0), bytes)).ok());
+    EXPECT_FALSE(loop_.Run((*chain)->layers()[layer].guest->Write(GuestOffset(0), bytes)).ok());
   }
   EXPECT_EQ(loop_.Run((*chain)->Close()), absl::OkStatus());
   chain->reset();
@@ -171,8 +170,7 @@ TEST_F(ImageChainTest, RefusesWhatIsTooDeep) {
   const size_t at = bytes.str().find("xxx");
   ASSERT_NE(at, std::string::npos);
   for (size_t i = 1; i <= ImageChain::kMaxLayers; ++i) {
-    std::ofstream(Path(name(i)), std::ios::binary)
-        << bytes.str().replace(at, 3, name(i - 1));
+    std::ofstream(Path(name(i)), std::ios::binary) << bytes.str().replace(at, 3, name(i - 1));
   }
   MakeBase(name(0));
   auto deepest = Open(name(ImageChain::kMaxLayers - 1));

@@ -1,0 +1,15 @@
+#ifndef RINGCOW_CLI_SNAPSHOT_LIST_H_
+#define RINGCOW_CLI_SNAPSHOT_LIST_H_
+
+#include <span>
+
+#include "qcow2/format/snapshot_table.h"
+
+namespace ringcow {
+
+// A line for each snapshot, on stdout, behind a head line. Nothing for no snapshots.
+void PrintSnapshots(std::span<const Snapshot> snapshots);
+
+}  // namespace ringcow
+
+#endif  // RINGCOW_CLI_SNAPSHOT_LIST_H_
