@@ -240,7 +240,7 @@ TEST(CheckBrokenTest, RandomBits) {
   ASSERT_EQ(CheckFile(original.path()), QemuCheck(original.path()));
   ImageFile copy("cluster_size=4096", "16M", {});
   int compared = 0;
-  for (int i = 0; i < 150; ++i) {
+  for (int i = 0; i < 80; ++i) {
     Shell(absl::StrCat("cp '", original.path(), "' '", copy.path(), "'"));
     const std::vector<uint64_t> tables = {copy.l1(),
                                           copy.l2(),
@@ -266,7 +266,7 @@ TEST(CheckBrokenTest, RandomBits) {
     ++compared;
     EXPECT_EQ(ours, theirs);
   }
-  EXPECT_GT(compared, 100);
+  EXPECT_GT(compared, 40);
 }
 
 }  // namespace

@@ -32,13 +32,14 @@ void ExpectCleanAsQemu(const std::string& options, const std::string& size,
 
 TEST(CheckTest, EveryClusterSizeAndRefcountWidth) {
   for (uint64_t cluster = 512; cluster <= (uint64_t{2} << 20); cluster *= 2) {
-    for (const int bits : {1, 4, 16, 64}) {
-      ExpectCleanAsQemu(absl::StrCat("cluster_size=", cluster, ",refcount_bits=", bits), "8M",
-                        {"write 0 300k", "write 5M 4k", "write -z 1M 128k"});
-    }
+    ExpectCleanAsQemu(absl::StrCat("cluster_size=", cluster), "8M",
+                      {"write 0 300k", "write 5M 4k", "write -z 1M 128k"});
   }
-  for (const int bits : {2, 8, 32}) {
-    ExpectCleanAsQemu(absl::StrCat("cluster_size=4k,refcount_bits=", bits), "8M", {"write 0 3M"});
+  for (const char* cluster : {"512", "4k", "2M"}) {
+    for (const int bits : {1, 2, 4, 8, 32, 64}) {
+      ExpectCleanAsQemu(absl::StrCat("cluster_size=", cluster, ",refcount_bits=", bits), "8M",
+                        {"write 0 3M", "write -z 1M 128k"});
+    }
   }
 }
 
@@ -75,11 +76,12 @@ TEST(CheckTest, Snapshots) {
 }
 
 TEST(CheckTest, ManySnapshotsOfOneCluster) {
-  std::vector<std::string> commands = {"write 0 64k"};
-  for (int i = 0; i < 300; ++i) {
+  // A snapshot table of several clusters.
+  std::vector<std::string> commands = {"write 0 8k"};
+  for (int i = 0; i < 24; ++i) {
     commands.push_back(absl::StrCat("$ qemu-img snapshot -c s", i, " FILE"));
   }
-  ExpectCleanAsQemu("cluster_size=4k", "1M", commands);
+  ExpectCleanAsQemu("cluster_size=512", "1M", commands);
 }
 
 TEST(CheckTest, BackingFileDataFileAndBitmaps) {

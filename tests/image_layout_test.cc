@@ -80,8 +80,10 @@ INSTANTIATE_TEST_SUITE_P(Preallocations, ImageLayoutTest,
 TEST_P(ImageLayoutTest, ClusterSizesAndRefcountWidths) {
   for (const uint64_t cluster_size : {512, 1024, 4096, 65536, 1 << 20, 2 << 20}) {
     for (const uint64_t refcount_bits : {1, 2, 4, 8, 16, 32, 64}) {
-      // Large clusters differ in nothing but size.
-      if (cluster_size > 65536 && refcount_bits != 16 && refcount_bits != 1) continue;
+      // All widths with the smallest clusters, which need the most blocks; else the extremes.
+      if (cluster_size > 512 && refcount_bits != 16 && refcount_bits != 1 && refcount_bits != 64) {
+        continue;
+      }
       ExpectQemusLayout({.virtual_size = 40 * cluster_size + 512,
                          .cluster_size = cluster_size,
                          .refcount_bits = refcount_bits,
@@ -120,7 +122,7 @@ TEST_P(ImageLayoutTest, SizesThatEndAnywhere) {
 // New refcount blocks all the time, and refcount tables that become too small several times.
 TEST_P(ImageLayoutTest, RefcountStructuresGrow) {
   for (const uint64_t refcount_bits : {16, 64}) {
-    for (const uint64_t size : {kMiB, 2 * kMiB, 9 * kMiB, 20 * kMiB}) {
+    for (const uint64_t size : {2 * kMiB, 20 * kMiB}) {
       ExpectQemusLayout({.virtual_size = size,
                          .cluster_size = 512,
                          .refcount_bits = refcount_bits,
