@@ -25,7 +25,7 @@ absl::Status CompressedReader::Decompress(CompressedExtent extent,
   if (decompressor_ == nullptr) {
     ASSIGN_OR_RETURN(decompressor_, ClusterDecompressor::Create(metadata_.header.compression_type));
   }
-  const absl::Status status = decompressor_->Decompress(stored, cluster);
+  absl::Status status = decompressor_->Decompress(stored, cluster);
   if (status.ok()) return status;
   return absl::Status(
       status.code(),

@@ -46,9 +46,9 @@ class DeferredFrees {
  private:
   struct Pending {
     ClusterRun run;
-    Was was;
-    Version removed;              // the change that removed the reference
-    Requests::Ordinal last_user;  // the newest request that may know the cluster
+    Was was = Was::kData;
+    Version removed = 0;              // the change that removed the reference
+    Requests::Ordinal last_user = 0;  // the newest request that may know the cluster
   };
 
   Task<absl::Status> Punch(ClusterRun run);

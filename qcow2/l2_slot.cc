@@ -10,21 +10,15 @@ namespace ringcow {
 namespace {
 
 ExtendedL2Entry FromStandard(L2Entry entry) {
-  switch (entry.kind()) {
-    case L2Entry::Kind::kUnallocated:
-      break;
-    case L2Entry::Kind::kZeroPlain:
-      return ExtendedL2Entry::WithoutCluster(SubclusterBitmap::AllZero());
-    case L2Entry::Kind::kZeroAllocated:
-      return ExtendedL2Entry::InCluster(*entry.host_offset(), entry.copied(),
-                                        SubclusterBitmap::AllZero());
-    case L2Entry::Kind::kNormal:
-      return ExtendedL2Entry::InCluster(*entry.host_offset(), entry.copied(),
-                                        SubclusterBitmap::AllAllocated());
-    case L2Entry::Kind::kCompressed:
-      return ExtendedL2Entry::Compressed(entry);
-  }
-  return ExtendedL2Entry();
+  const L2Entry::Kind kind = entry.kind();
+  if (kind == L2Entry::Kind::kCompressed) return ExtendedL2Entry::Compressed(entry);
+  if (kind == L2Entry::Kind::kUnallocated) return ExtendedL2Entry();
+  const bool is_zero = kind != L2Entry::Kind::kNormal;
+  const SubclusterBitmap bitmap =
+      is_zero ? SubclusterBitmap::AllZero() : SubclusterBitmap::AllAllocated();
+  const std::optional<HostOffset> host = entry.host_offset();
+  return host.has_value() ? ExtendedL2Entry::InCluster(*host, entry.copied(), bitmap)
+                          : ExtendedL2Entry::WithoutCluster(bitmap);
 }
 
 L2Entry ToStandard(ExtendedL2Entry entry) {

@@ -130,11 +130,12 @@ Task<absl::StatusOr<std::optional<Mapper::L2Slice>>> Mapper::ExistingSliceForCha
 
 Task<absl::StatusOr<HostOffset>> Mapper::OwnL2Table(GuestOffset offset) {
   CO_ASSIGN_OR_RETURN(L1Entry entry, L1EntryFor(offset));
-  if (entry.copied() && entry.l2_table().has_value()) co_return *entry.l2_table();
+  std::optional<HostOffset> l2_table = entry.l2_table();
+  if (entry.copied() && l2_table.has_value()) co_return *l2_table;
   const Mutex::Guard guard = co_await changing_l1_.Lock();
   // Somebody else may have done it meanwhile.
   CO_ASSIGN_OR_RETURN(entry, L1EntryFor(offset));
-  const std::optional<HostOffset> l2_table = entry.l2_table();
+  l2_table = entry.l2_table();
   if (entry.copied() && l2_table.has_value()) co_return *l2_table;
   co_return co_await NewL2Table(metadata_.geometry.L1Index(offset), l2_table);
 }

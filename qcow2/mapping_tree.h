@@ -38,7 +38,7 @@ class MappingTree {
  private:
   enum class Step { kAdd, kRemove, kClearCopied, kRefreshCopied };
   struct Walk {
-    Step step;
+    Step step = Step::kAdd;
     uint64_t limit = ~uint64_t{0};  // references, at which it ends
     uint64_t references = 0;        // that it has come past
     bool is_done() const { return references == limit; }

@@ -76,11 +76,10 @@ Task<absl::Status> Resize::Shrink(Geometry shrunk) {
 void Resize::UnlinkL2Tables(uint64_t first_l1_index) {
   for (uint64_t i = first_l1_index; i < metadata_.l1.entries(); ++i) {
     const L1Entry entry = L1Entry::FromRaw(metadata_.l1.Get(i));
-    if (entry.Validate(metadata_.geometry, i).ok() && entry.l2_table().has_value()) {
-      metadata_.l1.Set(i, L1Entry::Unallocated().raw());
-      frees_.Add({metadata_.geometry.ClusterOf(*entry.l2_table()), 1},
-                 DeferredFrees::Was::kL2Table);
-    }
+    const std::optional<HostOffset> l2_table = entry.l2_table();
+    if (!l2_table.has_value() || !entry.Validate(metadata_.geometry, i).ok()) continue;
+    metadata_.l1.Set(i, L1Entry::Unallocated().raw());
+    frees_.Add({metadata_.geometry.ClusterOf(*l2_table), 1}, DeferredFrees::Was::kL2Table);
   }
 }
 
