@@ -42,16 +42,18 @@ def _tidy(ctx, source, flags, headers):
         progress_message = "clang-tidy {}".format(source.short_path),
         inputs = depset([source, ctx.file._config, ctx.file._plugin], transitive = [headers]),
         outputs = [report],
+        # Without its headers the plugin is an empty file.
         # Silent unless it finds something: it counts the warnings of system headers on stderr.
         # The sandbox's path is cut off, so that the places it names can be opened.
         command = """
-            report=$1; shift
+            report=$1; plugin=$2; shift 2
+            if [[ -s $plugin ]]; then set -- "--load=$plugin" "$@"; fi
             clang-tidy-19 --quiet "$@" >"$report" 2>&1 || { sed "s|$PWD/||g" "$report"; exit 1; }
         """,
         use_default_shell_env = True,
         arguments = [
             report.path,
-            "--load=" + ctx.file._plugin.path,
+            ctx.file._plugin.path,
             "--config-file=" + ctx.file._config.path,
             source.path,
             "--",
