@@ -226,7 +226,10 @@ Task<absl::Status> RefcountGrowth::OrderHeaderBehind(const Area& area, const Res
 
 Task<void> RefcountGrowth::SwitchTo(ResidentTable table, const Area& area) {
   const Geometry& geometry = metadata_.geometry;
-  const ResidentTable old = std::exchange(metadata_.refcount_table, std::move(table));
+  ResidentTable old = std::exchange(metadata_.refcount_table, std::move(table));
+  const HostOffset old_begin = old.offset();
+  const uint64_t old_bytes = old.end() - old.offset();
+  old = ResidentTable();
   metadata_.header.refcount_table_offset = metadata_.refcount_table.offset();
   metadata_.header.refcount_table_clusters =
       static_cast<uint32_t>(area.table_entries / geometry.refcount_table_entries_per_cluster());
@@ -236,8 +239,9 @@ Task<void> RefcountGrowth::SwitchTo(ResidentTable table, const Area& area) {
   // new one is in use all the same, the next Flush tries again and tells, and the old one is
   // leaked.
   if (!(co_await metadata_.write_back.Flush()).ok()) co_return;
-  const ClusterRun freed{geometry.ClusterOf(old.offset()),
-                         geometry.ClustersFor(old.end() - old.offset())};
+  // Its slices must leave the cache before somebody else has their clusters.
+  co_await metadata_.refcount_table_cache.Drop(old_begin, old_bytes);
+  const ClusterRun freed{geometry.ClusterOf(old_begin), geometry.ClustersFor(old_bytes)};
   if (!(co_await refcounts_.Set(freed, 0)).ok()) co_return;
   free_space_.Return(freed);
 }
