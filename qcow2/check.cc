@@ -103,6 +103,7 @@ Task<absl::Status> ImageCheck::CountReferences(const SnapshotTable& snapshots, T
   CO_RETURN_IF_ERROR(co_await walk.VisitActive(visitor));
 
   ReportBadSnapshots(snapshots, counter_.geometry(), external_data_, findings_);
+  if (stopped()) co_return absl::OkStatus();
   counter_.AddTables({l1_tables.begin() + 1, l1_tables.end()});
   CO_RETURN_IF_ERROR(co_await walk.VisitSnapshots(visitor));
 

@@ -151,6 +151,8 @@ TEST(CheckBrokenTest, Snapshots) {
           {"L1 table not aligned", [](ImageFile& f) { OrWith64(f, f.snapshots(), 512); }},
           {"L1 table too large", [](ImageFile& f) { f.Put32(f.snapshots() + 8, 0x7fffffff); }},
           {"L1 table beyond the file", [](ImageFile& f) { f.Put64(f.snapshots(), 1ULL << 50); }},
+          {"L1 table at a negative offset",
+           [](ImageFile& f) { f.Put64(f.snapshots(), 1ULL << 63 | f.l1()); }},
           {"L1 table shared with the active one",
            [](ImageFile& f) { f.Put64(f.snapshots(), f.l1()); }},
           {"extra data too large", [&](ImageFile& f) { extra_data_size(f, 1025); }},

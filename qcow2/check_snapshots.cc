@@ -104,8 +104,13 @@ void ReportBadSnapshots(const SnapshotTable& table, const Geometry& geometry, bo
                     "corrupted",
                     who, snapshot.l1_entries));
     } else {
-      findings.Corruption(StrFormat("%s l1_offset=%#x: L1 table is at an impossible offset", who,
-                                    snapshot.l1_table_offset.value()));
+      // What QEMU finds: it cannot read there.
+      findings.Corruption(
+          StrFormat("ERROR: counting reference for region exceeding the end of the file by one "
+                    "cluster or more: offset %#x size %#x",
+                    snapshot.l1_table_offset.value(), snapshot.l1_entries * kTableEntryBytes));
+      findings.Report("ERROR: I/O error in check_refcounts_l1");
+      return findings.Stop(EIO);
     }
   }
 }
