@@ -24,6 +24,7 @@
 namespace ringcow {
 namespace {
 
+// Clusters that wait to be freed, beyond which a request flushes.
 constexpr uint64_t kMostClustersWaiting = 16384;
 
 MetadataOptions MetadataOptionsOf(const OpenOptions& options) {

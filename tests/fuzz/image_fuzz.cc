@@ -87,6 +87,38 @@ void WriteAndRead(Loop& loop, GuestDisk& image, std::vector<Seen> seen, bool was
   }
 }
 
+// Zeroes read as zeroes, and what is discarded can be read.
+void ZeroAndDiscard(Loop& loop, GuestDisk& image) {
+  const std::vector<std::byte> zeroes(3000);
+  std::vector<std::byte> buffer(zeroes.size());
+  const std::vector<GuestOffset> probes = Probes(image.size());
+  for (size_t i = 0; i < probes.size(); ++i) {
+    if (i % 3 == 2) {
+      loop.Run(image.Discard(probes[i], kReadBytes)).IgnoreError();
+      continue;
+    }
+    const auto manner = i % 3 == 0 ? ZeroManner::kKeepSpace : ZeroManner::kMayUnmap;
+    if (!loop.Run(image.WriteZeroes(probes[i], zeroes.size(), manner)).ok()) continue;
+    FUZZ_EXPECT(loop.Run(image.Read(probes[i], buffer)).ok());
+    FUZZ_EXPECT(buffer == zeroes);
+  }
+  loop.Run(image.Flush()).IgnoreError();
+}
+
+// Only where few tables have to be walked: a large L1 table may name one L2 table a million times.
+void GoThroughSnapshots(Loop& loop, Image& image) {
+  constexpr uint32_t kFewL1Entries = 64;
+  if (image.header().l1_entries > kFewL1Entries) return;
+  const std::vector<std::byte> data(3000, std::byte{0xa5});
+  if (!loop.Run(image.CreateSnapshot(Snapshot())).ok()) return;
+  const size_t created = image.snapshots().size() - 1;
+  for (const GuestOffset probe : Probes(image.size())) {
+    loop.Run(image.Write(probe, data)).IgnoreError();
+  }
+  loop.Run(image.ApplySnapshot(created)).IgnoreError();
+  loop.Run(image.DeleteSnapshot(created)).IgnoreError();
+}
+
 }  // namespace
 
 void FuzzImage(std::span<const std::byte> input) {
@@ -109,6 +141,8 @@ void FuzzImage(std::span<const std::byte> input) {
   if (auto image = loop.Run(Image::Open(disk, options)); image.ok()) {
     FUZZ_EXPECT(seen.size() == Probes((*image)->size()).size());
     WriteAndRead(loop, **image, std::move(seen), was_clean);
+    ZeroAndDiscard(loop, **image);
+    GoThroughSnapshots(loop, **image);
     loop.Run((*image)->Close()).IgnoreError();
   }
   // An image in which nothing is wrong stays so. Leaks may show: refcounts of clusters behind the
