@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "engine/aligned_buffer.h"
 #include "engine/errno_status.h"
 #include "engine/status_macros.h"
+#include "qcow2/disk_zeroes.h"
 
 namespace ringcow {
 namespace {
@@ -13,36 +13,15 @@ namespace {
 // The most that QEMU allocates at once is what one entry of its L2 cache maps.
 constexpr uint64_t kMaxEntriesAtOnce = 65536 / kTableEntryBytes;
 
-constexpr uint64_t kZeroesAtOnce = uint64_t{1} << 20;
-
-Task<absl::Status> WriteZeroes(Disk& disk, HostOffset begin, uint64_t length) {
-  AlignedBuffer zeroes(std::min(length, kZeroesAtOnce));
-  std::fill(zeroes.span().begin(), zeroes.span().end(), std::byte{0});
-  while (length > 0) {
-    const uint64_t now = std::min<uint64_t>(length, zeroes.size());
-    CO_RETURN_IF_ERROR(co_await disk.Write(begin, zeroes.span().first(now)));
-    begin += now;
-    length -= now;
-  }
-  co_return absl::OkStatus();
-}
-
-// By the disk itself where it can.
-Task<absl::Status> MakeZeroes(Disk& disk, HostOffset begin, uint64_t length) {
-  const absl::Status status = co_await disk.WriteZeroes(begin, length);
-  if (ErrnoOf(status) == EOPNOTSUPP) co_return co_await WriteZeroes(disk, begin, length);
-  co_return status;
-}
-
 Task<absl::Status> Reserve(Disk& disk, HostOffset begin, uint64_t length,
                            Preallocation preallocation) {
   if (length == 0) co_return absl::OkStatus();
   if (preallocation == Preallocation::kFull) {
-    co_return co_await WriteZeroes(disk, begin, length);
+    co_return co_await WriteZeroBytes(disk, begin, length);
   }
   const absl::Status status = co_await disk.Allocate(begin, length);
   // What posix_fallocate does where the filesystem cannot.
-  if (ErrnoOf(status) == EOPNOTSUPP) co_return co_await WriteZeroes(disk, begin, length);
+  if (ErrnoOf(status) == EOPNOTSUPP) co_return co_await WriteZeroBytes(disk, begin, length);
   co_return status;
 }
 
@@ -82,7 +61,7 @@ Task<absl::Status> PreallocateMetadata(Metadata& metadata, Allocator& allocator,
     CO_ASSIGN_OR_RETURN(const AllocatedRun run,
                         co_await allocator.Allocate(std::min(missing, in_table)));
     if (!run.is_zero) {
-      CO_RETURN_IF_ERROR(co_await MakeZeroes(metadata.disk, geometry.OffsetOf(run.first),
+      CO_RETURN_IF_ERROR(co_await ZeroOnDisk(metadata.disk, geometry.OffsetOf(run.first),
                                              run.count * geometry.cluster_bytes()));
     }
     CO_RETURN_IF_ERROR(co_await Enter(mapper, geometry, offset, run));

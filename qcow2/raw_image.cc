@@ -2,20 +2,14 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstring>
 
 #include "absl/strings/str_format.h"
-#include "engine/aligned_buffer.h"
 #include "engine/errno_status.h"
 #include "engine/status_macros.h"
+#include "qcow2/disk_zeroes.h"
 #include "qcow2/format/limits.h"
 
 namespace ringcow {
-namespace {
-
-constexpr uint64_t kZeroesAtOnce = uint64_t{1} << 20;
-
-}  // namespace
 
 RawImage::RawImage(Disk& disk, bool read_only)
     : disk_(disk), read_only_(read_only), changes_synced_(disk.changes()) {}
@@ -57,17 +51,7 @@ Task<absl::Status> RawImage::WriteZeroes(GuestOffset offset, uint64_t length, Ze
                                     : co_await disk_.WriteZeroes(host, length);
     if (ErrnoOf(status) != EOPNOTSUPP) co_return status;
   }
-  co_return co_await WriteZeroBytes(host, length);
-}
-
-Task<absl::Status> RawImage::WriteZeroBytes(HostOffset offset, uint64_t length) {
-  const AlignedBuffer zeroes(std::min(length, kZeroesAtOnce));
-  std::memset(zeroes.data(), 0, zeroes.size());
-  for (uint64_t now = 0; length > 0; offset += now, length -= now) {
-    now = std::min<uint64_t>(length, zeroes.size());
-    CO_RETURN_IF_ERROR(co_await disk_.Write(offset, zeroes.span().first(now)));
-  }
-  co_return absl::OkStatus();
+  co_return co_await WriteZeroBytes(disk_, host, length);
 }
 
 Task<absl::Status> RawImage::Discard(GuestOffset offset, uint64_t length) {

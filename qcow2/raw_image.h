@@ -33,7 +33,6 @@ class RawImage final : public GuestDisk {
  private:
   absl::Status CheckRange(GuestOffset offset, uint64_t length) const;
   absl::Status CheckChange(GuestOffset offset, uint64_t length) const;
-  Task<absl::Status> WriteZeroBytes(HostOffset offset, uint64_t length);
 
   Disk& disk_;
   const bool read_only_;
