@@ -33,6 +33,9 @@ class NotingDisk : public GuestDisk {
     co_return GuestExtent{.bytes = length};
   }
   Task<absl::StatusOr<bool>> AreKnownZero(GuestOffset, uint64_t) override { co_return false; }
+  Task<absl::Status> Resize(uint64_t, Preallocation) override {
+    co_return absl::UnimplementedError("no other size");
+  }
   Task<absl::Status> Flush() override {
     under_way_at_flush.push_back(under_way);
     return Note({GuestOp::Kind::kFlush, GuestOffset(0), 0});

@@ -2,56 +2,47 @@
 
 #include <utility>
 
+#include "cli/forwarding_disk.h"
 #include "engine/status_macros.h"
 
 namespace ringcow {
 namespace {
 
-class PolicedDisk final : public GuestDisk {
+class PolicedDisk final : public ForwardingDisk {
  public:
   PolicedDisk(const CachePolicy& policy, std::unique_ptr<GuestDisk> disk)
-      : policy_(policy), disk_(std::move(disk)) {}
+      : ForwardingDisk(std::move(disk)), policy_(policy) {}
 
-  uint64_t size() const override { return disk_->size(); }
-  Task<absl::Status> Read(GuestOffset offset, std::span<std::byte> into) override {
-    return disk_->Read(offset, into);
-  }
   // A writethrough image writes its metadata before it acknowledges; the flush adds the data of
   // writes that changed none, and costs nothing where everything is durable already.
   Task<absl::Status> Write(GuestOffset offset, std::span<const std::byte> from) override {
-    CO_RETURN_IF_ERROR(co_await disk_->Write(offset, from));
+    CO_RETURN_IF_ERROR(co_await disk().Write(offset, from));
     co_return co_await EndChange();
   }
   Task<absl::Status> WriteZeroes(GuestOffset offset, uint64_t length, ZeroManner manner) override {
-    CO_RETURN_IF_ERROR(co_await disk_->WriteZeroes(offset, length, manner));
+    CO_RETURN_IF_ERROR(co_await disk().WriteZeroes(offset, length, manner));
     co_return co_await EndChange();
   }
   Task<absl::Status> Discard(GuestOffset offset, uint64_t length) override {
-    CO_RETURN_IF_ERROR(co_await disk_->Discard(offset, length));
+    CO_RETURN_IF_ERROR(co_await disk().Discard(offset, length));
     co_return co_await EndChange();
   }
-  Task<absl::StatusOr<GuestExtent>> Find(GuestOffset offset, uint64_t length) override {
-    return disk_->Find(offset, length);
-  }
-  Task<absl::StatusOr<bool>> AreKnownZero(GuestOffset offset, uint64_t length) override {
-    return disk_->AreKnownZero(offset, length);
+  Task<absl::Status> Resize(uint64_t size, Preallocation preallocation) override {
+    CO_RETURN_IF_ERROR(co_await disk().Resize(size, preallocation));
+    co_return co_await EndChange();
   }
   Task<absl::Status> Flush() override {
     if (policy_.no_flush) co_return absl::OkStatus();
-    co_return co_await disk_->Flush();
+    co_return co_await disk().Flush();
   }
-  Task<absl::Status> Close() override { return disk_->Close(); }
-  const DiskCounters& counters() const override { return disk_->counters(); }
-  void ResetCounters() override { disk_->ResetCounters(); }
 
  private:
   Task<absl::Status> EndChange() {
     if (!policy_.writethrough) co_return absl::OkStatus();
-    co_return co_await disk_->Flush();
+    co_return co_await disk().Flush();
   }
 
   const CachePolicy policy_;
-  const std::unique_ptr<GuestDisk> disk_;
 };
 
 }  // namespace

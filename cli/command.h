@@ -24,6 +24,8 @@ extern const Command kCheckCommand;
 extern const Command kCreateCommand;
 extern const Command kInfoCommand;
 extern const Command kIoCommand;
+extern const Command kMapCommand;
+extern const Command kResizeCommand;
 extern const Command kSnapshotCommand;
 
 // Prints the help of one command on stdout. Returns the exit status.

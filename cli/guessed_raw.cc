@@ -12,23 +12,19 @@
 
 namespace ringcow {
 
-Task<absl::Status> GuessedRaw::Read(GuestOffset offset, std::span<std::byte> into) {
-  return image_->Read(offset, into);
-}
-
 Task<absl::Status> GuessedRaw::Write(GuestOffset offset, std::span<const std::byte> from) {
   if (offset.value() < kProbeBytes && !from.empty()) {
     // What the first block would be: a mark may be written in pieces.
     std::array<std::byte, kProbeBytes> block{};
     const size_t known = std::min<uint64_t>(kProbeBytes, size());
-    CO_RETURN_IF_ERROR(co_await image_->Read(GuestOffset(0), std::span(block).first(known)));
+    CO_RETURN_IF_ERROR(co_await disk().Read(GuestOffset(0), std::span(block).first(known)));
     const size_t length = std::min<uint64_t>(from.size(), kProbeBytes - offset.value());
     std::memcpy(block.data() + offset.value(), from.data(), length);
     if (ProbeFormat(block) != "raw") {
       co_return ErrnoStatus(EPERM, "The first block of an image whose format was only guessed");
     }
   }
-  co_return co_await image_->Write(offset, from);
+  co_return co_await disk().Write(offset, from);
 }
 
 void WarnAboutGuessedRaw(absl::string_view file_name) {

@@ -23,8 +23,9 @@ constexpr OptionSpec kOptions[] = {
 };
 
 // kIoCommand is the last: qemu-img does not have it.
-const std::array<const Command*, 6> kCommands = {&kBenchCommand, &kCheckCommand,    &kCreateCommand,
-                                                 &kInfoCommand,  &kSnapshotCommand, &kIoCommand};
+const std::array<const Command*, 8> kCommands = {&kBenchCommand,    &kCheckCommand, &kCreateCommand,
+                                                 &kInfoCommand,     &kMapCommand,   &kResizeCommand,
+                                                 &kSnapshotCommand, &kIoCommand};
 
 std::span<const Command* const> CommandsOf(const Program& program) {
   const std::span<const Command* const> all(kCommands);

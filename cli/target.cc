@@ -2,7 +2,9 @@
 
 #include <utility>
 
+#include "absl/strings/str_format.h"
 #include "cli/guessed_raw.h"
+#include "cli/program.h"
 #include "engine/status_macros.h"
 
 namespace ringcow {
@@ -41,7 +43,18 @@ Task<absl::StatusOr<Target>> Target::Open(Host& host, std::string name, TargetOp
   if (chain->file().guessed_raw() && !options.read_only) {
     guest = std::make_unique<GuessedRaw>(std::move(guest));
   }
+  guest = ApplyDiscardMode(options.discard, std::move(guest));
   co_return Target(chain, ApplyCachePolicy(options.cache, std::move(guest)));
+}
+
+Task<absl::StatusOr<Target>> OpenTarget(Host& host, std::string name, TargetOptions options) {
+  absl::StatusOr<Target> target = co_await Target::Open(host, name, options);
+  if (!target.ok()) {
+    co_return absl::Status(target.status().code(), absl::StrFormat("Could not open '%s': %s", name,
+                                                                   MessageOf(target.status())));
+  }
+  if (target->file().guessed_raw() && !options.read_only) WarnAboutGuessedRaw(name);
+  co_return target;
 }
 
 }  // namespace ringcow

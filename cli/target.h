@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "cli/cache_policy.h"
+#include "cli/discard_mode.h"
 #include "engine/loop.h"
 #include "engine/rings.h"
 #include "engine/task.h"
@@ -29,6 +30,7 @@ struct TargetOptions {
   bool read_only = true;
   bool force_share = false;
   CachePolicy cache;
+  DiscardMode discard = DiscardMode::kUnmap;
 };
 
 // For commands that need no more than the file, its backing files least of all. Errors do not name
@@ -55,6 +57,10 @@ class Target {
   const ImageChain* chain_;  // guest_ owns it
   std::unique_ptr<GuestDisk> guest_;
 };
+
+// Target::Open as a command does it on what its user named: errors name the image, and who may
+// write to an image of a guessed format is warned.
+Task<absl::StatusOr<Target>> OpenTarget(Host& host, std::string name, TargetOptions options);
 
 }  // namespace ringcow
 

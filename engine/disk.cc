@@ -164,6 +164,8 @@ IoAwaiter Disk::Truncate(uint64_t size) {
   return IoAwaiter(*this, MakeRequest(Op::kTruncate, HostOffset(size), 0));
 }
 
+DiskExtent Disk::Find(HostOffset /*offset*/, uint64_t length) const { return {.bytes = length}; }
+
 bool Disk::IsAligned(const Request& request) const {
   if (((request.offset.value() | request.length) & (alignment_ - 1)) != 0) return false;
   for (const iovec& vector : request.memory()) {

@@ -22,6 +22,12 @@ namespace ringcow {
 
 class Disk;
 
+// Bytes of a disk that are alike, as the host's metadata tells without reading them.
+struct DiskExtent {
+  uint64_t bytes = 0;  // from the offset that was asked about on
+  bool hole = false;   // nothing is stored: they read as zeroes
+};
+
 // Awaits one request: `absl::Status s = co_await disk.Read(offset, bytes);`. The request is
 // embedded here, so it lives in the frame of the coroutine that waits for it.
 class [[nodiscard]] IoAwaiter {
@@ -81,6 +87,11 @@ class Disk {
   IoAwaiter Allocate(HostOffset offset, uint64_t length);
   // Not for hot paths: the file system call is made on the loop's thread.
   IoAwaiter Truncate(uint64_t size);
+
+  // What the bytes from `offset` on are: at least one of them, at most `length` > 0. Whoever cannot
+  // tell says that all are stored. Not for hot paths: it may make file system calls on the loop's
+  // thread.
+  virtual DiskExtent Find(HostOffset offset, uint64_t length) const;
 
   Chain NewChain() { return Chain(*this); }
 

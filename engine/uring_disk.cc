@@ -137,6 +137,19 @@ UringDisk::~UringDisk() {
   UnlockImageFile(fd_.get());
 }
 
+DiskExtent UringDisk::Find(HostOffset offset, uint64_t length) const {
+  const auto begin = static_cast<off_t>(offset.value());
+  const auto until = [&](off_t end) {
+    return std::min(length, static_cast<uint64_t>(end) - offset.value());
+  };
+  const off_t data = lseek(fd_.get(), begin, SEEK_DATA);
+  // Neither data behind it nor the end of the file: ENXIO is for both.
+  if (data < 0) return {.bytes = length, .hole = errno == ENXIO};
+  if (data > begin) return {.bytes = until(data), .hole = true};
+  const off_t hole = lseek(fd_.get(), begin, SEEK_HOLE);
+  return {.bytes = hole > begin ? until(hole) : length};
+}
+
 void UringDisk::Start(Request& request) {
   if (request.op == Op::kTruncate) {
     TruncateNow(request);

@@ -44,6 +44,8 @@ class UringDisk final : public Disk, private RingClient {
   }
   ~UringDisk() override;
 
+  DiskExtent Find(HostOffset offset, uint64_t length) const override;
+
   bool direct() const { return direct_; }
   // Empty, or a sentence about what this file does not offer; for front ends to say once.
   const std::string& notice() const { return notice_; }

@@ -11,6 +11,7 @@
 #include "engine/disk.h"
 #include "engine/host_offset.h"
 #include "engine/task.h"
+#include "qcow2/format/options.h"
 #include "qcow2/format/units.h"
 
 namespace ringcow {
@@ -55,6 +56,9 @@ class GuestDisk {
   // Whether metadata alone tells, through all backing files, that the bytes read as zeroes. False
   // says nothing.
   virtual Task<absl::StatusOr<bool>> AreKnownZero(GuestOffset offset, uint64_t length) = 0;
+  // A new size. What is added reads as zeroes, and gets space as `preallocation` says; what is cut
+  // off is lost.
+  virtual Task<absl::Status> Resize(uint64_t size, Preallocation preallocation) = 0;
   virtual Task<absl::Status> Flush() = 0;
   // Flushes and gives back what was held in reserve. No request may follow.
   virtual Task<absl::Status> Close() = 0;

@@ -83,8 +83,7 @@ class Image final : public GuestDisk {
   // reads as zeroes, and gets clusters as `preallocation` says; what is cut off is lost. Errors:
   // OutOfRange for more than the format can describe, FailedPrecondition for a version 2 image with
   // snapshots, whose table cannot say how large each is.
-  Task<absl::Status> Resize(uint64_t virtual_size,
-                            Preallocation preallocation = Preallocation::kOff);
+  Task<absl::Status> Resize(uint64_t virtual_size, Preallocation preallocation) override;
 
   const Header& header() const;
   const Geometry& geometry() const;

@@ -74,6 +74,9 @@ class ImageChain final : public GuestDisk {
   Task<absl::StatusOr<bool>> AreKnownZero(GuestOffset offset, uint64_t length) override {
     return top().AreKnownZero(offset, length);
   }
+  Task<absl::Status> Resize(uint64_t size, Preallocation preallocation) override {
+    return top().Resize(size, preallocation);
+  }
   Task<absl::Status> Flush() override { return top().Flush(); }
   // Closes all layers, also behind a failure, which is the first one.
   Task<absl::Status> Close() override;

@@ -65,18 +65,37 @@ Task<absl::Status> RawImage::Discard(GuestOffset offset, uint64_t length) {
 
 Task<absl::StatusOr<GuestExtent>> RawImage::Find(GuestOffset offset, uint64_t length) {
   CO_RETURN_IF_ERROR(CheckRange(offset, length));
-  const bool is_behind_end = offset.value() >= disk_.size();
-  GuestExtent extent{.bytes = length, .zero = is_behind_end};
-  if (!is_behind_end) {
-    extent.host = HostOffset(offset.value());
-    extent.bytes = std::min(length, disk_.size() - offset.value());
+  const HostOffset host(offset.value());
+  if (offset.value() >= disk_.size()) {
+    co_return GuestExtent{.bytes = length, .zero = true, .host = host};
   }
-  co_return extent;
+  const DiskExtent found = disk_.Find(host, std::min(length, disk_.size() - offset.value()));
+  co_return GuestExtent{.bytes = found.bytes, .zero = found.hole, .host = host};
 }
 
 Task<absl::StatusOr<bool>> RawImage::AreKnownZero(GuestOffset offset, uint64_t length) {
   CO_RETURN_IF_ERROR(CheckRange(offset, length));
-  co_return length == 0 || offset.value() >= disk_.size();
+  if (length == 0 || offset.value() >= disk_.size()) co_return true;
+  const uint64_t stored = std::min(length, disk_.size() - offset.value());
+  const DiskExtent found = disk_.Find(HostOffset(offset.value()), stored);
+  co_return found.hole&& found.bytes == stored;
+}
+
+Task<absl::Status> RawImage::Resize(uint64_t size, Preallocation preallocation) {
+  CO_RETURN_IF_ERROR(CheckChange(GuestOffset(0), 0));
+  if (preallocation == Preallocation::kMetadata) {
+    co_return absl::InvalidArgumentError("Unsupported preallocation mode: metadata");
+  }
+  const uint64_t old_size = disk_.size();
+  CO_RETURN_IF_ERROR(co_await disk_.Truncate(size));
+  if (size <= old_size || preallocation == Preallocation::kOff) co_return absl::OkStatus();
+  const HostOffset added(old_size);
+  const absl::Status status = preallocation == Preallocation::kFalloc
+                                  ? co_await disk_.Allocate(added, size - old_size)
+                                  : co_await WriteZeroBytes(disk_, added, size - old_size);
+  // The size it had, and not one that promises space.
+  if (!status.ok()) CO_RETURN_IF_ERROR(co_await disk_.Truncate(old_size));
+  co_return status;
 }
 
 Task<absl::Status> RawImage::Flush() {

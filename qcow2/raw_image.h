@@ -11,8 +11,8 @@
 
 namespace ringcow {
 
-// A raw image: guest offsets are host offsets. Its size is the disk's, rounded up to a sector, and
-// does not change.
+// A raw image: guest offsets are host offsets. Its size is the disk's, rounded up to a sector.
+// Holes of the disk are zeroes that it stores.
 class RawImage final : public GuestDisk {
  public:
   // `disk` must outlive the image.
@@ -25,6 +25,7 @@ class RawImage final : public GuestDisk {
   Task<absl::Status> Discard(GuestOffset offset, uint64_t length) override;
   Task<absl::StatusOr<GuestExtent>> Find(GuestOffset offset, uint64_t length) override;
   Task<absl::StatusOr<bool>> AreKnownZero(GuestOffset offset, uint64_t length) override;
+  Task<absl::Status> Resize(uint64_t size, Preallocation preallocation) override;
   Task<absl::Status> Flush() override;
   Task<absl::Status> Close() override;
   const DiskCounters& counters() const override;

@@ -127,6 +127,83 @@ TEST_F(IoTest, RunsInTheBackground) {
   ExpectSameDisks("qcow2", "a");
 }
 
+TEST_F(IoTest, WritesZeroesAndDiscards) {
+  ExpectSame({"write -q -P 1 0 1M",
+              "write -z 0 64k",
+              "write -zu 64k 64k",
+              "write -z -n 128k 64k",
+              "write -zq 200k 1k",
+              "write -zC 200k 1k",
+              "write -z 63M 10M",
+              "write -z 300k 100",
+              "write -zf 0 4k",
+              "write -zn 300k 10",
+              "read -P 1 301k 1k",
+              "read -P 0 0 64k",
+              "aio_write -zqu 512k 64k",
+              "aio_flush",
+              "aio_write -zq 640k 1k",
+              "aio_flush",
+              "discard 768k 64k",
+              "discard -q 0 64k",
+              "discard -C 64k 64k",
+              "discard 100 100",
+              "discard 63M 10M",
+              "d 65M 1k",
+              "map",
+              "alloc 0 1M",
+              "alloc 0",
+              "a 63M 10M"});
+  ExpectSame({"write -z 0 3G", "write -z -n 0 3G", "write -z -P 1 0 1k", "write -u 0 1k",
+              "write -n 0 1k", "aio_write -z 0 1k 1k", "aio_write -u 0 1k", "discard x 1",
+              "discard 0 x", "discard 0", "discard 1 2 3", "discard -x 0 1", "discard 0 3G",
+              "alloc x", "alloc 0 x", "alloc 1 2 3", "alloc 64k -1"});
+  ExpectSameDisks("qcow2", "a");
+  ExpectSame({"-f", "qcow2", "-d", "off"},
+             {"write -q 0 128k", "discard 0 64k", "write -zu 64k 64k", "map"});
+  ExpectSame({"-f", "qcow2", "-d", "nonsense"}, {"map"});
+  ExpectSameDisks("qcow2", "a");
+}
+
+TEST_F(IoTest, WritesWhatAFileHolds) {
+  for (const ScratchDirectory* scratch : {&ours_, &theirs_}) {
+    WriteBytes(scratch->File("pattern"), "0123456789");
+    WriteBytes(scratch->File("empty"), "");
+  }
+  ExpectSame({"write -s pattern 0 25", "read -v 0 32", "write -s pattern 100 5", "read -v 96 16",
+              "write -s missing 0 1", "write -s empty 0 1", "write -s pattern -P 1 0 1k"});
+  ExpectSameDisks("qcow2", "a");
+}
+
+TEST_F(IoTest, Truncates) {
+  ExpectSame({"write -q -P 1 0 2M", "truncate 8M", "length", "truncate 1M", "length", "truncate x",
+              "truncate -m full 2M", "read -P 0 1M 1M", "truncate -m bogus 3M",
+              "truncate -m metadata 3M", "truncate", "truncate 1000", "length", "truncate -x 1",
+              "truncate 100P", "t 4M"});
+  ExpectSameDisks("qcow2", "a");
+}
+
+TEST_F(IoTest, OpensAndClosesImages) {
+  ExpectSame({}, {"length", "open a", "length", "close", "length", "open a", "open a"}, "");
+  ExpectSame({"close", "close", "open -r a", "write 0 1k", "close", "open -n a", "write 0 1k"});
+  ExpectSame({"close", "open", "open -o driver=raw a", "length", "close", "open missing",
+              "open -t bogus a", "open -d bogus a", "open -i bogus a", "open -U a",
+              "open -d unmap -i threads -t none a", "length"});
+  ExpectSame({"reopen -r", "write 0 1k", "reopen -w", "write 0 1k", "reopen", "write 0 1k",
+              "reopen -r -w", "reopen -c none", "reopen -c bogus", "info", "info x"});
+  ExpectSame({"-f", "qcow2", "-r"}, {"write 0 1k", "reopen -w", "write 0 1k", "reopen -r",
+                                     "truncate 1k", "discard 0 1k", "flush"});
+  ExpectSame({"aio_write -q 0 1M", "close", "open a", "read 0 1k", "sleep 1", "sleep x", "sleep"});
+  ExpectSameDisks("qcow2", "a");
+}
+
+TEST_F(IoTest, DiesOnRequest) {
+  const Words words = IoWords({"-f", "qcow2"}, {"write -P 7 0 64k", "flush", "sigraise 9"}, "a");
+  EXPECT_EQ(WithoutTimes(Ringcow(ours_.path(), words)), WithoutTimes(Qemu(theirs_.path(), words)));
+  ExpectSame({"read -P 7 0 64k", "sigraise", "sigraise x", "abort x"});
+  EXPECT_EQ(Ringcow(ours_.path(), IoWords({"-f", "qcow2"}, {"abort"}, "a")).status, 128 + 6);
+}
+
 TEST_F(IoTest, TakesCommandsFromStdin) {
   for (const char* input :
        {"", "\n\n", "read 0 64k\nwrite -P 1 0 64k\nlength\n", "length", "quit\nread 0 1\n",
@@ -232,13 +309,15 @@ TEST_F(IoTest, TakesEveryCacheMode) {
 TEST_F(IoTest, RefusesWhatItCannotDo) {
   const Outcome outcome =
       Ringcow(ours_.path(),
-              IoWords({"-f", "qcow2"}, {"write -z 0 1k", "read -b 0 1k", "aio_read -i 0 1"}, "a"));
+              IoWords({"-f", "qcow2"},
+                      {"write -r 0 1k", "read -b 0 1k", "aio_read -i 0 1", "open -s a"}, "a"));
   EXPECT_EQ(outcome.status, 1);
   EXPECT_EQ(outcome.out, "");
   EXPECT_EQ(outcome.err,
-            "write: option '-z' is not supported yet\n"
+            "write: option '-r' is not supported yet\n"
             "read: option '-b' is not supported yet\n"
-            "aio_read: option '-i' is not supported yet\n");
+            "aio_read: option '-i' is not supported yet\n"
+            "qemu-io: option '-s' is not supported yet\n");
 }
 
 }  // namespace

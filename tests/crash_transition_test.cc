@@ -49,12 +49,15 @@ const Transition kTransitions[] = {
      [](Image& image, Loop& loop) { return loop.Run(image.CreateSnapshot(Snapshot())); }},
     {"ApplySnapshot", [](Image& image, Loop& loop) { return loop.Run(image.ApplySnapshot(0)); }},
     {"DeleteSnapshot", [](Image& image, Loop& loop) { return loop.Run(image.DeleteSnapshot(0)); }},
-    {"Grow", [](Image& image, Loop& loop) { return loop.Run(image.Resize(kLarger)); }},
+    {"Grow",
+     [](Image& image, Loop& loop) { return loop.Run(image.Resize(kLarger, Preallocation::kOff)); }},
     {"GrowPreallocated",
      [](Image& image, Loop& loop) {
        return loop.Run(image.Resize(kLarger, Preallocation::kMetadata));
      }},
-    {"Shrink", [](Image& image, Loop& loop) { return loop.Run(image.Resize(kSmaller)); }, kSmaller},
+    {"Shrink",
+     [](Image& image, Loop& loop) { return loop.Run(image.Resize(kSmaller, Preallocation::kOff)); },
+     kSmaller},
 };
 
 absl::StatusOr<Bytes> ReadAll(Disk& disk) {

@@ -138,7 +138,7 @@ TEST(ImageResize, SnapshotsKeepTheirSize) {
   Snapshot large;
   large.name = "large";
   ASSERT_EQ(host.loop().Run((*image)->CreateSnapshot(large)), absl::OkStatus());
-  ASSERT_EQ(host.loop().Run((*image)->Resize(512)), absl::OkStatus());
+  ASSERT_EQ(host.loop().Run((*image)->Resize(512, Preallocation::kOff)), absl::OkStatus());
   EXPECT_EQ((*image)->size(), 512U);
   ASSERT_EQ(host.loop().Run((*image)->ApplySnapshot(0)), absl::OkStatus());
   EXPECT_EQ((*image)->size(), 1U << 20);

@@ -14,7 +14,7 @@ constexpr TransferGrammar kWriteGrammar = {
     .write = true,
     .many_lengths = true,
     .options = "CfiP:qruz",
-    .refused = "iruz",
+    .refused = "ir",
 };
 
 // The command counts as carried out once its request is under way; how that ends is only said.
@@ -58,7 +58,7 @@ const IoCommand kAioWrite = {
     .name = "aio_write",
     .min_arguments = 2,
     .max_arguments = -1,
-    .synopsis = "[-Cfq] [-P pattern] off len [len..]",
+    .synopsis = "[-Cfquz] [-P pattern] off len [len..]",
     .summary = "asynchronously writes a number of bytes",
     .writes = true,
     .run = RunAioWrite,

@@ -8,6 +8,8 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
+#include "cli/guessed_raw.h"
+#include "engine/status_macros.h"
 
 namespace ringcow {
 namespace {
@@ -41,6 +43,44 @@ std::optional<std::string> ReadLine() {
 
 }  // namespace
 
+Task<absl::Status> Session::Open(std::string name, TargetOptions options) {
+  if (target_.has_value()) {
+    co_return absl::FailedPreconditionError("file open already, try 'help close'");
+  }
+  CO_RETURN_IF_ERROR(co_await OpenTarget(name, options));
+  if (target().file().guessed_raw() && !options_.read_only) WarnAboutGuessedRaw(name_);
+  co_return absl::OkStatus();
+}
+
+Task<absl::Status> Session::OpenTarget(std::string name, TargetOptions options) {
+  absl::StatusOr<Target> target = co_await Target::Open(host_, name, options);
+  if (!target.ok()) {
+    co_return absl::Status(target.status().code(), absl::StrFormat("can't open device %s: %s", name,
+                                                                   MessageOf(target.status())));
+  }
+  target_.emplace(*std::move(target));
+  name_ = std::move(name);
+  options_ = std::move(options);
+  co_return absl::OkStatus();
+}
+
+Task<absl::Status> Session::Close() {
+  (void)co_await in_background_.Join();  // each said itself how it ended
+  if (!target_.has_value()) co_return absl::OkStatus();
+  const absl::Status status = co_await disk().Close();
+  target_.reset();
+  co_return status;
+}
+
+Task<absl::Status> Session::Reopen(TargetOptions options) {
+  const TargetOptions before = options_;
+  const std::string name = name_;
+  CO_RETURN_IF_ERROR(co_await Close());
+  const absl::Status status = co_await OpenTarget(name, std::move(options));
+  if (!status.ok()) CO_RETURN_IF_ERROR(co_await OpenTarget(name, before));
+  co_return status;
+}
+
 Task<bool> Session::Execute(std::string line) {
   std::vector<std::string> words = absl::StrSplit(line, ' ', absl::SkipEmpty());
   if (words.empty()) co_return true;
@@ -53,7 +93,7 @@ Task<bool> Session::Execute(std::string line) {
     absl::FPrintF(stderr, "no file open, try 'help open'\n");
     co_return false;
   }
-  if (command->writes && read_only_) {
+  if (command->writes && options_.read_only) {
     program_.Error("Block node is read-only");
     co_return false;
   }
@@ -75,20 +115,15 @@ Task<bool> Session::ExecuteStdin() {
   co_return all_well;
 }
 
-Task<absl::Status> Session::End() {
-  (void)co_await in_background_.Join();  // each said itself how it ended
-  if (!target_.has_value()) co_return absl::OkStatus();
-  co_return co_await disk().Close();
-}
-
 std::string Usage(const IoCommand& command) {
   return absl::StrCat(command.name, command.synopsis[0] == '\0' ? "" : " ", command.synopsis,
                       " -- ", command.summary);
 }
 
 std::vector<const IoCommand*> IoCommands() {
-  return {&kAioFlush, &kAioRead, &kAioWrite, &kFlush, &kHelp,  &kLength,
-          &kQuit,     &kRead,    &kReadV,    &kWrite, &kWriteV};
+  return {&kAbort,  &kAioFlush, &kAioRead, &kAioWrite, &kAlloc, &kClose, &kDiscard, &kFlush,
+          &kHelp,   &kInfo,     &kLength,  &kMap,      &kOpen,  &kQuit,  &kRead,    &kReadV,
+          &kReopen, &kSigraise, &kSleep,   &kTruncate, &kWrite, &kWriteV};
 }
 
 const IoCommand* FindIoCommand(const std::string& name) {

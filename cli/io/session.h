@@ -14,41 +14,48 @@
 
 namespace ringcow {
 
-// A run of qemu-io: one image, and commands for it, one after the other.
+// A run of qemu-io: one image at a time, and commands for it, one after the other.
 class Session {
  public:
-  // All must outlive the session. Without a target only commands that need none can be run.
-  Session(const Program& program, Host& host, std::optional<Target> target, bool read_only)
-      : program_(program),
-        host_(host),
-        target_(std::move(target)),
-        read_only_(read_only),
-        in_background_(host.loop) {}
+  // Both must outlive the session. Without an image only commands that need none can be run.
+  Session(const Program& program, Host& host)
+      : program_(program), host_(host), in_background_(host.loop) {}
+
+  // Opens an image. FailedPrecondition when one is open.
+  Task<absl::Status> Open(std::string name, TargetOptions options);
+  // Waits for what runs in the background, and closes the image, if one is open.
+  Task<absl::Status> Close();
+  // Opens the same image anew; as it was before when that fails.
+  Task<absl::Status> Reopen(TargetOptions options);
 
   // Carries out one line; false when it failed, which was said on the terminal.
   Task<bool> Execute(std::string line);
   // Lines from stdin behind a prompt, until its end or `quit`. False when any failed.
   Task<bool> ExecuteStdin();
-  // Waits for what runs in the background, and closes the image.
-  Task<absl::Status> End();
 
   // For commands.
   const Program& program() const { return program_; }
   Loop& loop() const { return host_.loop; }
-  GuestDisk& disk() const {
+  const Target& target() const {
     RINGCOW_INVARIANT(target_.has_value(), "commands that need an image run with one only");
-    return target_->guest();
+    return *target_;
   }
+  GuestDisk& disk() const { return target().guest(); }
+  // How the image was opened.
+  const TargetOptions& options() const { return options_; }
   void Quit() { quit_ = true; }
   bool has_quit() const { return quit_; }
   // Requests that no command waits for (aio_read), until one does (aio_flush).
   Scope& in_background() { return in_background_; }
 
  private:
+  Task<absl::Status> OpenTarget(std::string name, TargetOptions options);
+
   const Program& program_;
   Host& host_;
   std::optional<Target> target_;
-  const bool read_only_;
+  std::string name_;
+  TargetOptions options_;
   bool quit_ = false;
   Scope in_background_;
 };
@@ -74,16 +81,28 @@ std::string Usage(const IoCommand& command);
 std::vector<const IoCommand*> IoCommands();
 const IoCommand* FindIoCommand(const std::string& name);
 
-// Each is defined in the file of its name, aio_* in aio.cc.
+// Each is defined in the file of its name, aio_* in aio.cc; open, reopen and close in open.cc,
+// abort and sigraise in signal.cc.
+extern const IoCommand kAbort;
 extern const IoCommand kAioFlush;
 extern const IoCommand kAioRead;
 extern const IoCommand kAioWrite;
+extern const IoCommand kAlloc;
+extern const IoCommand kClose;
+extern const IoCommand kDiscard;
 extern const IoCommand kFlush;
 extern const IoCommand kHelp;
+extern const IoCommand kInfo;
 extern const IoCommand kLength;
+extern const IoCommand kMap;
+extern const IoCommand kOpen;
 extern const IoCommand kQuit;
 extern const IoCommand kRead;
 extern const IoCommand kReadV;
+extern const IoCommand kReopen;
+extern const IoCommand kSigraise;
+extern const IoCommand kSleep;
+extern const IoCommand kTruncate;
 extern const IoCommand kWrite;
 extern const IoCommand kWriteV;
 

@@ -3,12 +3,16 @@
 #include <getopt.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <memory>
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "cli/io/arguments.h"
+#include "cli/io/failure.h"
 #include "cli/io/report.h"
 #include "cli/sizes.h"
 #include "engine/errno_status.h"
@@ -17,23 +21,9 @@
 namespace ringcow {
 namespace {
 
-// QEMU's bound of one request: whole sectors in a signed 32-bit number.
-constexpr uint64_t kMaxTransferBytes = 0x7ffffe00;
 constexpr uint8_t kDefaultPattern = 0xcd;
 // What memory holds before a read: neither zeroes nor what writes leave by default.
 constexpr uint8_t kUnread = 0xab;
-
-std::optional<uint64_t> ParseOffset(const char* text) {
-  const absl::StatusOr<uint64_t> value = ParseSize(text);
-  if (value.ok() && *value <= INT64_MAX) return *value;
-  if (absl::IsInvalidArgument(value.status())) {
-    absl::PrintF("Parsing error: non-numeric argument, or extraneous/unrecognized suffix -- %s\n",
-                 text);
-  } else {
-    absl::PrintF("Parsing error: argument too large -- %s\n", text);
-  }
-  return std::nullopt;
-}
 
 std::optional<uint8_t> ParsePattern(const char* text) {
   const absl::StatusOr<uint64_t> value = ParseNumber(text);
@@ -59,7 +49,7 @@ bool TakeOption(int key, Draft& draft) {
       transfer.durable = true;
       return true;
     case 'l':
-      return (draft.verify_bytes = ParseOffset(optarg)).has_value();
+      return (draft.verify_bytes = ParseIoSize(optarg)).has_value();
     case 'p':  // an option of old, without a meaning in QEMU either
       return true;
     case 'P':
@@ -67,8 +57,15 @@ bool TakeOption(int key, Draft& draft) {
     case 'q':
       transfer.quiet = true;
       return true;
+    case 'n':
+      return transfer.only_fast = true;
     case 's':
-      return (draft.verify_offset = ParseOffset(optarg)).has_value();
+      if (transfer.write) return !(transfer.source_file = optarg).empty();
+      return (draft.verify_offset = ParseIoSize(optarg)).has_value();
+    case 'u':
+      return transfer.may_unmap = true;
+    case 'z':
+      return transfer.zeroes = true;
     case 'v':
       transfer.dump = true;
       return true;
@@ -77,39 +74,50 @@ bool TakeOption(int key, Draft& draft) {
   }
 }
 
-bool TakeOptions(const IoCommand& command, const TransferGrammar& grammar,
-                 std::span<char*> arguments, Draft& draft) {
-  optind = 0;  // glibc: begin anew
-  const auto count = static_cast<int>(arguments.size());
-  for (int key = 0; (key = getopt(count, arguments.data(), grammar.options)) != -1;) {
-    if (key == '?') {
-      absl::PrintF("%s\n", Usage(command));
+bool TakeOptions(const IoCommand& command, const TransferGrammar& grammar, IoArguments& arguments,
+                 Draft& draft) {
+  while (const std::optional<int> key = arguments.Next()) {
+    if (std::strchr(grammar.refused, *key) != nullptr) {
+      absl::FPrintF(stderr, "%s: option '-%c' is not supported yet\n", command.name, *key);
       return false;
     }
-    if (std::strchr(grammar.refused, key) != nullptr) {
-      absl::FPrintF(stderr, "%s: option '-%c' is not supported yet\n", command.name, key);
-      return false;
-    }
-    if (!TakeOption(key, draft)) return false;
+    if (!TakeOption(*key, draft)) return false;
   }
-  return true;
+  return !arguments.failed();
 }
 
-bool TakeLengths(const TransferGrammar& grammar, std::span<char*> lengths, Transfer& transfer) {
+// What is to be written comes from one source.
+bool HasOneSource(const TransferGrammar& grammar, const Transfer& transfer) {
+  const int sources = static_cast<int>(transfer.zeroes) +
+                      static_cast<int>(transfer.pattern.has_value()) +
+                      static_cast<int>(!transfer.source_file.empty());
+  const char* complaint = nullptr;
+  if (transfer.only_fast && !transfer.zeroes) complaint = "-n requires -z to be specified";
+  if (transfer.may_unmap && !transfer.zeroes) complaint = "-u requires -z to be specified";
+  if (grammar.write && !grammar.many_lengths && sources > 1) {
+    complaint = "Only one of -z, -P, and -s can be specified at the same time";
+  }
+  if (complaint != nullptr) absl::PrintF("%s\n", complaint);
+  return complaint == nullptr;
+}
+
+bool TakeLengths(const TransferGrammar& grammar, std::span<char* const> lengths,
+                 Transfer& transfer) {
   for (const char* text : lengths) {
-    const std::optional<uint64_t> length = ParseOffset(text);
+    const std::optional<uint64_t> length = ParseIoSize(text);
     if (!length.has_value()) return false;
-    if (*length > kMaxTransferBytes) {
-      if (grammar.many_lengths) {
+    if (*length > kMaxTransferBytes && !transfer.only_fast) {
+      if (grammar.many_lengths && !transfer.zeroes) {
         absl::PrintF("Argument '%s' exceeds maximum size %d\n", text, kMaxTransferBytes);
       } else {
-        absl::PrintF("length cannot exceed %d, given %s\n", kMaxTransferBytes, text);
+        absl::PrintF("length cannot exceed %d%s, given %s\n", kMaxTransferBytes,
+                     transfer.zeroes ? " without -n" : "", text);
       }
       return false;
     }
     transfer.bytes += *length;
   }
-  if (transfer.bytes > kMaxTransferBytes) {
+  if (transfer.bytes > kMaxTransferBytes && !transfer.only_fast) {
     absl::PrintF("The total number of bytes exceed the maximum size %d\n", kMaxTransferBytes);
     return false;
   }
@@ -133,47 +141,99 @@ bool SettleVerification(const IoCommand& command, Draft& draft) {
   return false;
 }
 
-// What qemu-io says of a failure: the errno alone. That of a request beyond the end of the disk is
-// EIO. Where no errno is behind a failure (unreadable metadata), our own sentence.
-std::string Reason(const absl::Status& status) {
-  const int error = ErrnoOf(status);
-  // An EIO of the host's makes a status of code kUnknown.
-  const bool of_the_host = error != EIO || absl::IsUnknown(status);
-  if (of_the_host || absl::IsOutOfRange(status)) return std::strerror(error);
-  return MessageOf(status);
-}
-
 bool AllAre(uint8_t pattern, std::span<const std::byte> bytes) {
   return std::all_of(bytes.begin(), bytes.end(),
                      [pattern](std::byte byte) { return byte == static_cast<std::byte>(pattern); });
 }
 
-Task<absl::Status> Carry(GuestDisk& disk, const Transfer& transfer, std::span<std::byte> memory) {
+// Whether zeroes there, inside the disk, are a matter of metadata alone: what else a cluster holds
+// must be zeroes already.
+Task<absl::StatusOr<bool>> AreFastZeroes(const Target& target, const Transfer& transfer) {
+  const Image* image = target.chain().image();
+  if (image == nullptr || image->geometry().version() < 3) co_return false;
+  const uint64_t unit = image->geometry().subcluster_bytes();
+  for (const uint64_t edge : {transfer.offset, transfer.offset + transfer.bytes}) {
+    if (IsAligned(edge, unit) || edge == image->size()) continue;
+    const uint64_t begin = AlignDown(edge, unit);
+    CO_ASSIGN_OR_RETURN(const bool are_zero,
+                        co_await target.guest().AreKnownZero(
+                            GuestOffset(begin), std::min(unit, image->size() - begin)));
+    if (!are_zero) co_return false;
+  }
+  co_return true;
+}
+
+Task<absl::Status> CarryZeroes(const Target& target, const Transfer& transfer) {
+  GuestDisk& disk = target.guest();
+  if (transfer.only_fast && transfer.offset <= disk.size() &&
+      transfer.bytes <= disk.size() - transfer.offset) {
+    CO_ASSIGN_OR_RETURN(const bool are_fast, co_await AreFastZeroes(target, transfer));
+    if (!are_fast) co_return ErrnoStatus(EOPNOTSUPP, "Zeroes of parts of clusters are written");
+  }
+  co_return co_await disk.WriteZeroes(
+      GuestOffset(transfer.offset), transfer.bytes,
+      transfer.may_unmap ? ZeroManner::kMayUnmap : ZeroManner::kKeepSpace);
+}
+
+Task<absl::Status> Carry(const Target& target, const Transfer& transfer,
+                         std::span<std::byte> memory) {
+  GuestDisk& disk = target.guest();
   if (!transfer.write) co_return co_await disk.Read(GuestOffset(transfer.offset), memory);
-  CO_RETURN_IF_ERROR(co_await disk.Write(GuestOffset(transfer.offset), memory));
+  CO_RETURN_IF_ERROR(transfer.zeroes ? co_await CarryZeroes(target, transfer)
+                                     : co_await disk.Write(GuestOffset(transfer.offset), memory));
   if (transfer.durable) CO_RETURN_IF_ERROR(co_await disk.Flush());
   co_return absl::OkStatus();
+}
+
+// Fills `bytes` with the contents of a file, again and again. False, and a complaint, when it has
+// none.
+bool FillFromFile(const std::string& path, std::span<std::byte> bytes) {
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen(path.c_str(), "rb"),
+                                                             &std::fclose);
+  if (file == nullptr) {
+    absl::FPrintF(stderr, "%s: %s\n", path, std::strerror(errno));
+    return false;
+  }
+  const size_t length = std::fread(bytes.data(), 1, bytes.size(), file.get());
+  if (std::ferror(file.get()) != 0) {
+    absl::FPrintF(stderr, "%s: %s\n", path, std::strerror(errno));
+    return false;
+  }
+  if (length == 0 && !bytes.empty()) {
+    absl::FPrintF(stderr, "%s: file is empty\n", path);
+    return false;
+  }
+  for (size_t at = length; at < bytes.size(); ++at) bytes[at] = bytes[at - length];
+  return true;
+}
+
+// What memory holds before the request.
+bool Fill(const Transfer& transfer, std::span<std::byte> bytes) {
+  if (!transfer.source_file.empty()) return FillFromFile(transfer.source_file, bytes);
+  const uint8_t fill = transfer.write ? transfer.pattern.value_or(kDefaultPattern) : kUnread;
+  std::fill(bytes.begin(), bytes.end(), static_cast<std::byte>(fill));
+  return true;
 }
 
 }  // namespace
 
 std::optional<Transfer> ParseTransfer(const IoCommand& command, const TransferGrammar& grammar,
                                       std::vector<std::string> words) {
-  std::vector<char*> arguments;
-  arguments.reserve(words.size() + 1);
-  for (std::string& word : words) arguments.push_back(word.data());
-  arguments.push_back(nullptr);
+  IoArguments arguments(command, grammar.options, std::move(words));
   Draft draft;
   draft.transfer.write = grammar.write;
-  if (!TakeOptions(command, grammar, std::span(arguments).first(words.size()), draft)) {
-    return std::nullopt;
-  }
-  const auto rest = std::span(arguments).first(words.size()).subspan(static_cast<size_t>(optind));
+  if (!TakeOptions(command, grammar, arguments, draft)) return std::nullopt;
+  const std::span<char* const> rest = arguments.rest();
   if (rest.size() < 2 || (rest.size() > 2 && !grammar.many_lengths)) {
     absl::PrintF("%s\n", Usage(command));
     return std::nullopt;
   }
-  const std::optional<uint64_t> offset = ParseOffset(rest[0]);
+  if (!HasOneSource(grammar, draft.transfer)) return std::nullopt;
+  if (draft.transfer.zeroes && rest.size() > 2) {
+    absl::PrintF("-z supports only a single length parameter\n");
+    return std::nullopt;
+  }
+  const std::optional<uint64_t> offset = ParseIoSize(rest[0]);
   if (!offset.has_value()) return std::nullopt;
   draft.transfer.offset = *offset;
   if (!TakeLengths(grammar, rest.subspan(1), draft.transfer)) return std::nullopt;
@@ -182,20 +242,19 @@ std::optional<Transfer> ParseTransfer(const IoCommand& command, const TransferGr
 }
 
 Task<bool> RunTransfer(Session& session, Transfer transfer, const char* failure_name) {
-  absl::StatusOr<IoMemory> memory = IoMemory::Allocate(transfer.bytes);
+  absl::StatusOr<IoMemory> memory = IoMemory::Allocate(transfer.zeroes ? 0 : transfer.bytes);
   if (!memory.ok()) {
     absl::PrintF("%s failed: %s\n", failure_name, MessageOf(memory.status()));
     co_return false;
   }
   const std::span<std::byte> bytes = memory->span();
-  const uint8_t fill = transfer.write ? transfer.pattern.value_or(kDefaultPattern) : kUnread;
-  std::fill(bytes.begin(), bytes.end(), static_cast<std::byte>(fill));
+  if (!Fill(transfer, bytes)) co_return false;
 
   const auto begin = std::chrono::steady_clock::now();
-  const absl::Status status = co_await Carry(session.disk(), transfer, bytes);
+  const absl::Status status = co_await Carry(session.target(), transfer, bytes);
   const auto elapsed = std::chrono::steady_clock::now() - begin;
   if (!status.ok()) {
-    absl::PrintF("%s failed: %s\n", failure_name, Reason(status));
+    absl::PrintF("%s failed: %s\n", failure_name, FailureReason(status));
     co_return false;
   }
 

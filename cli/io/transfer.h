@@ -18,6 +18,10 @@ struct Transfer {
   uint64_t offset = 0;
   uint64_t bytes = 0;
   std::optional<uint8_t> pattern;  // written, or to be found
+  std::string source_file;         // -s: what is written instead, again and again
+  bool zeroes = false;             // -z: WriteZeroes, with no bytes of its own
+  bool may_unmap = false;          // -u
+  bool only_fast = false;          // -n: fail rather than write bytes
   uint64_t verify_offset = 0;      // where in the bytes read the pattern is looked for
   uint64_t verify_bytes = 0;
   bool durable = false;  // -f: flush before it counts as done
@@ -31,7 +35,7 @@ struct TransferGrammar {
   bool write = false;
   // Any number of lengths, which are added up.
   bool many_lengths = false;
-  // Options as getopt takes them; only those in `refused` are not carried out.
+  // Options as getopt takes them; those in `refused` are not carried out.
   const char* options = "";
   const char* refused = "";
 };

@@ -34,6 +34,7 @@ class InheritedDisk final : public GuestDisk {
   Task<absl::StatusOr<bool>> AreKnownZero(GuestOffset, uint64_t length) override {
     co_return length == 0;
   }
+  Task<absl::Status> Resize(uint64_t, Preallocation) override { return Refuse(); }
   Task<absl::Status> Flush() override { co_return absl::OkStatus(); }
   Task<absl::Status> Close() override { co_return absl::OkStatus(); }
   const DiskCounters& counters() const override { return counters_; }

@@ -1,0 +1,19 @@
+#include "cli/io/failure.h"
+
+#include <cerrno>
+#include <cstring>
+
+#include "cli/program.h"
+#include "engine/errno_status.h"
+
+namespace ringcow {
+
+std::string FailureReason(const absl::Status& status) {
+  const int error = ErrnoOf(status);
+  // An EIO of the host's makes a status of code kUnknown.
+  const bool of_the_host = error != EIO || absl::IsUnknown(status);
+  if (of_the_host || absl::IsOutOfRange(status)) return std::strerror(error);
+  return MessageOf(status);
+}
+
+}  // namespace ringcow

@@ -1,0 +1,16 @@
+#ifndef RINGCOW_CLI_IO_FAILURE_H_
+#define RINGCOW_CLI_IO_FAILURE_H_
+
+#include <string>
+
+#include "absl/status/status.h"
+
+namespace ringcow {
+
+// What qemu-io says of a failed request: the errno alone. That of a request beyond the end of the
+// disk is EIO. Where no errno is behind a failure (unreadable metadata), our own sentence.
+std::string FailureReason(const absl::Status& status);
+
+}  // namespace ringcow
+
+#endif  // RINGCOW_CLI_IO_FAILURE_H_

@@ -1,0 +1,44 @@
+#include "absl/strings/str_format.h"
+#include "cli/image_info.h"
+#include "cli/io/session.h"
+#include "cli/sizes.h"
+#include "qcow2/format/image_format.h"
+
+namespace ringcow {
+namespace {
+
+void PrintSize(const char* what, uint64_t bytes) {
+  absl::PrintF("%s: %s\n", what, PreciseSize(static_cast<double>(bytes)));
+}
+
+Task<bool> RunInfo(Session& session, std::vector<std::string> /*words*/) {
+  const ImageFile& file = session.target().file();
+  const absl::StatusOr<ImageInfo> info = co_await ReadImageInfo(file);
+  if (!info.ok()) {
+    session.program().Error(MessageOf(info.status()));
+    co_return false;
+  }
+  const Image* image = session.target().chain().image();
+  absl::PrintF("format name: %s\n", FormatName(file.format()));
+  PrintSize("cluster size", image == nullptr ? 0 : image->geometry().cluster_bytes());
+  // The VM state lies behind what the guest's L1 entries map.
+  PrintSize("vm state offset", image == nullptr ? 0
+                                                : image->geometry().l1_entries() *
+                                                      image->geometry().bytes_per_l2_table());
+  if (image != nullptr) {
+    absl::PrintF("Format specific information:\n%s",
+                 Json(FormatSpecificInfo(image->header(), info->bitmaps)).HumanLines(1));
+  }
+  co_return true;
+}
+
+}  // namespace
+
+const IoCommand kInfo = {
+    .name = "info",
+    .alias = "i",
+    .summary = "prints information about the current file",
+    .run = RunInfo,
+};
+
+}  // namespace ringcow

@@ -1,0 +1,106 @@
+// `map` and `resize`, side by side with qemu-img.
+
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "tests/cli_harness.h"
+
+namespace ringcow {
+namespace {
+
+using Words = std::vector<std::string>;
+
+// Both work in one directory, on images that neither changes.
+class MapTest : public testing::Test {
+ protected:
+  void Make(const std::string& options, const std::string& name, const std::string& size,
+            const Words& commands, const Words& backing = {}) {
+    Words create = {"qemu-img", "create", "-q", "-f", "qcow2", "-o", options};
+    create.insert(create.end(), backing.begin(), backing.end());
+    create.insert(create.end(), {name, size});
+    ASSERT_EQ(Qemu(scratch_.path(), create).status, 0) << name;
+    Words io = {"qemu-io", "-f", "qcow2"};
+    for (const std::string& command : commands) io.insert(io.end(), {"-c", command});
+    io.push_back(name);
+    ASSERT_EQ(Qemu(scratch_.path(), io).status, 0) << name;
+  }
+
+  void ExpectSame(const Words& words) {
+    SCOPED_TRACE(testing::PrintToString(words));
+    EXPECT_EQ(Ringcow(scratch_.path(), words), Qemu(scratch_.path(), words));
+  }
+  void ExpectSameMaps(const std::string& name, const Words& options = {}) {
+    for (const char* output : {"--output=human", "--output=json"}) {
+      Words words = {"qemu-img", "map", output};
+      words.insert(words.end(), options.begin(), options.end());
+      words.push_back(name);
+      ExpectSame(words);
+    }
+  }
+
+  const ScratchDirectory scratch_;
+};
+
+TEST_F(MapTest, ShowsEveryKindOfCluster) {
+  for (const char* options : {"cluster_size=64k", "cluster_size=512", "cluster_size=2M",
+                              "cluster_size=64k,extended_l2=on", "compat=0.10"}) {
+    SCOPED_TRACE(options);
+    Make(options, "a", "8M",
+         {"write 0 128k", "write 100k 3", "write -z 1M 64k", "write -zu 1100k 300k", "write 4M 2M",
+          "discard 5M 64k", "write 7M 100", "write -z 7340040 50"});
+    ExpectSameMaps("a");
+    ExpectSameMaps("a", {"--start-offset=70000", "--max-length=1000000"});
+  }
+}
+
+TEST_F(MapTest, LooksThroughBackingFiles) {
+  WriteBytes(scratch_.File("raw"), std::string(100'000, 'r'));
+  Make("cluster_size=4k", "a", "4M", {"write 64k 64k", "write -z 1M 100k"},
+       {"-b", "raw", "-F", "raw"});
+  Make("cluster_size=64k", "b", "6M", {"write 0 64k", "write -z 1100k 300k", "write 5M 1"},
+       {"-b", "a", "-F", "qcow2"});
+  Make("cluster_size=64k", "c", "2M", {"discard 0 64k", "write 1M 64k"},
+       {"-b", "b", "-F", "qcow2"});
+  for (const char* name : {"a", "b", "c"}) ExpectSameMaps(name);
+  ExpectSameMaps("b", {"--start-offset=3M"});
+}
+
+TEST_F(MapTest, KnowsTheHolesOfRawFiles) {
+  WriteBytes(scratch_.File("a"), std::string(100'000, 'r'));
+  ASSERT_EQ(Qemu(scratch_.path(), {"qemu-img", "resize", "-q", "-f", "raw", "a", "1000000"}).status,
+            0);
+  ASSERT_EQ(Qemu(scratch_.path(), {"qemu-io", "-f", "raw", "-c", "write 800k 10k", "a"}).status, 0);
+  ExpectSameMaps("a", {"-f", "raw"});
+  ExpectSameMaps("a");
+}
+
+TEST_F(MapTest, ComplainsInTheSameWords) {
+  Make("cluster_size=64k", "a", "1M", {"write 0 64k"});
+  WriteBytes(scratch_.File("empty"), "");
+  ExpectSameMaps("empty");
+  ExpectSameMaps("a", {"--start-offset=10M"});
+  for (const Words& options : std::vector<Words>{{"--start-offset=x", "a"},
+                                                 {"--start-offset=-1", "a"},
+                                                 {"--max-length=1X", "a"},
+                                                 {"--output=xml", "a"},
+                                                 {"-f", "bogus", "a"},
+                                                 {"nowhere"},
+                                                 {"a", "b"},
+                                                 {}}) {
+    Words words = {"qemu-img", "map"};
+    words.insert(words.end(), options.begin(), options.end());
+    ExpectSame(words);
+  }
+}
+
+TEST_F(MapTest, RefusesCompressedClustersForPeople) {
+  Make("cluster_size=64k", "a", "1M", {"write 0 64k", "write -c 64k 64k"});
+  const Outcome outcome = Ringcow(scratch_.path(), {"qemu-img", "map", "a"});
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_EQ(outcome.err, "qemu-img: File contains external, encrypted or compressed clusters.\n");
+  ExpectSame({"qemu-img", "map", "--output=json", "a"});
+}
+
+}  // namespace
+}  // namespace ringcow
