@@ -99,12 +99,7 @@ absl::Status CheckBackingOptions(const CreateOptions& options) {
     if (options.backing_format.empty()) return absl::OkStatus();
     return absl::InvalidArgumentError("Backing format cannot be used without backing file");
   }
-  if (options.preallocation == Preallocation::kOff) return absl::OkStatus();
-  if (options.extended_l2) {
-    // Preallocated subclusters read as zeroes as yet, which would hide the backing file.
-    return absl::UnimplementedError(
-        "Preallocation of an image with a backing file is not supported yet");
-  }
+  if (options.preallocation == Preallocation::kOff || options.extended_l2) return absl::OkStatus();
   return absl::InvalidArgumentError(
       "Backing file and preallocation can only be used at the same time if extended_l2 is on");
 }

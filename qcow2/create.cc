@@ -84,13 +84,19 @@ HostOffset EndOfUsed(const Metadata& metadata, const Allocator& allocator) {
                   HostOffset(kInitialClusters * metadata.geometry.cluster_bytes()));
 }
 
-// QEMU's fresh image ends with the last entry of its L1 table when that is what comes last.
-uint64_t EndOfImage(const Metadata& metadata, const Allocator& allocator) {
+// QEMU's fresh image ends with the last entry of its L1 table when that is what comes last, and with
+// the last subcluster of the virtual disk when its guest clusters have no more than host clusters.
+uint64_t EndOfImage(const Metadata& metadata, const Allocator& allocator,
+                    Preallocation preallocation) {
   const Geometry& geometry = metadata.geometry;
   const HostOffset end = EndOfUsed(metadata, allocator);
   const bool l1_is_last =
       metadata.l1.end() > geometry.OffsetOf(geometry.ClusterOf(end)) - geometry.cluster_bytes();
-  return l1_is_last ? metadata.l1.end().value() : end.value();
+  if (l1_is_last) return metadata.l1.end().value();
+  if (preallocation != Preallocation::kMetadata || !geometry.extended_l2()) return end.value();
+  const uint64_t guest_end = geometry.virtual_size();
+  return end.value() - (AlignUp(guest_end, geometry.cluster_bytes()) -
+                        AlignUp(guest_end, geometry.subcluster_bytes()));
 }
 
 // Empties a file; a block device keeps its size.
@@ -120,7 +126,7 @@ Task<absl::Status> CreateImage(Disk& disk, CreateOptions options) {
   CO_RETURN_IF_ERROR(co_await Preallocate(metadata, allocator, mapper, GuestOffset(0),
                                           EndOfUsed(metadata, allocator), options.preallocation));
   CO_RETURN_IF_ERROR(co_await metadata.write_back.Flush());
-  const uint64_t end = EndOfImage(metadata, allocator);
+  const uint64_t end = EndOfImage(metadata, allocator, options.preallocation);
   if (disk.size() > end) {
     const absl::Status status = co_await disk.Truncate(end);
     if (!status.ok() && ErrnoOf(status) != EINVAL) co_return status;

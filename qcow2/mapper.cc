@@ -49,7 +49,7 @@ SubclusterRange SubclustersIn(const Geometry& geometry, GuestOffset cluster, Gue
                               GuestOffset end) {
   const uint64_t unit = geometry.cluster_bytes() / kSubclustersPerCluster;
   begin = std::max(cluster, begin);
-  end = std::min(cluster + geometry.cluster_bytes(), end);
+  end = std::max(begin, std::min(cluster + geometry.cluster_bytes(), end));
   return {static_cast<uint32_t>((begin - cluster) / unit),
           static_cast<uint32_t>((end - begin) / unit)};
 }

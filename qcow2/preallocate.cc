@@ -29,16 +29,18 @@ uint64_t MissingClusters(const Geometry& geometry, GuestOffset offset) {
   return geometry.guest_clusters() - offset.value() / geometry.cluster_bytes();
 }
 
-// Maps the guest clusters from `offset` on to those of `run`.
+// Maps the guest clusters from `offset` on to those of `run`. Subclusters stay unallocated, so that
+// the host clusters show nothing that they hold, and hide nothing of a backing file.
 Task<absl::Status> Enter(Mapper& mapper, const Geometry& geometry, GuestOffset offset,
                          AllocatedRun run) {
   while (run.count > 0) {
     CO_ASSIGN_OR_RETURN(const Mapper::L2Slice slice, co_await mapper.SliceForChange(offset));
     AllocatedRun piece = run;
     piece.count = std::min(run.count, slice.entries);
-    const FilledRun filled{piece, offset, offset + piece.count * geometry.cluster_bytes()};
-    CO_RETURN_IF_ERROR(
-        co_await mapper.Enter(slice, filled, piece.is_zero ? Exposure::kSame : Exposure::kOther));
+    const bool shows = !geometry.extended_l2();
+    const GuestOffset end = offset + (shows ? piece.count * geometry.cluster_bytes() : 0);
+    CO_RETURN_IF_ERROR(co_await mapper.Enter(
+        slice, {piece, offset, end}, piece.is_zero || !shows ? Exposure::kSame : Exposure::kOther));
     run.first += piece.count;
     run.count -= piece.count;
     offset += piece.count * geometry.cluster_bytes();
@@ -60,7 +62,7 @@ Task<absl::Status> PreallocateMetadata(Metadata& metadata, Allocator& allocator,
     const uint64_t in_table = entries - geometry.L2Index(offset) % entries;
     CO_ASSIGN_OR_RETURN(const AllocatedRun run,
                         co_await allocator.Allocate(std::min(missing, in_table)));
-    if (!run.is_zero) {
+    if (!run.is_zero && !geometry.extended_l2()) {
       CO_RETURN_IF_ERROR(co_await ZeroOnDisk(metadata.disk, geometry.OffsetOf(run.first),
                                              run.count * geometry.cluster_bytes()));
     }

@@ -217,9 +217,6 @@ TEST_F(CreateTest, RefusesTheSameCommandLines) {
 TEST_F(CreateTest, RefusesWhatItCannotDo) {
   ExpectRefused({"-f", "qcow2", "-o", "data_file=b", "a", "1M"}, "'data_file'");
   ExpectRefused({"-f", "qcow2", "-o", "encrypt.format=luks", "a", "1M"}, "'encrypt.format'");
-  ExpectRefused({"-f", "qcow2", "-u", "-b", "b", "-F", "raw", "-o",
-                 "extended_l2=on,preallocation=metadata", "a", "1M"},
-                "Preallocation of an image with a backing file");
   ExpectRefused({"-f", "qcow2", "-b", "json:{}", "-F", "raw", "a"}, "'json:'");
   ExpectRefused({"-f", "vmdk", "a", "1M"}, "Unknown file format 'vmdk'");
   ExpectRefused({"--object", "secret,id=s", "a", "1M"}, "--object");
@@ -302,7 +299,9 @@ TEST_F(OverlayTest, MakesTheSameOverlays) {
     ExpectSame(words);
   }
   for (const char* options :
-       {"cluster_size=512", "compat=0.10", "cluster_size=2M", "extended_l2=on,cluster_size=16k"}) {
+       {"cluster_size=512", "compat=0.10", "cluster_size=2M", "extended_l2=on,cluster_size=16k",
+        "extended_l2=on,preallocation=metadata", "extended_l2=on,preallocation=falloc",
+        "extended_l2=on,preallocation=full"}) {
     Words words = overlay;
     words.insert(words.end(), {"-o", options});
     ExpectSame(words);

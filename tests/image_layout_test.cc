@@ -24,6 +24,7 @@ std::string QemuOptions(const CreateOptions& options) {
       ",refcount_bits=", options.refcount_bits,
       ",lazy_refcounts=", options.lazy_refcounts ? "on" : "off",
       ",compression_type=", std::string(CompressionTypeName(options.compression_type)),
+      ",extended_l2=", options.extended_l2 ? "on" : "off",
       ",preallocation=", std::string(PreallocationName(options.preallocation)));
 }
 
@@ -106,6 +107,15 @@ TEST_P(ImageLayoutTest, Versions) {
     ExpectQemusLayout({.virtual_size = 3 * kMiB,
                        .cluster_size = cluster_size,
                        .compression_type = CompressionType::kZstd,
+                       .preallocation = GetParam()});
+  }
+}
+
+TEST_P(ImageLayoutTest, ExtendedL2Entries) {
+  for (const uint64_t cluster_size : {16384, 65536, 2 << 20}) {
+    ExpectQemusLayout({.virtual_size = 5 * kMiB - 512,
+                       .cluster_size = cluster_size,
+                       .extended_l2 = true,
                        .preallocation = GetParam()});
   }
 }
