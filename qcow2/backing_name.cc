@@ -20,9 +20,6 @@ bool HasProtocol(absl::string_view name) {
 absl::StatusOr<std::string> LocalPath(absl::string_view name) {
   if (name.empty()) return absl::InvalidArgumentError("A file name must not be empty");
   if (!HasProtocol(name) || absl::ConsumePrefix(&name, "file:")) return std::string(name);
-  if (absl::StartsWith(name, "json:")) {
-    return absl::UnimplementedError("Images described by 'json:' are not supported yet");
-  }
   return absl::InvalidArgumentError(
       absl::StrFormat("Unknown protocol '%s'", name.substr(0, name.find(':'))));
 }

@@ -52,7 +52,7 @@ struct Image::Parts {
         writer(metadata, mapper, allocator, reader, changing),
         zeroer(metadata, mapper, reader, writer, changing, options.backing != nullptr),
         snapshots(metadata, allocator),
-        resize(metadata, allocator, frees, mapper, zeroer) {}
+        resize(metadata, allocator, frees, mapper, reader, zeroer) {}
 
   absl::Status CheckRange(GuestOffset offset, uint64_t length) const;
   // Whether a request may change these bytes.
@@ -98,9 +98,9 @@ Image::~Image() = default;
 Task<absl::StatusOr<std::unique_ptr<Image>>> Image::Open(Disk& disk, OpenOptions options) {
   CO_ASSIGN_OR_RETURN(const CheckedHeader read,
                       co_await ReadAndCheckHeader(disk, options.read_only));
-  if (read.header.backing_file.empty()) {
+  if (!options.replaces_backing && read.header.backing_file.empty()) {
     options.backing = nullptr;
-  } else if (options.backing == nullptr) {
+  } else if (!options.replaces_backing && options.backing == nullptr) {
     co_return absl::FailedPreconditionError(absl::StrFormat(
         "'%s': its backing file '%s' was not opened", disk.name(), read.header.backing_file));
   }

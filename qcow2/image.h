@@ -36,6 +36,8 @@ struct OpenOptions {
   // The backing file, open for reading, which an image that names one needs. It must outlive the
   // image. (ImageChain opens all of them.)
   GuestDisk* backing = nullptr;
+  // `backing`, or none, whatever the image names.
+  bool replaces_backing = false;
 };
 
 // A qcow2 image open for I/O: the public face of the format.

@@ -14,6 +14,7 @@
 #include "qcow2/backing_name.h"
 #include "qcow2/format/header.h"
 #include "qcow2/format/unsupported.h"
+#include "qcow2/image_source.h"
 #include "qcow2/raw_image.h"
 #include "qcow2/read_header.h"
 
@@ -21,12 +22,6 @@ namespace ringcow {
 namespace {
 
 using Layer = ImageChain::Layer;
-
-// What a header says of its backing file.
-struct BackingLink {
-  std::string name;  // complete
-  std::string format;
-};
 
 // `status` of the layer with this many above it.
 absl::Status AtDepth(size_t depth, const absl::Status& status) {
@@ -40,21 +35,28 @@ absl::Status AtDepth(size_t depth, const absl::Status& status) {
   return wrapped;
 }
 
-Task<absl::StatusOr<std::optional<BackingLink>>> ReadLink(const ImageFile& file) {
+// The backing file of `file`, if it has one: that of its description, or else of its header.
+Task<absl::StatusOr<std::optional<ImageSource>>> BackingOf(const ImageFile& file) {
   if (file.format() != ImageFormat::kQcow2) co_return std::nullopt;
   CO_ASSIGN_OR_RETURN(const Header header, co_await ReadHeader(file.disk()));
   // Before the backing file is looked for: what the image itself lacks is said first.
   CO_RETURN_IF_ERROR(CheckSupported(header));
-  if (header.backing_file.empty()) co_return std::nullopt;
-  co_return BackingLink{FullBackingPath(file.disk().name(), header.backing_file),
-                        header.extensions.backing_format.value_or("")};
+  const FormatOptions& options = file.format_options();
+  if (!options.replaces_backing && header.backing_file.empty()) co_return std::nullopt;
+  if (options.replaces_backing && !options.backing.has_value()) co_return std::nullopt;
+  absl::StatusOr<ImageSource> source =
+      options.backing.has_value()
+          ? SourceOf(*options.backing, "")
+          : SourceOf(FullBackingPath(file.disk().name(), header.backing_file),
+                     header.extensions.backing_format.value_or(""));
+  if (!source.ok()) co_return AtDepth(1, source.status());
+  co_return *std::move(source);
 }
 
 // Looked at by name, not by opening it: its lock would be in our own way.
-bool IsOpen(const std::vector<Layer>& layers, const std::string& name) {
-  const absl::StatusOr<std::string> path = LocalPath(name);
+bool IsOpen(const std::vector<Layer>& layers, const std::string& path) {
   struct stat wanted{};
-  if (!path.ok() || stat(path->c_str(), &wanted) != 0) return false;
+  if (stat(path.c_str(), &wanted) != 0) return false;
   return std::any_of(layers.begin(), layers.end(), [&wanted](const Layer& layer) {
     struct stat have{};
     return fstat(layer.file.disk().fd(), &have) == 0 && have.st_dev == wanted.st_dev &&
@@ -62,10 +64,10 @@ bool IsOpen(const std::vector<Layer>& layers, const std::string& name) {
   });
 }
 
-absl::Status CheckLink(const std::vector<Layer>& layers, const BackingLink& link) {
-  if (IsOpen(layers, link.name)) {
+absl::Status CheckBacking(const std::vector<Layer>& layers, const ImageSource& backing) {
+  if (IsOpen(layers, backing.path)) {
     return absl::InvalidArgumentError(
-        absl::StrFormat("Backing file '%s' creates an infinite loop.", link.name));
+        absl::StrFormat("Backing file '%s' creates an infinite loop.", backing.path));
   }
   if (layers.size() < ImageChain::kMaxLayers) return absl::OkStatus();
   return absl::InvalidArgumentError(
@@ -73,25 +75,24 @@ absl::Status CheckLink(const std::vector<Layer>& layers, const BackingLink& link
 }
 
 // The files alone, from the image down.
-Task<absl::StatusOr<std::vector<Layer>>> OpenFiles(Rings& rings, std::string name,
+Task<absl::StatusOr<std::vector<Layer>>> OpenFiles(Rings& rings, ImageSource source,
                                                    ImageFileOptions options) {
   std::vector<Layer> layers;
   while (true) {
     const size_t depth = layers.size();
-    absl::StatusOr<ImageFile> file = co_await ImageFile::Open(rings, name, options);
+    absl::StatusOr<ImageFile> file = co_await ImageFile::Open(rings, std::move(source), options);
     if (!file.ok()) co_return AtDepth(depth, file.status());
     layers.push_back({.file = *std::move(file), .guest = nullptr});
 
-    const absl::StatusOr<std::optional<BackingLink>> link = co_await ReadLink(layers.back().file);
-    if (!link.ok()) {
-      co_return AtDepth(depth, WithoutName(link.status(), layers.back().file.disk()));
+    absl::StatusOr<std::optional<ImageSource>> next = co_await BackingOf(layers.back().file);
+    if (!next.ok()) {
+      co_return AtDepth(depth, WithoutName(next.status(), layers.back().file.disk()));
     }
-    const std::optional<BackingLink>& backing = *link;
+    std::optional<ImageSource>& backing = *next;
     if (!backing.has_value()) co_return layers;
-    const absl::Status status = CheckLink(layers, *backing);
+    const absl::Status status = CheckBacking(layers, *backing);
     if (!status.ok()) co_return AtDepth(depth + 1, status);
-    name = backing->name;
-    options.format = backing->format;
+    source = *std::move(backing);
     options.read_only = true;
   }
 }
@@ -112,11 +113,18 @@ Task<absl::Status> OpenGuest(Layer& layer, OpenOptions options) {
 
 Task<absl::StatusOr<std::unique_ptr<ImageChain>>> ImageChain::Open(Rings& rings, std::string name,
                                                                    ImageChainOptions options) {
+  CO_ASSIGN_OR_RETURN(ImageSource source, SourceOf(name, options.file.format));
   CO_ASSIGN_OR_RETURN(std::vector<Layer> layers,
-                      co_await OpenFiles(rings, std::move(name), options.file));
+                      co_await OpenFiles(rings, std::move(source), options.file));
   // From the last backing file up, since each needs the one below it.
   for (size_t depth = layers.size(); depth-- > 0;) {
     OpenOptions layer_options = depth == 0 ? options.image : OpenOptions();
+    const FormatOptions& described = layers[depth].file.format_options();
+    if (described.l2_cache_bytes > 0) layer_options.l2_cache_bytes = described.l2_cache_bytes;
+    if (described.refcount_cache_bytes > 0) {
+      layer_options.refcount_cache_bytes = described.refcount_cache_bytes;
+    }
+    layer_options.replaces_backing = described.replaces_backing;
     layer_options.read_only = depth > 0 || options.file.read_only;
     layer_options.backing = depth + 1 < layers.size() ? layers[depth + 1].guest.get() : nullptr;
     const absl::Status status = co_await OpenGuest(layers[depth], layer_options);

@@ -27,7 +27,8 @@ struct ImageChainOptions {
 // An image with all its backing files, as one guest disk: what the image does not have is read from
 // the file it names as its backing file, and so on.
 //
-// A backing file has the format that the header of its overlay names, else the one it looks like.
+// A backing file has the format that the header of its overlay names, else the one it looks like;
+// it may also be described by options (see ImageSource).
 // The files are locked as long as the chain exists: the image for what it is opened for, its
 // backing files for reading.
 class ImageChain final : public GuestDisk {
@@ -42,7 +43,7 @@ class ImageChain final : public GuestDisk {
     Image* image = nullptr;  // `guest`, if it is qcow2
   };
 
-  // `rings` must outlive the chain. `name` is one that LocalPath takes. Errors are those of
+  // `rings` must outlive the chain. `name` is one that SourceOf takes. Errors are those of
   // ImageFile::Open and Image::Open, without the image's name, and for its backing files the same
   // behind "Could not open backing file: ", once for each layer above.
   static Task<absl::StatusOr<std::unique_ptr<ImageChain>>> Open(Rings& rings, std::string name,

@@ -8,7 +8,6 @@
 #include "absl/strings/strip.h"
 #include "engine/aligned_buffer.h"
 #include "engine/status_macros.h"
-#include "qcow2/backing_name.h"
 
 namespace ringcow {
 namespace {
@@ -37,28 +36,41 @@ absl::Status WithoutName(const absl::Status& status, const Disk& disk) {
 
 Task<absl::StatusOr<ImageFile>> ImageFile::Open(Rings& rings, std::string name,
                                                 ImageFileOptions options) {
-  if (options.force_share && !options.read_only) {
+  CO_ASSIGN_OR_RETURN(ImageSource source, SourceOf(name, options.format));
+  co_return co_await Open(rings, std::move(source), std::move(options));
+}
+
+Task<absl::StatusOr<ImageFile>> ImageFile::Open(Rings& rings, ImageSource source,
+                                                ImageFileOptions options) {
+  if (source.read_only && !options.read_only) {
+    co_return absl::PermissionDeniedError("Block node is read-only");
+  }
+  const bool force_share = options.force_share || source.force_share;
+  if (force_share && !options.read_only) {
     co_return absl::InvalidArgumentError("force-share=on can only be used with read-only images");
   }
-  std::optional<ImageFormat> format = FormatByName(options.format);
-  if (!format.has_value() && !options.format.empty()) {
-    co_return absl::InvalidArgumentError(absl::StrFormat("Unknown driver '%s'", options.format));
+  std::optional<ImageFormat> format = FormatByName(source.format);
+  if (!format.has_value() && !source.format.empty()) {
+    co_return absl::InvalidArgumentError(absl::StrFormat("Unknown driver '%s'", source.format));
   }
-  CO_ASSIGN_OR_RETURN(const std::string path, LocalPath(name));
   CO_ASSIGN_OR_RETURN(std::unique_ptr<UringDisk> disk,
-                      UringDisk::Open(rings, path,
+                      UringDisk::Open(rings, source.path,
                                       {.read_only = options.read_only,
-                                       .direct = options.direct,
-                                       .force_share = options.force_share}));
-  if (format.has_value()) co_return ImageFile(std::move(disk), *format, false);
-
-  CO_ASSIGN_OR_RETURN(const std::string probed, co_await ProbeDisk(*disk));
-  format = FormatByName(probed);
-  if (!format.has_value()) {
-    co_return absl::UnimplementedError(
-        absl::StrFormat("Image format '%s' is not supported, only qcow2 and raw are", probed));
+                                       .direct = source.direct.value_or(options.direct),
+                                       .force_share = force_share}));
+  const bool is_guess = !format.has_value();
+  if (is_guess) {
+    CO_ASSIGN_OR_RETURN(const std::string probed, co_await ProbeDisk(*disk));
+    format = FormatByName(probed);
+    if (!format.has_value()) {
+      co_return absl::UnimplementedError(
+          absl::StrFormat("Image format '%s' is not supported, only qcow2 and raw are", probed));
+    }
   }
-  co_return ImageFile(std::move(disk), *format, *format == ImageFormat::kRaw);
+  CO_ASSIGN_OR_RETURN(FormatOptions format_options,
+                      TakeFormatOptions(std::move(source.options), *format));
+  co_return ImageFile(std::move(disk), *format, is_guess && *format == ImageFormat::kRaw,
+                      std::move(format_options));
 }
 
 }  // namespace ringcow

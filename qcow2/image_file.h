@@ -11,6 +11,7 @@
 #include "engine/task.h"
 #include "engine/uring_disk.h"
 #include "qcow2/format/image_format.h"
+#include "qcow2/image_source.h"
 
 namespace ringcow {
 
@@ -24,23 +25,33 @@ struct ImageFileOptions {
 // A local file that holds an image, open and locked, its format known.
 class ImageFile {
  public:
-  // `name` is one that LocalPath takes. Errors do not name the file once more where the caller
+  // `name` is one that SourceOf takes. Errors do not name the file once more where the caller
   // does: "Could not open 'x': " goes before them. Unimplemented for the formats of others.
   static Task<absl::StatusOr<ImageFile>> Open(Rings& rings, std::string name,
+                                              ImageFileOptions options);
+  // `options.format` is of no meaning here.
+  static Task<absl::StatusOr<ImageFile>> Open(Rings& rings, ImageSource source,
                                               ImageFileOptions options);
 
   UringDisk& disk() const { return *disk_; }
   ImageFormat format() const { return format_; }
   // Nobody said that it is raw; it only looks like no other format.
   bool guessed_raw() const { return guessed_raw_; }
+  // What a description of the image said beyond that.
+  const FormatOptions& format_options() const { return format_options_; }
 
  private:
-  ImageFile(std::unique_ptr<UringDisk> disk, ImageFormat format, bool guessed_raw)
-      : disk_(std::move(disk)), format_(format), guessed_raw_(guessed_raw) {}
+  ImageFile(std::unique_ptr<UringDisk> disk, ImageFormat format, bool guessed_raw,
+            FormatOptions format_options)
+      : disk_(std::move(disk)),
+        format_(format),
+        guessed_raw_(guessed_raw),
+        format_options_(std::move(format_options)) {}
 
   std::unique_ptr<UringDisk> disk_;
   ImageFormat format_;
   bool guessed_raw_;
+  FormatOptions format_options_;
 };
 
 // `status` without the "'name': " of its disk, for messages that name the image themselves.

@@ -46,8 +46,7 @@ Task<absl::Status> Resize::FillNew(uint64_t old_size, uint64_t backing_bytes,
   const uint64_t cluster_end = AlignUp(old_size, geometry.cluster_bytes());
   const uint64_t zero_end = std::min(geometry.virtual_size(), std::max(cluster_end, backing_bytes));
   if (zero_end > old_size) {
-    CO_RETURN_IF_ERROR(co_await zeroer_.WriteZeroes(GuestOffset(old_size), zero_end - old_size,
-                                                    ZeroManner::kKeepSpace));
+    CO_RETURN_IF_ERROR(co_await MakeZero(GuestOffset(old_size), GuestOffset(zero_end)));
   }
   if (cluster_end >= geometry.virtual_size()) co_return absl::OkStatus();
   co_return co_await Preallocate(metadata_, allocator_, mapper_, GuestOffset(cluster_end),
@@ -59,9 +58,8 @@ Task<absl::Status> Resize::Shrink(Geometry shrunk) {
   const uint64_t old_end = metadata_.geometry.virtual_size();
   const uint64_t zero_end = std::min(end, old_end);
   if (zero_end > shrunk.virtual_size()) {
-    CO_RETURN_IF_ERROR(co_await zeroer_.WriteZeroes(GuestOffset(shrunk.virtual_size()),
-                                                    zero_end - shrunk.virtual_size(),
-                                                    ZeroManner::kKeepSpace));
+    CO_RETURN_IF_ERROR(
+        co_await MakeZero(GuestOffset(shrunk.virtual_size()), GuestOffset(zero_end)));
   }
   if (end < old_end) {
     CO_RETURN_IF_ERROR(co_await zeroer_.Unmap(GuestOffset(end), old_end - end));
@@ -70,6 +68,12 @@ Task<absl::Status> Resize::Shrink(Geometry shrunk) {
   CO_RETURN_IF_ERROR(co_await metadata_.write_back.Flush());
   metadata_.geometry = shrunk;
   co_return co_await StoreSize();
+}
+
+Task<absl::Status> Resize::MakeZero(GuestOffset begin, GuestOffset end) {
+  CO_ASSIGN_OR_RETURN(const bool are_zero, co_await reader_.AreKnownZero(begin, end - begin));
+  if (are_zero) co_return absl::OkStatus();
+  co_return co_await zeroer_.WriteZeroes(begin, end - begin, ZeroManner::kKeepSpace);
 }
 
 // They are empty by now, or were never reached by the guest.

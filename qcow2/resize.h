@@ -11,6 +11,7 @@
 #include "qcow2/format/options.h"
 #include "qcow2/mapper.h"
 #include "qcow2/metadata.h"
+#include "qcow2/read_path.h"
 #include "qcow2/zero_path.h"
 
 namespace ringcow {
@@ -24,11 +25,12 @@ namespace ringcow {
 class Resize {
  public:
   Resize(Metadata& metadata, Allocator& allocator, DeferredFrees& frees, Mapper& mapper,
-         ZeroPath& zeroer)
+         ReadPath& reader, ZeroPath& zeroer)
       : metadata_(metadata),
         allocator_(allocator),
         frees_(frees),
         mapper_(mapper),
+        reader_(reader),
         zeroer_(zeroer) {}
 
   // `virtual_size` is whole sectors. `backing_bytes`: how long the backing file is, 0 without one.
@@ -40,6 +42,8 @@ class Resize {
   Task<absl::Status> FillNew(uint64_t old_size, uint64_t backing_bytes,
                              Preallocation preallocation);
   Task<absl::Status> Shrink(Geometry shrunk);
+  // Changes nothing where zeroes are read already.
+  Task<absl::Status> MakeZero(GuestOffset begin, GuestOffset end);
   void UnlinkL2Tables(uint64_t first_l1_index);
   // Stores the size of metadata_.geometry, durably.
   Task<absl::Status> StoreSize();
@@ -48,6 +52,7 @@ class Resize {
   Allocator& allocator_;
   DeferredFrees& frees_;
   Mapper& mapper_;
+  ReadPath& reader_;
   ZeroPath& zeroer_;
 };
 

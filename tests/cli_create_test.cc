@@ -217,7 +217,6 @@ TEST_F(CreateTest, RefusesTheSameCommandLines) {
 TEST_F(CreateTest, RefusesWhatItCannotDo) {
   ExpectRefused({"-f", "qcow2", "-o", "data_file=b", "a", "1M"}, "'data_file'");
   ExpectRefused({"-f", "qcow2", "-o", "encrypt.format=luks", "a", "1M"}, "'encrypt.format'");
-  ExpectRefused({"-f", "qcow2", "-b", "json:{}", "-F", "raw", "a"}, "'json:'");
   ExpectRefused({"-f", "vmdk", "a", "1M"}, "Unknown file format 'vmdk'");
   ExpectRefused({"--object", "secret,id=s", "a", "1M"}, "--object");
 }
@@ -284,7 +283,8 @@ TEST_F(OverlayTest, MakesTheSameOverlays) {
         Words{"-o", "backing_file=base.qcow2,backing_fmt=qcow2"},
         Words{"-b", "base.raw", "-F", "raw", "-o", "backing_file=other,backing_fmt=qcow2"},
         Words{"-u", "-b", "missing", "-F", "qcow2", "-o", "size=3M"},
-        Words{"-u", "-b", "a,b", "-F", "raw", "-o", "size=3M"}}) {
+        Words{"-u", "-b", "a,b", "-F", "raw", "-o", "size=3M"},
+        Words{"-b", R"(json:{"driver":"raw","file.filename":"base.raw"})", "-F", "raw"}}) {
     Words words = {"-f", "qcow2", "a.qcow2"};
     words.insert(words.end(), backing.begin(), backing.end());
     ExpectSame(words);
@@ -310,15 +310,23 @@ TEST_F(OverlayTest, MakesTheSameOverlays) {
 
 TEST_F(OverlayTest, RefusesTheSame) {
   for (const Words& rest :
-       {Words{"-b", "base.qcow2"}, Words{"-b", "base.raw"}, Words{"-b", "missing", "-F", "qcow2"},
+       {Words{"-b", "base.qcow2"},
+        Words{"-b", "base.raw"},
+        Words{"-b", "missing", "-F", "qcow2"},
         Words{"-b", "missing", "-F", "qcow2", "-o", "size=1M"},
-        Words{"-u", "-b", "missing", "-F", "qcow2"}, Words{"-u", "-b", "missing", "-o", "size=1M"},
-        Words{"-F", "qcow2", "-o", "size=1M"}, Words{"-F", "qcow2"},
-        Words{"-b", "base.raw", "-F", "qcow2"}, Words{"-b", "base.qcow2", "-F", "nope"},
+        Words{"-u", "-b", "missing", "-F", "qcow2"},
+        Words{"-u", "-b", "missing", "-o", "size=1M"},
+        Words{"-F", "qcow2", "-o", "size=1M"},
+        Words{"-F", "qcow2"},
+        Words{"-b", "base.raw", "-F", "qcow2"},
+        Words{"-b", "base.qcow2", "-F", "nope"},
         Words{"-u", "-b", "base.qcow2", "-F", "nope", "-o", "size=1M"},
-        Words{"-b", "a.qcow2", "-F", "qcow2"}, Words{"-b", "", "-F", "qcow2"},
-        Words{"-o", "backing_file="}, Words{"-b", "orphan.qcow2", "-F", "qcow2"},
+        Words{"-b", "a.qcow2", "-F", "qcow2"},
+        Words{"-b", "", "-F", "qcow2"},
+        Words{"-o", "backing_file="},
+        Words{"-b", "orphan.qcow2", "-F", "qcow2"},
         Words{"-b", "foo:bar", "-F", "raw"},
+        Words{"-b", "json:{}", "-F", "raw"},
         Words{"-b", "base.qcow2", "-F", "qcow2", "-o", "preallocation=full"},
         Words{"-b", "base.qcow2", "-F", "qcow2", "-o", "extended_l2=on,compat=0.10"},
         Words{"-b", "base.qcow2", "-F", "qcow2", "-o", "extended_l2=on,cluster_size=8k"}}) {

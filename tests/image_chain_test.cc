@@ -201,7 +201,7 @@ TEST_F(ImageChainTest, SaysWhatIsWrongWithABackingFile) {
   ExpectRefused("no_qcow2", "Could not open backing file: Image is not in qcow2 format");
   ExpectRefused("protocol", "Could not open backing file: Unknown protocol 'foo'");
   ExpectRefused("described",
-                "Could not open backing file: Images described by 'json:' are not supported yet");
+                "Could not open backing file: A block device must be specified for \"file\"");
   ExpectRefused("vmdk",
                 "Could not open backing file: Image format 'vmdk' is not supported, only qcow2 and "
                 "raw are");

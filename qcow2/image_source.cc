@@ -1,0 +1,141 @@
+#include "qcow2/image_source.h"
+
+#include <cstdint>
+#include <initializer_list>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "engine/status_macros.h"
+#include "qcow2/backing_name.h"
+
+namespace ringcow {
+namespace {
+
+bool IsFileDriver(absl::string_view driver) { return driver == "file" || driver == "host_device"; }
+
+absl::Status NotYet(absl::string_view option) {
+  return absl::UnimplementedError(absl::StrFormat("The option '%s' is not supported yet", option));
+}
+
+// An option of which only some values are carried out; any other is refused.
+absl::Status TakeOneOf(ImageDescription& options, const std::string& name,
+                       std::initializer_list<absl::string_view> values) {
+  const std::optional<std::string> value = options.Take(name);
+  if (!value.has_value()) return absl::OkStatus();
+  for (const absl::string_view possible : values) {
+    if (*value == possible) return absl::OkStatus();
+  }
+  return NotYet(absl::StrFormat("%s=%s", name, *value));
+}
+
+// Options that a node of any kind may have.
+absl::Status TakeNodeOptions(ImageDescription& options, ImageSource& source) {
+  options.Take("node-name");  // nothing can refer to it
+  ASSIGN_OR_RETURN(const std::optional<bool> read_only, options.TakeFlag("read-only"));
+  source.read_only |= read_only.value_or(false);
+  ASSIGN_OR_RETURN(const std::optional<bool> force_share, options.TakeFlag("force-share"));
+  source.force_share |= force_share.value_or(false);
+  ASSIGN_OR_RETURN(const std::optional<bool> direct, options.TakeFlag("cache.direct"));
+  if (direct.has_value()) source.direct = direct;
+  RETURN_IF_ERROR(TakeOneOf(options, "cache.no-flush", {"off"}));
+  RETURN_IF_ERROR(TakeOneOf(options, "auto-read-only", {"off"}));
+  RETURN_IF_ERROR(TakeOneOf(options, "detect-zeroes", {"off"}));
+  return TakeOneOf(options, "discard", {"unmap", "on"});
+}
+
+absl::Status TakeFileOptions(ImageDescription options, ImageSource& source) {
+  const std::optional<std::string> path = options.Take("filename");
+  if (!path.has_value()) {
+    return absl::InvalidArgumentError("The 'file' block driver requires a file name");
+  }
+  source.path = *path;
+  RETURN_IF_ERROR(TakeNodeOptions(options, source));
+  RETURN_IF_ERROR(TakeOneOf(options, "locking", {"on", "auto"}));
+  // Names only: all I/O goes through io_uring.
+  RETURN_IF_ERROR(TakeOneOf(options, "aio", {"threads", "native", "io_uring"}));
+  if (options.options().empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrFormat(
+      "Block protocol 'file' doesn't support the option '%s'", options.options().begin()->first));
+}
+
+absl::Status TakeFileChild(ImageDescription& description, ImageSource& source) {
+  if (const std::optional<std::string> node = description.Take("file")) {
+    return absl::NotFoundError(
+        absl::StrFormat("Cannot find device='%s' nor node-name='%s'", *node, *node));
+  }
+  std::optional<ImageDescription> file = description.TakeChild("file");
+  if (!file.has_value()) {
+    return absl::InvalidArgumentError(source.format.empty()
+                                          ? "Must specify either driver or file"
+                                          : "A block device must be specified for \"file\"");
+  }
+  const std::string driver = file->Take("driver").value_or("file");
+  if (!IsFileDriver(driver)) {
+    return absl::UnimplementedError(absl::StrFormat("Unknown driver '%s'", driver));
+  }
+  return TakeFileOptions(*std::move(file), source);
+}
+
+}  // namespace
+
+absl::StatusOr<ImageSource> SourceOf(absl::string_view name, absl::string_view format) {
+  if (ImageDescription::IsJson(name)) {
+    ASSIGN_OR_RETURN(ImageDescription description, ImageDescription::FromJson(name));
+    return SourceOf(std::move(description), format);
+  }
+  ASSIGN_OR_RETURN(std::string path, LocalPath(name));
+  return ImageSource{.path = std::move(path), .format = std::string(format)};
+}
+
+absl::StatusOr<ImageSource> SourceOf(ImageDescription description, absl::string_view format) {
+  ImageSource source;
+  source.format = description.Take("driver").value_or("");
+  if (!format.empty()) source.format = std::string(format);
+  if (IsFileDriver(source.format)) {
+    source.format = std::string(FormatName(ImageFormat::kRaw));
+    RETURN_IF_ERROR(TakeFileOptions(std::move(description), source));
+    return source;
+  }
+  RETURN_IF_ERROR(TakeFileChild(description, source));
+  RETURN_IF_ERROR(TakeNodeOptions(description, source));
+  source.options = std::move(description);
+  return source;
+}
+
+absl::StatusOr<FormatOptions> TakeFormatOptions(ImageDescription options, ImageFormat format) {
+  FormatOptions taken;
+  if (format == ImageFormat::kQcow2) {
+    // Refcounts are kept exact all the time, which this option only permits not to do.
+    RETURN_IF_ERROR(options.TakeFlag("lazy-refcounts").status());
+    ASSIGN_OR_RETURN(const std::optional<uint64_t> l2, options.TakeBytes("l2-cache-size"));
+    taken.l2_cache_bytes = l2.value_or(0);
+    ASSIGN_OR_RETURN(const std::optional<uint64_t> refcounts,
+                     options.TakeBytes("refcount-cache-size"));
+    taken.refcount_cache_bytes = refcounts.value_or(0);
+    if (const std::optional<std::string> node = options.Take("backing")) {
+      if (!node->empty()) {
+        return absl::NotFoundError(absl::StrFormat(
+            "Could not open backing file: Cannot find device='%s' nor node-name='%s'", *node,
+            *node));
+      }
+      taken.replaces_backing = true;
+    }
+    taken.backing = options.TakeChild("backing");
+    taken.replaces_backing |= taken.backing.has_value();
+    for (const char* name :
+         {"cache-size", "l2-cache-entry-size", "cache-clean-interval", "pass-discard-request",
+          "pass-discard-snapshot", "pass-discard-other", "overlap-check", "discard-no-unref"}) {
+      if (options.Take(name).has_value()) return NotYet(name);
+    }
+  } else {
+    for (const char* name : {"offset", "size"}) {
+      if (options.Take(name).has_value()) return NotYet(name);
+    }
+  }
+  if (options.options().empty()) return taken;
+  return absl::InvalidArgumentError(
+      absl::StrFormat("Block format '%s' does not support the option '%s'", FormatName(format),
+                      options.options().begin()->first));
+}
+
+}  // namespace ringcow

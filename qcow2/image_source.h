@@ -1,0 +1,46 @@
+#ifndef RINGCOW_QCOW2_IMAGE_SOURCE_H_
+#define RINGCOW_QCOW2_IMAGE_SOURCE_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "qcow2/format/image_format.h"
+#include "qcow2/image_description.h"
+
+namespace ringcow {
+
+// The local file that a name or a description means, and how that wants it to be opened.
+struct ImageSource {
+  std::string path;
+  std::string format;      // empty: look at the file
+  bool read_only = false;  // "read-only": not for writing, whoever asks
+  bool force_share = false;
+  std::optional<bool> direct = std::nullopt;  // "cache.direct"
+  ImageDescription options{{}};               // those of the format
+};
+
+// `name` is a path, "file:PATH" or "json:{...}". A `format` that is not empty is what the caller
+// insists on. InvalidArgument for names of other protocols ("nbd:...") and options that contradict
+// each other, NotFound for nodes by name, Unimplemented for drivers and options that ringcow does
+// not have; in QEMU's words.
+absl::StatusOr<ImageSource> SourceOf(absl::string_view name, absl::string_view format);
+absl::StatusOr<ImageSource> SourceOf(ImageDescription description, absl::string_view format);
+
+// What the options say about the image in the file.
+struct FormatOptions {
+  uint64_t l2_cache_bytes = 0;  // 0: not said
+  uint64_t refcount_cache_bytes = 0;
+  // Another backing file than the header names: this one, or none (null, or "").
+  bool replaces_backing = false;
+  std::optional<ImageDescription> backing = std::nullopt;
+};
+
+// Errors as SourceOf, InvalidArgument for options that the format does not have.
+absl::StatusOr<FormatOptions> TakeFormatOptions(ImageDescription options, ImageFormat format);
+
+}  // namespace ringcow
+
+#endif  // RINGCOW_QCOW2_IMAGE_SOURCE_H_

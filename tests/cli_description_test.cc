@@ -1,0 +1,132 @@
+// Images described by options in a "json:" name, as qemu-io opens them: the same content, the same
+// refusals.
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "gtest/gtest.h"
+#include "tests/cli_harness.h"
+
+namespace ringcow {
+namespace {
+
+class DescriptionTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    Make({"create", "-q", "-f", "qcow2", "base", "1M"});
+    Write("base", "write -P 1 0 1M");
+    Make({"create", "-q", "-f", "qcow2", "-b", "base", "-F", "qcow2", "top"});
+    Write("top", "write -P 2 64k 64k");
+    WriteBytes(directory_.File("plain"), std::string(1 << 20, '\x03'));
+  }
+
+  void Make(std::vector<std::string> words) {
+    words.insert(words.begin(), "qemu-img");
+    const Outcome outcome = Qemu(directory_.path(), words);
+    ASSERT_EQ(outcome.status, 0) << outcome;
+  }
+  void Write(const std::string& name, const std::string& command) {
+    const Outcome outcome =
+        Qemu(directory_.path(), {"qemu-io", "-f", "qcow2", "-c", command, name});
+    ASSERT_EQ(outcome.status, 0) << outcome;
+  }
+
+  // Reading three places tells which of the images above each byte is from.
+  Outcome Read(bool by_qemu, const std::string& description) {
+    const std::vector<std::string> words = {
+        "qemu-io",      "-r",     "-c",
+        "read -v 0 16", "-c",     "read -v 64k 16",
+        "-c",           "length", absl::StrCat("json:", description)};
+    Outcome outcome = by_qemu ? Qemu(directory_.path(), words) : Ringcow(directory_.path(), words);
+    outcome.out = WithoutTimes(outcome.out);
+    return outcome;
+  }
+  void ExpectSame(const std::string& description, bool opens) {
+    const Outcome theirs = Read(/*by_qemu=*/true, description);
+    EXPECT_EQ(Read(/*by_qemu=*/false, description), theirs) << description;
+    EXPECT_EQ(theirs.status == 0, opens) << description;
+  }
+
+  const ScratchDirectory directory_;
+};
+
+TEST_F(DescriptionTest, OpensTheSame) {
+  for (const char* description : {
+           R"({"driver": "qcow2", "file": {"driver": "file", "filename": "top"}})",
+           R"({"driver": "qcow2", "file.driver": "file", "file.filename": "top"})",
+           R"({'driver': 'qcow2', 'file.filename': 'top'})",
+           R"({"file": {"filename": "top"}})",
+           R"({"file.filename": "top"})",
+           R"({"driver": "raw", "file.filename": "plain"})",
+           R"({"driver": "raw", "file.filename": "top"})",
+           R"({"driver": "file", "filename": "plain"})",
+           R"({"driver": "qcow2", "file.filename": "top", "backing": null})",
+           R"({"driver": "qcow2", "file.filename": "top", "backing.driver": "raw",
+               "backing.file.filename": "plain"})",
+           R"({"driver": "qcow2", "file.filename": "base", "backing.driver": "raw",
+               "backing.file.filename": "plain"})",
+           R"({"driver": "qcow2", "file.filename": "top", "lazy-refcounts": true,
+               "l2-cache-size": 65536, "refcount-cache-size": 262144, "node-name": "n"})",
+           R"({"driver": "qcow2", "read-only": true, "file":
+               {"driver": "file", "filename": "top", "locking": "auto", "aio": "threads"}})",
+       }) {
+    ExpectSame(description, /*opens=*/true);
+  }
+}
+
+TEST_F(DescriptionTest, RefusesTheSame) {
+  for (const char* description : {
+           R"({"driver": "qcow2", "file.filename": "top", "lazy-refcounts": 1})",
+           R"({"driver": "qcow2", "file.filename": "top", "foo": 1})",
+           R"({"driver": "raw", "file.filename": "top", "foo": 1})",
+           R"({"driver": "qcow2", "file.filename": "top", "a": [1]})",
+           R"({"file.filename": "file:top"})",
+           R"({"driver": "qcow2", "file": {"driver": "file", "filename": "top", "bar": true}})",
+           R"({"driver": "file", "filename": "plain", "bar": true})",
+           R"({"driver": "qcow2", "file": "top"})",
+           R"({"driver": "qcow2", "file.filename": "top", "backing": "node"})",
+           R"({"driver": "qcow2", "file.filename": "top", "backing.file.filename": "missing"})",
+           R"({"filename": "top"})",
+           R"({"driver": "qcow2"})",
+           R"({"driver": "nope", "file.filename": "top"})",
+           R"({"driver": "qcow2", "file.driver": "nope", "file.filename": "top"})",
+           R"({"driver": "file"})",
+           R"({"driver": "qcow2", "file.filename": "plain"})",
+           R"([1])",
+       }) {
+    ExpectSame(description, /*opens=*/false);
+  }
+}
+
+TEST_F(DescriptionTest, RefusesWhatItCannotDo) {
+  for (const char* option : {R"("cache-size": 65536)", R"("discard": "ignore")",
+                             R"("file.locking": "off")", R"("cache.no-flush": true)"}) {
+    const Outcome outcome =
+        Read(/*by_qemu=*/false,
+             absl::StrCat(R"({"driver": "qcow2", "file.filename": "top", )", option, "}"));
+    EXPECT_EQ(outcome.status, 1) << outcome;
+    EXPECT_NE(outcome.err.find("is not supported yet"), std::string::npos) << outcome;
+  }
+  const Outcome writing =
+      Ringcow(directory_.path(),
+              {"qemu-io", "-c", "length",
+               R"(json:{"driver": "qcow2", "file.filename": "top", "read-only": true})"});
+  EXPECT_NE(writing.err.find("Block node is read-only"), std::string::npos) << writing;
+}
+
+// In the header of an image.
+TEST_F(DescriptionTest, BackingFilesAreDescribedToo) {
+  for (const auto& [format, backing] :
+       {std::pair("qcow2", R"(json:{"driver": "qcow2", "file.filename": "top"})"),
+        std::pair("raw", R"(json:{"driver": "raw", "file.filename": "plain"})"),
+        std::pair("qcow2", R"(json:{"driver": "qcow2", "file": {"filename": "top"},
+                                  "backing": {"driver": "raw", "file.filename": "plain"}})")}) {
+    Make({"create", "-q", "-f", "qcow2", "-u", "-b", backing, "-F", format, "over", "1M"});
+    ExpectSame(R"({"driver": "qcow2", "file.filename": "over"})", /*opens=*/true);
+  }
+}
+
+}  // namespace
+}  // namespace ringcow

@@ -1,0 +1,72 @@
+#include "tests/differential/image_setup.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+
+namespace ringcow {
+namespace {
+
+CreateOptions RandomCreateOptions(std::mt19937_64& random) {
+  constexpr uint64_t kClusterSizes[] = {512, 512, 4096, 4096, 16384, 65536, 65536, 1 << 20};
+  CreateOptions options;
+  options.version = random() % 4 == 0 ? 2 : 3;
+  options.cluster_size = kClusterSizes[random() % std::size(kClusterSizes)];
+  if (options.version == 3) {
+    options.refcount_bits = random() % 2 == 0 ? 16 : uint64_t{1} << (random() % 7);
+    options.extended_l2 = options.cluster_size >= 16384 && random() % 2 == 0;
+    options.lazy_refcounts = random() % 8 == 0;
+    if (random() % 2 == 0) options.compression_type = CompressionType::kZstd;
+  }
+  options.virtual_size = RandomSize(options.cluster_size, random);
+  return options;
+}
+
+}  // namespace
+
+std::string QemuOptions(const CreateOptions& options) {
+  return absl::StrCat(
+      "compat=", std::string(CompatName(options.version)), ",cluster_size=", options.cluster_size,
+      ",refcount_bits=", options.refcount_bits,
+      ",lazy_refcounts=", options.lazy_refcounts ? "on" : "off",
+      ",compression_type=", std::string(CompressionTypeName(options.compression_type)),
+      ",extended_l2=", options.extended_l2 ? "on" : "off",
+      ",preallocation=", std::string(PreallocationName(options.preallocation)));
+}
+
+std::ostream& operator<<(std::ostream& out, const ImageSetup& setup) {
+  out << setup.create.virtual_size << " bytes, " << QemuOptions(setup.create);
+  if (setup.backing.empty()) return out;
+  out << ", on " << setup.base.virtual_size << " bytes, " << setup.backing;
+  if (setup.backing == "qcow2") out << ", " << QemuOptions(setup.base);
+  return out;
+}
+
+uint64_t RandomSize(uint64_t cluster_size, std::mt19937_64& random) {
+  const uint64_t most = std::clamp<uint64_t>(96 * cluster_size, 1 << 18, 3 << 20);
+  const uint64_t size = 512 + random() % most / 512 * 512;
+  return random() % 3 == 0 ? (size + cluster_size - 1) / cluster_size * cluster_size : size;
+}
+
+ImageSetup RandomImageSetup(std::mt19937_64& random) {
+  ImageSetup setup{.create = RandomCreateOptions(random), .backing = "", .base = {}};
+  switch (random() % 4) {
+    case 0:
+      setup.backing = "raw";
+      break;
+    case 1:
+      setup.backing = "qcow2";
+      break;
+    default:
+      break;
+  }
+  if (!setup.backing.empty()) setup.base = RandomCreateOptions(random);
+  if (random() % 6 == 0 && (setup.backing.empty() || setup.create.extended_l2)) {
+    constexpr Preallocation kAll[] = {Preallocation::kMetadata, Preallocation::kFalloc,
+                                      Preallocation::kFull};
+    setup.create.preallocation = kAll[random() % 3];
+  }
+  return setup;
+}
+
+}  // namespace ringcow

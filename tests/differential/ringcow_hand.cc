@@ -1,0 +1,114 @@
+#include <algorithm>
+#include <cstddef>
+#include <vector>
+
+#include "engine/loop.h"
+#include "engine/rings.h"
+#include "engine/status_macros.h"
+#include "engine/uring_disk.h"
+#include "gtest/gtest.h"
+#include "qcow2/create.h"
+#include "qcow2/image_chain.h"
+#include "tests/differential/hand.h"
+
+namespace ringcow {
+namespace {
+
+using Kind = GuestRequest::Kind;
+
+bool IsCompressed(const GuestRequest& request) { return request.kind == Kind::kWriteCompressed; }
+
+Task<absl::Status> Carry(GuestDisk& disk, const GuestRequest& request) {
+  const GuestOffset offset(request.offset);
+  switch (request.kind) {
+    case Kind::kWrite: {
+      const std::vector<std::byte> bytes(request.length, std::byte{request.pattern});
+      co_return co_await disk.Write(offset, bytes);
+    }
+    case Kind::kZero:
+      co_return co_await disk.WriteZeroes(offset, request.length, ZeroManner::kKeepSpace);
+    case Kind::kZeroAndUnmap:
+      co_return co_await disk.WriteZeroes(offset, request.length, ZeroManner::kMayUnmap);
+    case Kind::kDiscard:
+      co_return co_await disk.Discard(offset, request.length);
+    case Kind::kWriteCompressed:
+      break;
+  }
+  co_return absl::UnimplementedError("compressed writes");
+}
+
+Snapshot Named(const std::string& name) {
+  Snapshot snapshot;
+  snapshot.name = name;
+  return snapshot;
+}
+
+size_t IndexOf(const Image& image, const std::string& name) {
+  const auto& all = image.snapshots();
+  return static_cast<size_t>(
+      std::find_if(all.begin(), all.end(), [&name](const Snapshot& s) { return s.name == name; }) -
+      all.begin());
+}
+
+Task<absl::Status> Carry(Image& image, const Step& step) {
+  switch (step.kind) {
+    case Step::Kind::kRequests:
+      for (const GuestRequest& request : step.requests) {
+        CO_RETURN_IF_ERROR(co_await Carry(static_cast<GuestDisk&>(image), request));
+      }
+      co_return absl::OkStatus();
+    case Step::Kind::kCreateSnapshot:
+      co_return co_await image.CreateSnapshot(Named(step.snapshot));
+    case Step::Kind::kApplySnapshot:
+      co_return co_await image.ApplySnapshot(IndexOf(image, step.snapshot));
+    case Step::Kind::kDeleteSnapshot:
+      co_return co_await image.DeleteSnapshot(IndexOf(image, step.snapshot));
+    case Step::Kind::kResize:
+      co_return co_await image.Resize(step.size);
+    case Step::Kind::kCommit:
+      break;
+  }
+  co_return absl::UnimplementedError("commit");
+}
+
+OpenOptions RandomOpenOptions(std::mt19937_64& random) {
+  OpenOptions options;
+  if (random() % 2 == 0) options.l2_cache_bytes = 2 * options.cache_slice_bytes;
+  if (random() % 2 == 0) options.refcount_cache_bytes = 2 * options.cache_slice_bytes;
+  if (random() % 4 == 0) options.write_back.mode = CacheMode::kWritethrough;
+  options.grow_ahead = random() % 2 == 0;
+  return options;
+}
+
+}  // namespace
+
+void RingcowHand::Create(const std::string& path, const CreateOptions& options,
+                         const std::string& backing, const std::string& format) {
+  Loop loop;
+  auto rings = Rings::Create(loop);
+  ASSERT_TRUE(rings.ok()) << rings.status();
+  auto disk = UringDisk::Open(**rings, path, {.creation = UringDisk::Creation::kIfMissing});
+  ASSERT_TRUE(disk.ok()) << disk.status();
+  CreateOptions with_backing = options;
+  with_backing.backing_file = backing;
+  with_backing.backing_format = format;
+  ASSERT_EQ(loop.Run(CreateImage(**disk, with_backing)), absl::OkStatus());
+}
+
+bool RingcowHand::CanDo(const Step& step) const {
+  return step.kind != Step::Kind::kCommit &&
+         std::none_of(step.requests.begin(), step.requests.end(), IsCompressed);
+}
+
+void RingcowHand::Do(const std::string& path, const Step& step) {
+  Loop loop;
+  auto rings = Rings::Create(loop);
+  ASSERT_TRUE(rings.ok()) << rings.status();
+  auto chain = loop.Run(ImageChain::Open(
+      **rings, path, {.file = {.format = "qcow2"}, .image = RandomOpenOptions(random_)}));
+  ASSERT_TRUE(chain.ok()) << chain.status();
+  EXPECT_EQ(loop.Run(Carry(*(*chain)->image(), step)), absl::OkStatus());
+  EXPECT_EQ(loop.Run((*chain)->Close()), absl::OkStatus());
+}
+
+}  // namespace ringcow

@@ -1,0 +1,54 @@
+#ifndef RINGCOW_TESTS_DIFFERENTIAL_STEP_H_
+#define RINGCOW_TESTS_DIFFERENTIAL_STEP_H_
+
+#include <cstdint>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "tests/differential/image_setup.h"
+
+namespace ringcow {
+
+// What a guest asks of its disk. Offsets and lengths are bytes, inside the disk.
+struct GuestRequest {
+  enum class Kind : uint8_t { kWrite, kWriteCompressed, kZero, kZeroAndUnmap, kDiscard };
+  Kind kind = Kind::kWrite;
+  uint64_t offset = 0;
+  uint64_t length = 0;
+  uint8_t pattern = 0;  // of writes
+};
+
+// What is done to an image, by QEMU's tools or by the library.
+struct Step {
+  enum class Kind : uint8_t {
+    kRequests,  // one after the other, with the image open all the time
+    kCreateSnapshot,
+    kApplySnapshot,
+    kDeleteSnapshot,
+    kResize,
+    kCommit,  // into the backing file
+  };
+  Kind kind = Kind::kRequests;
+  std::vector<GuestRequest> requests = {};
+  std::string snapshot = {};  // its name
+  uint64_t size = 0;          // bytes
+};
+
+// "write -P 7 0 65536", as qemu-io takes it.
+std::string CommandOf(const GuestRequest& request);
+// In words that tell somebody how to do it again.
+std::string Describe(const Step& step);
+
+// What the next step depends on.
+struct ImageState {
+  uint64_t size = 0;
+  std::vector<std::string> snapshots;
+  size_t snapshots_made = 0;
+};
+
+Step RandomStep(const ImageSetup& setup, const ImageState& state, std::mt19937_64& random);
+
+}  // namespace ringcow
+
+#endif  // RINGCOW_TESTS_DIFFERENTIAL_STEP_H_

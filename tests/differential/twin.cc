@@ -1,0 +1,86 @@
+#include "tests/differential/twin.h"
+
+#include <cstdint>
+#include <cstdio>
+#include <sstream>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "engine/loop.h"
+#include "engine/rings.h"
+#include "gtest/gtest.h"
+#include "qcow2/image_chain.h"
+#include "tests/support/checked.h"
+#include "tests/support/exchange.h"
+#include "tests/support/hosts.h"
+#include "tests/support/image_model.h"
+
+namespace ringcow {
+namespace {
+
+void ExpectContent(const std::string& path, const std::string& format,
+                   std::span<const std::byte> bytes) {
+  Loop loop;
+  auto rings = Rings::Create(loop);
+  ASSERT_TRUE(rings.ok()) << rings.status();
+  auto chain = loop.Run(ImageChain::Open(
+      **rings, path, {.file = {.format = format, .read_only = true}, .image = ReadOnly()}));
+  ASSERT_TRUE(chain.ok()) << chain.status();
+  ASSERT_EQ((*chain)->size(), bytes.size());
+  EXPECT_EQ(ImageModel(loop, {bytes.begin(), bytes.end()}, 1).Compare(**chain), absl::OkStatus());
+  EXPECT_EQ(loop.Run((*chain)->Close()), absl::OkStatus());
+}
+
+}  // namespace
+
+Twin::Twin(Hand& hand, const ImageSetup& setup, std::span<const std::byte> base) : setup_(setup) {
+  if (!setup.backing.empty()) {
+    const TempFile raw(".raw");
+    WriteFile(setup.backing == "raw" ? base_.path() : raw.path(), base);
+    if (setup.backing == "qcow2") {
+      QemuImg({"convert", "-f", "raw", "-O", "qcow2", "-o", QemuOptions(setup.base), raw.path(),
+               base_.path()});
+    }
+  }
+  hand.Create(path(), setup.create, setup.backing.empty() ? "" : base_.path(), setup.backing);
+}
+
+void Twin::Do(Hand& hand, const Step& step) {
+  if (hand.CanDo(step)) {
+    hand.Do(path(), step);
+  } else {
+    QemuHand().Do(path(), step);
+  }
+}
+
+void Twin::ExpectCleanAndEqual(std::span<const std::byte> bytes) {
+  const ToolResult check = QemuCheck(path());
+  EXPECT_EQ(check.status, 0) << check.output;
+  EXPECT_EQ(Findings(FileHost(path()).disk()), "");
+  ExpectContent(path(), "qcow2", bytes);
+}
+
+void Twin::ExpectBase(std::span<const std::byte> base) {
+  if (!setup_.backing.empty()) ExpectContent(base_.path(), setup_.backing, base);
+}
+
+std::string Twin::Map() const {
+  const ToolResult map = RunTool({"qemu-img", "map", "-f", "qcow2", "--output=json", path()});
+  EXPECT_EQ(map.status, 0) << map.output;
+  std::istringstream lines(map.output);
+  std::string runs;
+  std::string last;
+  for (std::string line; std::getline(lines, line);) {
+    const size_t start = line.find("\"start\": ");
+    const size_t depth = line.find("\"depth\"");
+    if (start == std::string::npos || depth == std::string::npos) continue;
+    std::string what = line.substr(depth, line.find(", \"zero\"") - depth);
+    if (line.find("\"compressed\": true") != std::string::npos) what += ", compressed";
+    if (what == last) continue;
+    absl::StrAppend(&runs, line.substr(start, line.find(',') - start), ": ", what, "\n");
+    last = what;
+  }
+  return runs;
+}
+
+}  // namespace ringcow
