@@ -84,8 +84,9 @@ HostOffset EndOfUsed(const Metadata& metadata, const Allocator& allocator) {
                   HostOffset(kInitialClusters * metadata.geometry.cluster_bytes()));
 }
 
-// QEMU's fresh image ends with the last entry of its L1 table when that is what comes last, and with
-// the last subcluster of the virtual disk when its guest clusters have no more than host clusters.
+// QEMU's fresh image ends with the last entry of its L1 table when that is what comes last, and
+// with the last subcluster of the virtual disk when its guest clusters have no more than host
+// clusters.
 uint64_t EndOfImage(const Metadata& metadata, const Allocator& allocator,
                     Preallocation preallocation) {
   const Geometry& geometry = metadata.geometry;

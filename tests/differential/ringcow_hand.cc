@@ -64,7 +64,7 @@ Task<absl::Status> Carry(Image& image, const Step& step) {
     case Step::Kind::kDeleteSnapshot:
       co_return co_await image.DeleteSnapshot(IndexOf(image, step.snapshot));
     case Step::Kind::kResize:
-      co_return co_await image.Resize(step.size);
+      co_return co_await image.Resize(step.size, Preallocation::kOff);
     case Step::Kind::kCommit:
       break;
   }
