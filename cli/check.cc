@@ -13,6 +13,7 @@
 #include "cli/output_format.h"
 #include "cli/target.h"
 #include "engine/status_macros.h"
+#include "qcow2/repair.h"
 
 namespace ringcow {
 namespace {
@@ -26,7 +27,7 @@ constexpr OptionSpec kOptions[] = {
     {'T', "cache", "MODE", "cache mode of the image (default: writeback)"},
     {'U', "force-share", nullptr, "also when the image is in use elsewhere"},
     {kOutput, "output", "human|json", "what the output is like (default: human)"},
-    {'r', "repair", "leaks|all", nullptr, "is not supported yet: check only reports"},
+    {'r', "repair", "leaks|all", "put right what can be, and check again"},
     {kImageOptions, "image-opts", nullptr, nullptr, "is not supported yet"},
     {kObject, "object", "OBJECT", nullptr, "is not supported yet"},
 };
@@ -41,6 +42,7 @@ struct Settings {
   TargetOptions target;
   OutputFormat output = OutputFormat::kHuman;
   bool quiet = false;
+  std::optional<RepairScope> repair;
 };
 
 Json CheckJson(const Settings& settings, const CheckResult& result) {
@@ -51,8 +53,10 @@ Json CheckJson(const Settings& settings, const CheckResult& result) {
   add_if_any("image-end-offset", result.image_end_offset);
   add_if_any("compressed-clusters", result.compressed_clusters);
   add_if_any("total-clusters", result.total_clusters);
+  add_if_any("corruptions-fixed", result.corruptions_fixed);
   add_if_any("corruptions", result.corruptions);
   members.emplace_back("check-errors", Json(result.check_errors));
+  add_if_any("leaks-fixed", result.leaks_fixed);
   add_if_any("leaks", result.leaks);
   add_if_any("allocated-clusters", result.allocated_clusters);
   members.emplace_back("filename", Json(settings.name));
@@ -100,6 +104,26 @@ void PrintHuman(const CheckResult& result) {
   }
 }
 
+// What was repaired is checked once more: the counts are of what is left.
+Task<absl::StatusOr<CheckResult>> RepairAndCheck(Disk& disk, Settings settings,
+                                                 CheckOptions options) {
+  CO_ASSIGN_OR_RETURN(const CheckResult repaired,
+                      co_await RepairImage(disk, *settings.repair, options));
+  if (repaired.stopped_by != 0) co_return repaired;
+  if (repaired.corruptions_fixed == 0 && repaired.leaks_fixed == 0) co_return repaired;
+  if (settings.output == OutputFormat::kHuman && !settings.quiet) {
+    absl::PrintF(
+        "The following inconsistencies were found and repaired:\n\n"
+        "    %d leaked clusters\n    %d corruptions\n\n"
+        "Double checking the fixed image now...\n",
+        repaired.leaks_fixed, repaired.corruptions_fixed);
+  }
+  CO_ASSIGN_OR_RETURN(CheckResult left, co_await CheckImage(disk, options));
+  left.leaks_fixed = repaired.leaks_fixed;
+  left.corruptions_fixed = repaired.corruptions_fixed;
+  co_return left;
+}
+
 // Nothing when the image's format has no checks.
 Task<absl::StatusOr<std::optional<CheckResult>>> OpenAndCheck(Host& host, Settings settings) {
   CO_ASSIGN_OR_RETURN(const ImageFile file,
@@ -107,7 +131,9 @@ Task<absl::StatusOr<std::optional<CheckResult>>> OpenAndCheck(Host& host, Settin
   if (file.format() != ImageFormat::kQcow2) co_return std::nullopt;
   CheckOptions options;
   options.report = [](absl::string_view line) { absl::FPrintF(stderr, "%s\n", line); };
-  absl::StatusOr<CheckResult> result = co_await CheckImage(file.disk(), options);
+  absl::StatusOr<CheckResult> result = settings.repair
+                                           ? co_await RepairAndCheck(file.disk(), settings, options)
+                                           : co_await CheckImage(file.disk(), options);
   if (!result.ok()) co_return WithoutName(result.status(), file.disk());
   co_return *result;
 }
@@ -155,6 +181,16 @@ int RunCheck(const Program& program, int argc, char** argv) {
       case 'U':
         settings.target.force_share = true;
         break;
+      case 'r': {
+        const absl::string_view what = options.argument();
+        if (what != "leaks" && what != "all") {
+          return program.Misused(
+              absl::StrCat("--repair (-r) expects 'leaks' or 'all' not '", what, "'"));
+        }
+        settings.repair = what == "all" ? RepairScope::kAll : RepairScope::kLeaks;
+        settings.target.read_only = false;
+        break;
+      }
       case kOutput: {
         const auto output = ParseOutputFormat(program, options.argument());
         if (!output.has_value()) return EXIT_FAILURE;

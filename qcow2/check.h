@@ -16,6 +16,9 @@ struct CheckResult {
   uint64_t corruptions = 0;   // references that are wrong: data is or may get lost
   uint64_t leaks = 0;         // clusters with a higher refcount than references: only lost space
   uint64_t check_errors = 0;  // places that could not be examined (a read failed)
+  // What a repair (repair.h) has put right; the counts above are then of what is left.
+  uint64_t corruptions_fixed = 0;
+  uint64_t leaks_fixed = 0;
   // An errno when the walk ended early, at something that makes all the rest meaningless: an
   // unreadable L2 table, a snapshot table that is none. The counts are then of no use, but that
   // check_errors is not 0. ("Check failed: " and its strerror are what qemu-img says.)

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "absl/status/status.h"
+#include "engine/disk.h"
 #include "engine/host_offset.h"
 #include "engine/task.h"
 #include "qcow2/check_refcounts.h"
@@ -14,16 +15,28 @@
 
 namespace ringcow {
 
+// Whether wrong flags are set right, on disk.
+enum class CopiedRepair : bool { kNo, kYes };
+
 // Checks that COPIED is set exactly where the refcount on disk is one: for L2 tables in the active
-// L1 table, and for data clusters in those L2 tables. After StoredRefcounts::Compare.
+// L1 table, and for data clusters in those L2 tables. After StoredRefcounts::Compare; a repair only
+// when the refcounts are right, durably. Tables in a place that something else has too are not
+// written.
 class CopiedVisitor final : public TableVisitor {
  public:
-  CopiedVisitor(ReferenceCounter& counter, StoredRefcounts& refcounts, uint64_t file_size,
-                bool external_data)
+  struct Options {
+    HostOffset l1_table;  // the active one
+    bool external_data = false;
+    CopiedRepair repair = CopiedRepair::kNo;
+  };
+
+  CopiedVisitor(ReferenceCounter& counter, StoredRefcounts& refcounts, Disk& disk,
+                const Options& options)
       : counter_(counter),
         refcounts_(refcounts),
-        file_size_(file_size),
-        external_data_(external_data) {}
+        disk_(disk),
+        file_size_(disk.size()),
+        options_(options) {}
 
   Task<absl::Status> VisitL1Entry(uint64_t raw, uint64_t index, uint64_t weight) override;
   Task<absl::Status> VisitL2Table(HostOffset offset, std::span<const std::byte> table,
@@ -34,11 +47,16 @@ class CopiedVisitor final : public TableVisitor {
   bool IsCounted(HostOffset offset) const { return offset.value() < file_size_; }
   // The refcount on disk, which Compare left in the counts. Nothing where it could not be read.
   std::optional<uint64_t> CountedRefcount(HostOffset offset) const;
+  // Nothing where it is unknown.
+  Task<std::optional<uint64_t>> RefcountOf(HostOffset offset);
+  // Whether a repair may write the table at `offset`, which `uses` entries have a part in.
+  bool MayWrite(HostOffset offset, uint64_t uses) const;
 
   ReferenceCounter& counter_;
   StoredRefcounts& refcounts_;
+  Disk& disk_;
   const uint64_t file_size_;
-  const bool external_data_;
+  const Options options_;
 };
 
 }  // namespace ringcow

@@ -32,6 +32,14 @@ class Findings {
     Add(result.check_errors, 1);
     Report(line);
   }
+  void FixedCorruption(absl::string_view line) {
+    Add(result.corruptions_fixed, 1);
+    Report(line);
+  }
+  void FixedLeak(absl::string_view line) {
+    Add(result.leaks_fixed, 1);
+    Report(line);
+  }
   // The walk cannot go on, because of what was reported; `error` is an errno.
   void Stop(int error) {
     Add(result.check_errors, 1);

@@ -53,6 +53,8 @@ CheckResult ResultFromJson(const std::string& json) {
   return {.corruptions = JsonNumber(json, "corruptions"),
           .leaks = JsonNumber(json, "leaks"),
           .check_errors = JsonNumber(json, "check-errors"),
+          .corruptions_fixed = JsonNumber(json, "corruptions-fixed"),
+          .leaks_fixed = JsonNumber(json, "leaks-fixed"),
           .image_end_offset = JsonNumber(json, "image-end-offset"),
           .total_clusters = JsonNumber(json, "total-clusters"),
           .allocated_clusters = JsonNumber(json, "allocated-clusters"),
@@ -71,34 +73,25 @@ std::string TextOf(const CheckReport& report) {
   std::string text = absl::StrCat("exit code ", report.exit_code);
   if (report.error.empty()) {
     absl::StrAppend(&text, ", corruptions ", r.corruptions, ", leaks ", r.leaks, ", check errors ",
-                    r.check_errors, ", end ", r.image_end_offset, ", total ", r.total_clusters,
-                    ", allocated ", r.allocated_clusters, ", fragmented ", r.fragmented_clusters,
-                    ", compressed ", r.compressed_clusters);
+                    r.check_errors, ", fixed ", r.corruptions_fixed, " and ", r.leaks_fixed,
+                    ", end ", r.image_end_offset, ", total ", r.total_clusters, ", allocated ",
+                    r.allocated_clusters, ", fragmented ", r.fragmented_clusters, ", compressed ",
+                    r.compressed_clusters);
   }
   for (const std::string& line : report.lines) absl::StrAppend(&text, "\n  ", line);
   if (!report.error.empty()) absl::StrAppend(&text, "\n  ", report.error);
   return text;
 }
 
-}  // namespace
-
-bool CheckReport::operator==(const CheckReport& other) const {
-  return TextOf(*this) == TextOf(other);
+CheckOptions LinesInto(CheckReport& report) {
+  return {.report = [&report](absl::string_view line) { report.lines.emplace_back(line); }};
 }
 
-std::ostream& operator<<(std::ostream& out, const CheckReport& report) {
-  return out << TextOf(report);
-}
-
-CheckReport CheckDisk(Loop& loop, Disk& disk) {
-  CheckReport report;
-  CheckOptions options;
-  options.report = [&](absl::string_view line) { report.lines.emplace_back(line); };
-  const absl::StatusOr<CheckResult> result = loop.Run(CheckImage(disk, std::move(options)));
+void SetResult(const absl::StatusOr<CheckResult>& result, CheckReport& report) {
   if (!result.ok()) {
     report.exit_code = 1;
     report.error = absl::StrCat("Could not open: ", result.status().message());
-    return report;
+    return;
   }
   report.result = *result;
   report.exit_code = ExitCodeOf(*result);
@@ -107,27 +100,16 @@ CheckReport CheckDisk(Loop& loop, Disk& disk) {
   } else if (report.exit_code == 1) {
     report.lines.emplace_back("Check failed");
   }
-  return report;
 }
 
-CheckReport CheckSimulated(DiskImage image) {
-  Loop loop;
-  SimDisk disk(loop, {.record = false}, std::move(image));
-  return CheckDisk(loop, disk);
-}
-
-CheckReport CheckFile(const std::string& path) {
-  absl::StatusOr<DiskImage> image = DiskImage::LoadFile(path);
-  if (!image.ok()) Fail(std::string(image.status().message()));
-  return CheckSimulated(*std::move(image));
-}
-
-CheckReport QemuCheck(const std::string& path) {
+// `repair` is an option of qemu-img check, or nothing.
+CheckReport RunQemuCheck(const std::string& path, absl::string_view repair) {
   CheckReport report;
   const std::string errors_path = path + ".stderr";
   std::string json;
-  report.exit_code = RunShell(
-      absl::StrCat("qemu-img check -f qcow2 --output=json '", path, "' 2>", errors_path), json);
+  report.exit_code = RunShell(absl::StrCat("qemu-img check ", repair, " -f qcow2 --output=json '",
+                                           path, "' 2>", errors_path),
+                              json);
   if (report.exit_code == 127) Fail("qemu-img is missing");
   report.result = ResultFromJson(json);
 
@@ -150,6 +132,59 @@ CheckReport QemuCheck(const std::string& path) {
   }
   unlink(errors_path.c_str());
   return report;
+}
+
+}  // namespace
+
+bool CheckReport::operator==(const CheckReport& other) const {
+  return TextOf(*this) == TextOf(other);
+}
+
+std::ostream& operator<<(std::ostream& out, const CheckReport& report) {
+  return out << TextOf(report);
+}
+
+CheckReport CheckDisk(Loop& loop, Disk& disk) {
+  CheckReport report;
+  SetResult(loop.Run(CheckImage(disk, LinesInto(report))), report);
+  return report;
+}
+
+CheckReport CheckSimulated(DiskImage image) {
+  Loop loop;
+  SimDisk disk(loop, {.record = false}, std::move(image));
+  return CheckDisk(loop, disk);
+}
+
+CheckReport CheckFile(const std::string& path) {
+  absl::StatusOr<DiskImage> image = DiskImage::LoadFile(path);
+  if (!image.ok()) Fail(std::string(image.status().message()));
+  return CheckSimulated(*std::move(image));
+}
+
+CheckReport RepairFile(const std::string& path, RepairScope scope) {
+  absl::StatusOr<DiskImage> image = DiskImage::LoadFile(path);
+  if (!image.ok()) Fail(std::string(image.status().message()));
+  Loop loop;
+  SimDisk disk(loop, {.record = false}, *std::move(image));
+  CheckReport report;
+  absl::StatusOr<CheckResult> result = loop.Run(RepairImage(disk, scope, LinesInto(report)));
+  if (result.ok() && (result->corruptions_fixed != 0 || result->leaks_fixed != 0)) {
+    const CheckResult repaired = *result;
+    result = loop.Run(CheckImage(disk, LinesInto(report)));
+    if (result.ok()) result->corruptions_fixed = repaired.corruptions_fixed;
+    if (result.ok()) result->leaks_fixed = repaired.leaks_fixed;
+  }
+  SetResult(result, report);
+  const absl::Status saved = disk.content().SaveFile(path);
+  if (!saved.ok()) Fail(std::string(saved.message()));
+  return report;
+}
+
+CheckReport QemuCheck(const std::string& path) { return RunQemuCheck(path, ""); }
+
+CheckReport QemuRepair(const std::string& path, RepairScope scope) {
+  return RunQemuCheck(path, scope == RepairScope::kAll ? "-r all" : "-r leaks");
 }
 
 std::string Shell(const std::string& command) {

@@ -10,6 +10,7 @@
 #include "engine/loop.h"
 #include "engine/testing/disk_image.h"
 #include "qcow2/check.h"
+#include "qcow2/repair.h"
 
 namespace ringcow {
 
@@ -33,8 +34,13 @@ CheckReport CheckSimulated(DiskImage image);
 // Reads the file first, all of it.
 CheckReport CheckFile(const std::string& path);
 
-// With `qemu-img check`. Ends the test when there is no qemu-img.
+// With RepairImage, after which the file is checked again if something was repaired. `lines` has
+// those of both.
+CheckReport RepairFile(const std::string& path, RepairScope scope);
+
+// With `qemu-img check`, and with its -r. Ends the test when there is no qemu-img.
 CheckReport QemuCheck(const std::string& path);
+CheckReport QemuRepair(const std::string& path, RepairScope scope);
 
 // Runs `command` in a shell and gives back what it wrote to stdout and stderr, or ends the process
 // with that when it fails.

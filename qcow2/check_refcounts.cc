@@ -49,12 +49,13 @@ bool StoredRefcounts::IsReadable(HostOffset block) const {
          block.value() <= kMaxFileOffset - geometry_.cluster_bytes();
 }
 
-void StoredRefcounts::CountBlocks(ReferenceCounter& counter) const {
+void StoredRefcounts::CountBlocks(ReferenceCounter& counter) {
   Findings& findings = counter.findings();
   for (uint64_t i = 0; i < entries(); ++i) {
     const RefcountTableEntry entry = Entry(i);
     if (entry.reserved_bits() != 0) {
       findings.Corruption(StrFormat("ERROR refcount table entry %d has reserved bits set", i));
+      needs_rebuild_ = true;
       continue;
     }
     const HostOffset block = entry.block().value_or(HostOffset(0));
@@ -62,21 +63,31 @@ void StoredRefcounts::CountBlocks(ReferenceCounter& counter) const {
     if (!geometry_.IsClusterAligned(block)) {
       findings.Corruption(StrFormat(
           "ERROR refcount block %d is not cluster aligned; refcount table entry corrupted", i));
+      needs_rebuild_ = true;
       continue;
     }
     const ClusterIndex cluster = geometry_.ClusterOf(block);
     if (cluster.value() >= counter.clusters()) {
       findings.Corruption(StrFormat("ERROR refcount block %d is outside image", i));
+      has_block_outside_ = true;
       continue;
     }
     counter.AddRange(block, geometry_.cluster_bytes());
     if (const uint64_t references = counter.counts().Get(cluster); references != 1) {
       findings.Corruption(StrFormat("ERROR refcount block %d refcount=%d", i, references));
+      needs_rebuild_ = true;
     }
   }
 }
 
-Task<void> StoredRefcounts::Compare(ReferenceCounter& counter) {
+std::optional<HostOffset> StoredRefcounts::ReadableBlockAt(uint64_t index) const {
+  const std::optional<HostOffset> block = BlockAt(index);
+  return block && IsReadable(*block) && !unreadable_blocks_.contains(index) ? block : std::nullopt;
+}
+
+Task<void> StoredRefcounts::Compare(ReferenceCounter& counter, Comparison how) {
+  how_ = how;
+  unreadable_blocks_.clear();
   const uint64_t end = DivideRoundUp(counter.clusters(), geometry_.refcount_block_entries());
   uint64_t i = 0;
   while (i < end) {
@@ -137,12 +148,15 @@ void StoredRefcounts::CompareCluster(ReferenceCounter& counter, ClusterIndex clu
     return StrFormat("%s cluster %d refcount=%d reference=%d", what, cluster.value(), refcount,
                      references);
   };
+  if (refcount == 0) needs_rebuild_ = true;
   if (refcount < references) {
+    if (how_.fixes_corruptions) return counter.findings().FixedCorruption(line("Repairing"));
     counter.findings().Corruption(line("ERROR"));
   } else {
+    if (how_.fixes_leaks) return counter.findings().FixedLeak(line("Repairing"));
     counter.findings().Leak(line("Leaked"));
   }
-  if (references != 0) counter.counts().Set(cluster, refcount);
+  if (references != 0 && !how_.keeps_references) counter.counts().Set(cluster, refcount);
 }
 
 void StoredRefcounts::ReportUnreadable(Findings& findings, uint64_t index, BlockRange range,

@@ -19,6 +19,13 @@
 
 namespace ringcow {
 
+// What a comparison of refcounts does about those that are wrong.
+struct Comparison {
+  bool fixes_leaks = false;        // says that they are repaired, as WriteRefcounts will
+  bool fixes_corruptions = false;  // the same
+  bool keeps_references = false;   // another comparison follows
+};
+
 // The refcounts that an image stores, and their comparison with the references there are.
 class StoredRefcounts {
  public:
@@ -29,11 +36,20 @@ class StoredRefcounts {
   Task<absl::Status> LoadTable();
 
   // Checks the entries of the refcount table, and counts a reference to each refcount block.
-  void CountBlocks(ReferenceCounter& counter) const;
+  void CountBlocks(ReferenceCounter& counter);
 
   // Reports each cluster of the file whose refcount is not the number of references counted. What
-  // counter.counts() has for a cluster with references is from then on its refcount.
-  Task<void> Compare(ReferenceCounter& counter);
+  // counter.counts() has for a cluster with references is from then on its refcount (unless that is
+  // fixed, or references are kept).
+  Task<void> Compare(ReferenceCounter& counter, Comparison how = {});
+
+  // Whether the structures themselves are wrong, or have no refcount where there are references:
+  // then QEMU makes new ones.
+  bool needs_rebuild() const { return needs_rebuild_; }
+  // A block is named that the file does not have, where all refcounts read as 0.
+  bool has_block_outside() const { return has_block_outside_; }
+  // The readable block of entry `index`; nothing when there is none.
+  std::optional<HostOffset> ReadableBlockAt(uint64_t index) const;
 
   // The refcount of any cluster, read from disk. Nothing where it cannot be read.
   Task<std::optional<uint64_t>> Read(ClusterIndex cluster);
@@ -72,6 +88,9 @@ class StoredRefcounts {
   TableBatch batch_;
   absl::flat_hash_set<uint64_t> unreadable_blocks_;  // by index of the refcount table
   bool reported_unaligned_ = false;
+  bool needs_rebuild_ = false;
+  bool has_block_outside_ = false;
+  Comparison how_;
   uint64_t highest_cluster_ = 0;  // with a refcount or a reference
 };
 

@@ -25,6 +25,10 @@ ReferenceCounter::ReferenceCounter(const Geometry& geometry, uint64_t file_size,
       clusters_(geometry.ClustersFor(file_size_)),
       counts_(geometry.max_refcount()) {}
 
+bool ReferenceCounter::IsClaimedBy(HostOffset offset, uint64_t uses) const {
+  return offset.value() < file_size_ && counts_.Get(geometry_.ClusterOf(offset)) == uses;
+}
+
 bool ReferenceCounter::EndsBeyondFile(HostOffset offset, uint64_t bytes) const {
   const uint64_t limit = file_size_ + geometry_.cluster_bytes();
   return bytes >= limit || offset.value() >= limit - bytes;
@@ -33,6 +37,7 @@ bool ReferenceCounter::EndsBeyondFile(HostOffset offset, uint64_t bytes) const {
 void ReferenceCounter::AddRange(HostOffset offset, uint64_t bytes, uint64_t weight) {
   if (bytes == 0) return;
   if (EndsBeyondFile(offset, bytes)) {
+    found_beyond_file_ = true;
     findings_.Corruption(StrFormat("ERROR: counting reference for region exceeding the end of the "
                                    "file by one cluster or more: offset %#x size %#x",
                                    offset.value(), bytes),
@@ -85,6 +90,24 @@ L2Entry::Kind KindForCheck(uint64_t raw, bool extended_l2, bool external_data) {
     kind = L2Entry::Kind::kNormal;
   }
   return kind;
+}
+
+bool IsUnalignedZero(const Geometry& geometry, bool external_data, uint64_t raw,
+                     uint64_t subclusters) {
+  const L2Entry entry = L2Entry::FromRaw(raw);
+  const L2Entry::Kind kind = KindForCheck(raw, geometry.extended_l2(), external_data);
+  if (kind != L2Entry::Kind::kNormal && kind != L2Entry::Kind::kZeroAllocated) return false;
+  if (geometry.IsClusterAligned(entry.host_offset().value_or(HostOffset(0)))) return false;
+  // Bits that are both are a fault of their own.
+  if (((subclusters >> kZeroSubclustersShift) & subclusters) != 0) return false;
+  return geometry.extended_l2() ? (subclusters & kAllocatedSubclusters) == 0
+                                : kind == L2Entry::Kind::kZeroAllocated;
+}
+
+std::string UnalignedEntryLine(absl::string_view what, uint64_t raw, bool has_data) {
+  return StrFormat("%s offset=%x: %s cluster is not properly aligned; L2 entry corrupted.", what,
+                   L2Entry::FromRaw(raw).host_offset().value_or(HostOffset(0)).value(),
+                   has_data ? "Data" : "Preallocated");
 }
 
 Task<absl::Status> ReferenceVisitor::VisitL1Entry(uint64_t raw, uint64_t /*index*/,
@@ -187,12 +210,12 @@ void ReferenceVisitor::CheckAllocated(const Place& place, const L2Use& use,
         use.weight);
   }
   if (!geometry.IsClusterAligned(offset)) {
-    const bool has_data = geometry.extended_l2() ? (place.subclusters & kAllocatedSubclusters) != 0
-                                                 : entry.kind() != L2Entry::Kind::kZeroAllocated;
-    findings.Corruption(
-        StrFormat("ERROR offset=%x: %s cluster is not properly aligned; L2 entry corrupted.",
-                  offset.value(), has_data ? "Data" : "Preallocated"),
-        use.weight);
+    const bool is_zero = IsUnalignedZero(geometry, external_data_, place.raw, place.subclusters);
+    if (is_zero && leaves_unaligned_zeroes_) {
+      left_unaligned_zeroes_ = true;
+      return;
+    }
+    findings.Corruption(UnalignedEntryLine("ERROR", place.raw, !is_zero), use.weight);
   }
   Findings::Add(findings.result.allocated_clusters, use.active_weight);
   if (next_contiguous != HostOffset(0) && offset != next_contiguous) {

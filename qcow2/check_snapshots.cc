@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_format.h"
 #include "engine/aligned_buffer.h"
+#include "engine/errno_status.h"
 #include "engine/status_macros.h"
 #include "qcow2/format/limits.h"
 #include "qcow2/format/units.h"
@@ -26,9 +27,7 @@ bool CheckPlace(const Header& header, Findings& findings) {
     findings.Stop(EFBIG);
     return false;
   }
-  const uint64_t least_bytes = header.nb_snapshots * kSnapshotHeaderBytes;
-  if (header.snapshots_offset.value() > kMaxFileOffset - least_bytes ||
-      !IsAligned(header.snapshots_offset, header.cluster_bytes())) {
+  if (!HasSnapshotTablePlace(header)) {
     findings.Report("ERROR snapshot table offset invalid");
     findings.Stop(EINVAL);
     return false;
@@ -38,40 +37,51 @@ bool CheckPlace(const Header& header, Findings& findings) {
 
 void ReportIncomplete(const SnapshotTable& table, Findings& findings) {
   for (size_t i = 0; i < table.snapshots.size(); ++i) {
-    if (table.snapshots[i].extra_data.size() >= kMinSnapshotExtraBytesV3) continue;
+    if (!IsIncomplete(table.snapshots[i])) continue;
     findings.Corruption(StrFormat("ERROR snapshot table entry %d is incomplete", i));
   }
 }
 
 }  // namespace
 
-Task<absl::StatusOr<SnapshotTable>> ReadSnapshotTable(Disk& disk, const Header& header,
-                                                      Findings& findings) {
-  SnapshotTable table;
-  if (!CheckPlace(header, findings) || header.nb_snapshots == 0) co_return table;
+bool HasSnapshotTablePlace(const Header& header) {
+  const uint64_t least_bytes = header.nb_snapshots * kSnapshotHeaderBytes;
+  return header.snapshots_offset.value() <= kMaxFileOffset - least_bytes &&
+         IsAligned(header.snapshots_offset, header.cluster_bytes());
+}
 
+Task<absl::StatusOr<SnapshotTable>> ReadSnapshotTable(Disk& disk, const Header& header,
+                                                      SnapshotTableUse use) {
   // How long the table is shows only in its entries. Beyond the end of the file it reads as zeroes,
   // as entries without content.
   uint64_t bytes = kFirstReadBytes;
   while (true) {
     AlignedBuffer prefix(bytes);
     CO_RETURN_IF_ERROR(co_await disk.Read(header.snapshots_offset, prefix.span(), Content::kOther));
-    absl::StatusOr<SnapshotTable> parsed = ParseSnapshotTable(prefix.span(), header.nb_snapshots);
-    if (!parsed.ok()) {
-      findings.Report(
-          StrFormat("ERROR failed to read the snapshot table: %s", parsed.status().message()));
-      if (absl::IsInvalidArgument(parsed.status())) {
-        findings.Report("You can force-remove this extra metadata with qemu-img check -r all");
-      }
-      findings.Stop(EFBIG);
-      co_return table;
-    }
-    table = *std::move(parsed);
-    if (table.bytes <= bytes) break;
+    CO_ASSIGN_OR_RETURN(SnapshotTable table,
+                        ParseSnapshotTable(prefix.span(), header.nb_snapshots, use));
+    if (table.bytes <= bytes) co_return table;
     bytes = std::max(2 * bytes, AlignUp(table.bytes, kFirstReadBytes));
   }
-  if (header.version >= 3) ReportIncomplete(table, findings);
-  co_return table;
+}
+
+Task<absl::StatusOr<SnapshotTable>> CheckSnapshotTable(Disk& disk, const Header& header,
+                                                       Findings& findings) {
+  if (!CheckPlace(header, findings) || header.nb_snapshots == 0) co_return SnapshotTable();
+  absl::StatusOr<SnapshotTable> table =
+      co_await ReadSnapshotTable(disk, header, SnapshotTableUse::kRead);
+  if (table.ok()) {
+    if (header.version >= 3) ReportIncomplete(*table, findings);
+    co_return table;
+  }
+  if (HasErrno(table.status())) co_return table.status();
+  findings.Report(
+      StrFormat("ERROR failed to read the snapshot table: %s", table.status().message()));
+  if (absl::IsInvalidArgument(table.status())) {
+    findings.Report("You can force-remove this extra metadata with qemu-img check -r all");
+  }
+  findings.Stop(EFBIG);
+  co_return SnapshotTable();
 }
 
 std::optional<WeightedRange> SnapshotL1Table(const Snapshot& snapshot, const Geometry& geometry) {

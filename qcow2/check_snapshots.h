@@ -14,10 +14,23 @@
 
 namespace ringcow {
 
-// Reads the image's snapshot table and reports what is wrong in it; stops the check when it cannot
-// be one. The error is that of the disk.
+// Whether the header's words about the snapshot table fit a file.
+bool HasSnapshotTablePlace(const Header& header);
+
+// Reads the image's snapshot table, which has such a place. Fails as ParseSnapshotTable does, or
+// with the disk's error, which has an errno.
 Task<absl::StatusOr<SnapshotTable>> ReadSnapshotTable(Disk& disk, const Header& header,
-                                                      Findings& findings);
+                                                      SnapshotTableUse use);
+
+// Whether version 3 demands more of it.
+inline bool IsIncomplete(const Snapshot& snapshot) {
+  return snapshot.extra_data.size() < kMinSnapshotExtraBytesV3;
+}
+
+// Reads it and reports what is wrong in it; stops the check when it cannot be one. The error is
+// that of the disk.
+Task<absl::StatusOr<SnapshotTable>> CheckSnapshotTable(Disk& disk, const Header& header,
+                                                       Findings& findings);
 
 // Where the snapshot's L1 table is; nothing when it is at an impossible place or too large.
 std::optional<WeightedRange> SnapshotL1Table(const Snapshot& snapshot, const Geometry& geometry);

@@ -53,9 +53,10 @@ class Image final : public GuestDisk {
   // image as long as it is open. Fails with a sentence that names the disk and
   //   InvalidArgument     what is not qcow2, or contradicts the format
   //   Unimplemented       a feature this build cannot read
-  //   FailedPrecondition  for writing: marked corrupt, or not closed cleanly with lazy refcounts;
+  //   FailedPrecondition  for writing: marked corrupt, or not closed cleanly and beyond repair;
   //                       a backing file that was not given
-  // and the disk's own errors.
+  // and the disk's own errors. To open an image for writing that was not closed cleanly with lazy
+  // refcounts repairs it first (see RepairImage).
   static Task<absl::StatusOr<std::unique_ptr<Image>>> Open(Disk& disk, OpenOptions options);
   ~Image() override;
 

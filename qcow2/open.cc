@@ -4,6 +4,7 @@
 #include "qcow2/format/feature_bits.h"
 #include "qcow2/format/unsupported.h"
 #include "qcow2/read_header.h"
+#include "qcow2/repair.h"
 
 namespace ringcow {
 namespace {
@@ -12,21 +13,21 @@ absl::Status CheckWritable(const Header& header) {
   if (header.corrupt()) {
     return absl::FailedPreconditionError("Image is corrupt; cannot be opened read/write");
   }
-  if (header.dirty()) {
-    return absl::FailedPreconditionError(
-        "Image was not closed cleanly and its refcounts must be rebuilt before it can be written "
-        "(qemu-img check -r all)");
-  }
   return absl::OkStatus();
 }
 
 }  // namespace
 
 Task<absl::StatusOr<CheckedHeader>> ReadAndCheckHeader(Disk& disk, bool read_only) {
-  const absl::StatusOr<Header> header = co_await ReadHeader(disk);
+  absl::StatusOr<Header> header = co_await ReadHeader(disk);
   CO_RETURN_IF_ERROR(Named(disk, header.status()));
   CO_RETURN_IF_ERROR(Named(disk, CheckSupported(*header)));
   if (!read_only) CO_RETURN_IF_ERROR(Named(disk, CheckWritable(*header)));
+  if (!read_only && header->dirty()) {
+    CO_RETURN_IF_ERROR(co_await RepairDirtyImage(disk));
+    header = co_await ReadHeader(disk);
+    CO_RETURN_IF_ERROR(Named(disk, header.status()));
+  }
   CO_ASSIGN_OR_RETURN(const Geometry geometry, GeometryOf(*header));
   co_return CheckedHeader{*header, geometry};
 }

@@ -17,6 +17,7 @@ struct CheckedHeader {
 };
 
 // Reads and validates the header, and refuses what this build cannot do I/O on: see Image::Open.
+// Repairs an image with the dirty bit first, when it is to be written.
 Task<absl::StatusOr<CheckedHeader>> ReadAndCheckHeader(Disk& disk, bool read_only);
 
 // Clears, durably, the autoclear bits whose data this build does not keep up to date, as the

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/numbers.h"
@@ -50,7 +51,7 @@ std::string TextOf(std::span<const std::byte> bytes) {
 Snapshot ParseEntry(const FixedFields& fixed, std::span<const std::byte> variable) {
   const uint32_t extra_bytes = fixed.extra_data_size.value();
   const uint16_t id_bytes = fixed.id_str_size.value();
-  const auto extra = variable.first(extra_bytes);
+  const auto extra = variable.first(std::min(extra_bytes, kMaxSnapshotExtraBytes));
   Snapshot snapshot;
   snapshot.l1_table_offset = HostOffset(fixed.l1_table_offset.value());
   snapshot.l1_entries = fixed.l1_size.value();
@@ -129,32 +130,44 @@ std::optional<uint64_t> NumberOf(absl::string_view id) {
   return number;
 }
 
+// The table ends before the entry that makes it too large, for a repair.
+absl::StatusOr<SnapshotTable> TooBig(SnapshotTable& table, uint64_t end, uint32_t nb_snapshots,
+                                     SnapshotTableUse use) {
+  if (use != SnapshotTableUse::kRepair) {
+    return absl::OutOfRangeError("Snapshot table is too big");
+  }
+  table.bytes = end;
+  table.left_out = nb_snapshots - static_cast<uint32_t>(table.snapshots.size());
+  return std::move(table);
+}
+
 }  // namespace
 
 absl::StatusOr<SnapshotTable> ParseSnapshotTable(std::span<const std::byte> prefix,
-                                                 uint32_t nb_snapshots) {
+                                                 uint32_t nb_snapshots, SnapshotTableUse use) {
+  const bool repairs = use == SnapshotTableUse::kRepair;
   SnapshotTable table;
   for (uint32_t i = 0; i < nb_snapshots; ++i) {
+    const uint64_t end_before = table.bytes;
     const uint64_t begin = AlignUp(table.bytes, 8);
     table.bytes = begin + sizeof(FixedFields);
-    if (table.bytes > kMaxSnapshotTableBytes) break;
+    if (table.bytes > kMaxSnapshotTableBytes) return TooBig(table, end_before, nb_snapshots, use);
     if (table.bytes > prefix.size()) return table;
     FixedFields fixed;
     std::memcpy(&fixed, prefix.data() + begin, sizeof(fixed));
-    if (fixed.extra_data_size.value() > kMaxSnapshotExtraBytes) {
+    const bool has_too_much = fixed.extra_data_size.value() > kMaxSnapshotExtraBytes;
+    if (has_too_much && !repairs) {
       return absl::InvalidArgumentError(
           absl::StrFormat("Too much extra metadata in snapshot table entry %d", i));
     }
     const uint64_t variable_bytes = uint64_t{fixed.extra_data_size.value()} +
                                     fixed.id_str_size.value() + fixed.name_size.value();
     table.bytes += variable_bytes;
-    if (table.bytes > kMaxSnapshotTableBytes) break;
+    if (table.bytes > kMaxSnapshotTableBytes) return TooBig(table, end_before, nb_snapshots, use);
     if (table.bytes > prefix.size()) return table;
+    if (has_too_much) table.shortened.push_back({i, fixed.extra_data_size.value()});
     table.snapshots.push_back(
         ParseEntry(fixed, prefix.subspan(begin + sizeof(fixed), variable_bytes)));
-  }
-  if (table.bytes > kMaxSnapshotTableBytes) {
-    return absl::OutOfRangeError("Snapshot table is too big");
   }
   return table;
 }

@@ -50,6 +50,19 @@ struct SnapshotTable {
   std::vector<Snapshot> snapshots;
   // From the first entry's first byte to the last entry's last, which is not padded.
   uint64_t bytes = 0;
+
+  // What a parse for a repair left out.
+  struct ShortenedExtraData {
+    uint32_t entry;
+    uint32_t bytes;  // as many as there were; kMaxSnapshotExtraBytes are left
+  };
+  std::vector<ShortenedExtraData> shortened;
+  uint32_t left_out = 0;  // entries at the end, with which the table would be too large
+};
+
+enum class SnapshotTableUse : uint8_t {
+  kRead,
+  kRepair,  // nothing is invalid: what is too much is left out
 };
 
 // Parses the table that begins with `prefix`. Where the table may be longer than that, `bytes` is
@@ -58,7 +71,8 @@ struct SnapshotTable {
 // InvalidArgument when an entry has more than kMaxSnapshotExtraBytes of extra data, OutOfRange when
 // the table exceeds kMaxSnapshotTableBytes; nothing else is invalid.
 absl::StatusOr<SnapshotTable> ParseSnapshotTable(std::span<const std::byte> prefix,
-                                                 uint32_t nb_snapshots);
+                                                 uint32_t nb_snapshots,
+                                                 SnapshotTableUse use = SnapshotTableUse::kRead);
 
 // The table as bytes, its last entry not padded; ParseSnapshotTable gives the same snapshots again.
 // Extra data is written as long as it was, longer only where a field that is set needs the room:

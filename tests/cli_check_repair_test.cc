@@ -1,0 +1,109 @@
+// `check -r`, side by side with qemu-img: the same words, exit codes and JSON, and images that hold
+// the same and are clean.
+
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "tests/cli_harness.h"
+
+namespace ringcow {
+namespace {
+
+using Words = std::vector<std::string>;
+
+// Of a fresh image of QEMU: its refcount block and its first L2 table, once there is one.
+constexpr size_t kRefcountBlock = 2 * 65536;
+constexpr size_t kL2Table = 4 * 65536;
+
+class CheckRepairTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    Qemu(pristine_.path(), {"qemu-img", "create", "-q", "-f", "qcow2", "a", "4M"});
+    Qemu(pristine_.path(), {"qemu-io", "-c", "write -P 5 0 256k", "a"});
+    original_ = ReadBytes(pristine_.File("a"));
+  }
+
+  // The same image for both, with some bytes in place of others.
+  void Damage(size_t offset, const std::string& bytes) {
+    std::string image = original_;
+    image.replace(offset, bytes.size(), bytes);
+    for (const ScratchDirectory* directory : {&ours_, &theirs_}) {
+      WriteBytes(directory->File("a"), image);
+    }
+  }
+
+  void ExpectSame(Words words) {
+    words.insert(words.begin(), {"qemu-img", "check"});
+    SCOPED_TRACE(testing::PrintToString(words));
+    EXPECT_EQ(Ringcow(ours_.path(), words), Qemu(theirs_.path(), words));
+  }
+
+  void ExpectRepaired() const {
+    EXPECT_EQ(Qemu(ours_.path(), {"qemu-img", "check", "a"}).status, 0);
+    const Outcome compared =
+        Qemu("/", {"qemu-img", "compare", ours_.File("a"), pristine_.File("a")});
+    EXPECT_EQ(compared.status, 0) << compared;
+  }
+
+  const ScratchDirectory pristine_;
+  const ScratchDirectory ours_;
+  const ScratchDirectory theirs_;
+  std::string original_;
+};
+
+// Refcounts have two bytes.
+const std::string kLeak("\0\1", 2);
+const std::string kTooHigh("\0\2", 2);
+const std::string kNone("\0\0", 2);
+
+TEST_F(CheckRepairTest, Leaks) {
+  Damage(kRefcountBlock + 2 * 5, kTooHigh);
+  ExpectSame({"a"});
+  ExpectSame({"-r", "leaks", "a"});
+  ExpectRepaired();
+  ExpectSame({"-r", "leaks", "a"});
+  Damage(kRefcountBlock + 2 * 5, kTooHigh);
+  ExpectSame({"-r", "all", "--output=json", "a"});
+  ExpectRepaired();
+  Damage(kRefcountBlock + 2 * 5, kTooHigh);
+  ExpectSame({"-q", "-r", "all", "a"});
+  ExpectRepaired();
+}
+
+TEST_F(CheckRepairTest, LostRefcounts) {
+  Damage(kRefcountBlock + 2 * 5, kNone);
+  ExpectSame({"-r", "leaks", "a"});
+  ExpectSame({"-r", "all", "a"});
+  ExpectRepaired();
+  ExpectSame({"-r", "all", "--output", "json", "a"});
+}
+
+TEST_F(CheckRepairTest, Flags) {
+  Damage(kL2Table, std::string("\0", 1));
+  ExpectSame({"--repair=leaks", "a"});
+  ExpectSame({"--repair=all", "a"});
+  ExpectRepaired();
+}
+
+TEST_F(CheckRepairTest, WhatIsNotRepaired) {
+  // An L2 entry that is not aligned.
+  Damage(kL2Table + 6, std::string("\2", 1));
+  ExpectSame({"-r", "all", "a"});
+  ExpectSame({"-r", "all", "--output=json", "a"});
+}
+
+TEST_F(CheckRepairTest, Misuse) {
+  Damage(0, "");
+  Words words = {"-r", "some", "a"};
+  words.insert(words.begin(), {"qemu-img", "check"});
+  EXPECT_EQ(Ringcow(ours_.path(), words).status, Qemu(theirs_.path(), words).status);
+  EXPECT_EQ(ReadBytes(ours_.File("a")), original_);
+  Qemu(ours_.path(), {"qemu-img", "create", "-q", "-f", "raw", "r", "1M"});
+  Qemu(theirs_.path(), {"qemu-img", "create", "-q", "-f", "raw", "r", "1M"});
+  ExpectSame({"-f", "raw", "-r", "all", "r"});
+  ExpectSame({"-r", "all", "missing"});
+}
+
+}  // namespace
+}  // namespace ringcow
