@@ -27,7 +27,7 @@ constexpr OptionSpec kOptions[] = {
     {'d', "discard", "MODE", "unmap (default) or on, ignore or off: what becomes of free space"},
     {'U', "force-share", nullptr, "also when the image is in use elsewhere"},
     {'s', "snapshot", nullptr, nullptr, "is not supported yet"},
-    {'C', "copy-on-read", nullptr, nullptr, "is not supported yet"},
+    {'C', "copy-on-read", nullptr, "copy what is read from a backing file into the image"},
     {'m', "misalign", nullptr, nullptr, "is not supported"},
     {'k', "native-aio", nullptr, nullptr, "is not supported: all I/O goes through io_uring"},
     {'T', "trace", "TRACE", nullptr, "is not supported: there are no trace events"},

@@ -31,7 +31,11 @@ Task<absl::StatusOr<ImageFile>> OpenImageFile(Host& host, std::string name,
 }
 
 Task<absl::StatusOr<Target>> Target::Open(Host& host, std::string name, TargetOptions options) {
+  if (options.copy_on_read && options.read_only) {
+    co_return absl::FailedPreconditionError("Can't use copy-on-read on read-only device");
+  }
   ImageChainOptions chain_options = {.file = FileOptions(options), .image = {}};
+  chain_options.image.copy_on_read = options.copy_on_read;
   if (options.cache.writethrough) {
     chain_options.image.write_back.mode = CacheMode::kWritethrough;
   }

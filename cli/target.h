@@ -29,6 +29,7 @@ struct TargetOptions {
   std::string format;  // empty: look at the file
   bool read_only = true;
   bool force_share = false;
+  bool copy_on_read = false;
   CachePolicy cache;
   DiscardMode discard = DiscardMode::kUnmap;
 };

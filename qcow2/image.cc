@@ -9,6 +9,7 @@
 #include "engine/range_lock.h"
 #include "engine/status_macros.h"
 #include "qcow2/allocator.h"
+#include "qcow2/copy_on_read.h"
 #include "qcow2/deferred_frees.h"
 #include "qcow2/growth.h"
 #include "qcow2/mapper.h"
@@ -51,6 +52,8 @@ struct Image::Parts {
         reader(metadata, mapper, options.backing),
         writer(metadata, mapper, allocator, reader, changing),
         zeroer(metadata, mapper, reader, writer, changing, options.backing != nullptr),
+        copier(metadata, mapper, reader, writer, zeroer, changing),
+        copies_on_read(options.copy_on_read && options.backing != nullptr && !options.read_only),
         snapshots(metadata, allocator),
         resize(metadata, allocator, frees, mapper, reader, zeroer) {}
 
@@ -79,6 +82,8 @@ struct Image::Parts {
   ReadPath reader;
   WritePath writer;
   ZeroPath zeroer;
+  CopyOnRead copier;
+  const bool copies_on_read;
   Snapshots snapshots;
   class Resize resize;
 };
@@ -180,6 +185,9 @@ Task<absl::Status> Image::Read(GuestOffset offset, std::span<std::byte> into) {
   co_await request;
   CO_RETURN_IF_ERROR(parts_->CheckRange(offset, into.size()));
   if (into.empty()) co_return absl::OkStatus();
+  if (parts_->copies_on_read && failure().ok()) {
+    CO_RETURN_IF_ERROR(co_await parts_->copier.Copy(offset, into.size()));
+  }
   co_return co_await parts_->reader.Read(offset, into);
 }
 

@@ -36,6 +36,8 @@ struct OpenOptions {
   // The backing file, open for reading, which an image that names one needs. It must outlive the
   // image. (ImageChain opens all of them.)
   GuestDisk* backing = nullptr;
+  // What is read from the backing file becomes the image's own. Not with read_only.
+  bool copy_on_read = false;
   // `backing`, or none, whatever the image names.
   bool replaces_backing = false;
 };

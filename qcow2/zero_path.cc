@@ -68,6 +68,13 @@ Task<absl::Status> ZeroPath::ZeroUnits(Range units, ZeroManner manner) {
   co_return co_await Change(units, Holes::kFill, zeroed);
 }
 
+Task<absl::Status> ZeroPath::ZeroLocked(GuestOffset offset, uint64_t length) {
+  const auto zeroed = [](ExtendedL2Entry entry, SubclusterRange subclusters) {
+    return Zeroed(entry, subclusters, ZeroManner::kKeepSpace);
+  };
+  co_return co_await ChangeLocked({offset, AlignEndUp(offset + length)}, Holes::kFill, zeroed);
+}
+
 Task<absl::Status> ZeroPath::ZeroPart(Range part, ZeroManner manner) {
   const Geometry& geometry = metadata_.geometry;
   const GuestOffset cluster = geometry.ClusterStart(part.begin);

@@ -118,6 +118,19 @@ TEST_F(IoTest, RefusesTheMarkOfAFormatInAGuessedFile) {
             0);
 }
 
+TEST_F(IoTest, CopiesWhatItReads) {
+  ExpectSame({"write -P 7 0 300k"});
+  for (const ScratchDirectory* directory : {&ours_, &theirs_}) {
+    Qemu(directory->path(),
+         {"qemu-img", "create", "-q", "-f", "qcow2", "-b", "a", "-F", "qcow2", "top"});
+  }
+  ExpectSame({"-f", "qcow2", "-C"}, {"read -P 7 100k 70k", "read -P 0 1M 1k"}, "top");
+  ExpectSameDisks("qcow2", "top");
+  const Words map = {"qemu-img", "map", "--output=json", "top"};
+  EXPECT_EQ(Qemu(ours_.path(), map), Qemu(theirs_.path(), map));
+  ExpectSame({"-f", "qcow2", "-C", "-r"}, {"read 0 1k"}, "top");
+}
+
 TEST_F(IoTest, RunsInTheBackground) {
   ExpectSame({"aio_write -P 3 0 64k", "aio_flush", "aio_read -P 3 0 64k", "aio_flush",
               "aio_read -P 4 0 64", "aio_flush", "aio_read -v -P 3 0 10 10"});

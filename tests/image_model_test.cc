@@ -39,8 +39,8 @@ std::ostream& operator<<(std::ostream& out, const ImageSetup& setup) {
              << " in slices of " << setup.open.cache_slice_bytes
              << (write_back.mode == CacheMode::kWriteback ? ", writeback" : ", writethrough")
              << ", plan form " << static_cast<int>(write_back.form) << ", grow ahead "
-             << setup.open.grow_ahead << ", alignment " << setup.disk_alignment << ", fallocate "
-             << setup.can_allocate;
+             << setup.open.grow_ahead << ", copy on read " << setup.open.copy_on_read
+             << ", alignment " << setup.disk_alignment << ", fallocate " << setup.can_allocate;
 }
 
 template <typename T, size_t n>
@@ -80,6 +80,7 @@ OpenOptions RandomOpenOptions(std::mt19937_64& random) {
   if (random() % 2 == 0) options.l2_cache_bytes = 2 * uint64_t{options.cache_slice_bytes};
   if (random() % 2 == 0) options.refcount_cache_bytes = 2 * uint64_t{options.cache_slice_bytes};
   options.grow_ahead = random() % 2 == 0;
+  options.copy_on_read = random() % 4 == 0;
   return options;
 }
 

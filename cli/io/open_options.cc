@@ -40,6 +40,9 @@ absl::Status SetOpenOption(int key, const char* argument, TargetOptions& options
       return SetMode(ParseDiscardMode(argument), "discard", argument, options.discard);
     case 'i':
       return CheckAio(argument);
+    case 'C':
+      options.copy_on_read = true;
+      break;
     case 'U':
       options.force_share = true;
       break;

@@ -23,6 +23,8 @@ void Model::Apply(const Step& step) {
     case Step::Kind::kRequests:
       for (const GuestRequest& request : step.requests) Apply(request);
       break;
+    case Step::Kind::kCopyOnRead:
+      break;
     case Step::Kind::kCreateSnapshot:
       snapshots_[step.snapshot] = bytes_;
       ++snapshots_made_;

@@ -21,6 +21,8 @@ void QemuHand::Do(const std::string& path, const Step& step) {
       for (const GuestRequest& request : step.requests) commands.push_back(CommandOf(request));
       return QemuIo(path, commands);
     }
+    case Step::Kind::kCopyOnRead:
+      return QemuIo(path, {CommandOf(step.requests.front())}, {"-C"});
     case Step::Kind::kCreateSnapshot:
       return QemuImg({"snapshot", "-c", step.snapshot, path});
     case Step::Kind::kApplySnapshot:

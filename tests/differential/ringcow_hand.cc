@@ -21,6 +21,10 @@ bool IsCompressed(const GuestRequest& request) { return request.kind == Kind::kW
 Task<absl::Status> Carry(GuestDisk& disk, const GuestRequest& request) {
   const GuestOffset offset(request.offset);
   switch (request.kind) {
+    case Kind::kRead: {
+      std::vector<std::byte> bytes(request.length);
+      co_return co_await disk.Read(offset, bytes);
+    }
     case Kind::kWrite: {
       const std::vector<std::byte> bytes(request.length, std::byte{request.pattern});
       co_return co_await disk.Write(offset, bytes);
@@ -52,6 +56,7 @@ size_t IndexOf(const Image& image, const std::string& name) {
 
 Task<absl::Status> Carry(Image& image, const Step& step) {
   switch (step.kind) {
+    case Step::Kind::kCopyOnRead:
     case Step::Kind::kRequests:
       for (const GuestRequest& request : step.requests) {
         CO_RETURN_IF_ERROR(co_await Carry(static_cast<GuestDisk&>(image), request));
@@ -104,8 +109,10 @@ void RingcowHand::Do(const std::string& path, const Step& step) {
   Loop loop;
   auto rings = Rings::Create(loop);
   ASSERT_TRUE(rings.ok()) << rings.status();
-  auto chain = loop.Run(ImageChain::Open(
-      **rings, path, {.file = {.format = "qcow2"}, .image = RandomOpenOptions(random_)}));
+  OpenOptions options = RandomOpenOptions(random_);
+  options.copy_on_read = step.kind == Step::Kind::kCopyOnRead;
+  auto chain =
+      loop.Run(ImageChain::Open(**rings, path, {.file = {.format = "qcow2"}, .image = options}));
   ASSERT_TRUE(chain.ok()) << chain.status();
   EXPECT_EQ(loop.Run(Carry(*(*chain)->image(), step)), absl::OkStatus());
   EXPECT_EQ(loop.Run((*chain)->Close()), absl::OkStatus());

@@ -50,6 +50,8 @@ std::string OneOf(const std::vector<std::string>& names, std::mt19937_64& random
 std::string CommandOf(const GuestRequest& request) {
   const std::string where = absl::StrFormat("%d %d", request.offset, request.length);
   switch (request.kind) {
+    case Kind::kRead:
+      return absl::StrCat("read ", where);
     case Kind::kWrite:
       return absl::StrFormat("write -P %d %s", request.pattern, where);
     case Kind::kWriteCompressed:
@@ -66,8 +68,9 @@ std::string CommandOf(const GuestRequest& request) {
 
 std::string Describe(const Step& step) {
   switch (step.kind) {
+    case Step::Kind::kCopyOnRead:
     case Step::Kind::kRequests: {
-      std::string text = "io";
+      std::string text = step.kind == Step::Kind::kRequests ? "io" : "io -C";
       for (const GuestRequest& request : step.requests) {
         absl::StrAppend(&text, " -c '", CommandOf(request), "'");
       }
@@ -109,6 +112,13 @@ Step RandomStep(const ImageSetup& setup, const ImageState& state, std::mt19937_6
       // Snapshots read from the backing file too.
       if (setup.backing.empty() || !state.snapshots.empty()) break;
       return {.kind = Step::Kind::kCommit};
+    case 5: {
+      Step step{.kind = Step::Kind::kCopyOnRead};
+      step.requests.push_back(RandomRequest(setup, state.size, random));
+      step.requests.back().kind = Kind::kRead;
+      if (!setup.backing.empty()) return step;
+      break;
+    }
     default:
       break;
   }

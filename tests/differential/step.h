@@ -12,7 +12,7 @@ namespace ringcow {
 
 // What a guest asks of its disk. Offsets and lengths are bytes, inside the disk.
 struct GuestRequest {
-  enum class Kind : uint8_t { kWrite, kWriteCompressed, kZero, kZeroAndUnmap, kDiscard };
+  enum class Kind : uint8_t { kRead, kWrite, kWriteCompressed, kZero, kZeroAndUnmap, kDiscard };
   Kind kind = Kind::kWrite;
   uint64_t offset = 0;
   uint64_t length = 0;
@@ -27,7 +27,8 @@ struct Step {
     kApplySnapshot,
     kDeleteSnapshot,
     kResize,
-    kCommit,  // into the backing file
+    kCommit,      // into the backing file
+    kCopyOnRead,  // requests that read, each of which brings bytes into the image
   };
   Kind kind = Kind::kRequests;
   std::vector<GuestRequest> requests = {};

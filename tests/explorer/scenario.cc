@@ -208,6 +208,14 @@ Scenario StaleOverlay() {
   return scenario;
 }
 
+Scenario CopyOnRead() {
+  Scenario scenario = Overlay();
+  scenario.name = "CopyOnRead";
+  scenario.open.copy_on_read = true;
+  scenario.mix = {{&kRead, 6}, {&kWrite, 4}, {&kZeroUnmap, 1}, {&kDiscard, 1}, {&kFlush, 3}};
+  return scenario;
+}
+
 Scenario Subclusters() {
   Scenario scenario = Overlay();
   scenario.name = "Subclusters";
@@ -261,6 +269,7 @@ std::vector<Scenario> MakeScenarios() {
           ZeroesInLargeClusters(),
           Overlay(),
           StaleOverlay(),
+          CopyOnRead(),
           Subclusters(),
           Snapshots(),
           SnapshotsSmallestTables(),

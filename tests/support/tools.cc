@@ -87,8 +87,10 @@ void QemuImg(const std::vector<std::string>& arguments) {
   MustSucceed(words);
 }
 
-void QemuIo(const std::string& path, const std::vector<std::string>& commands) {
+void QemuIo(const std::string& path, const std::vector<std::string>& commands,
+            const std::vector<std::string>& options) {
   std::vector<std::string> words = {"qemu-io", "-f", "qcow2"};
+  words.insert(words.end(), options.begin(), options.end());
   for (const std::string& command : commands) {
     words.emplace_back("-c");
     words.push_back(command);

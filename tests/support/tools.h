@@ -33,7 +33,8 @@ ToolResult RunTool(const std::vector<std::string>& words);
 // QEMU's tools. The test fails, with what they said, unless they succeed.
 void QemuImg(const std::vector<std::string>& arguments);
 // Each command is one -c of qemu-io: "write -P 7 0 64k". Reads with -P that find other bytes fail.
-void QemuIo(const std::string& path, const std::vector<std::string>& commands);
+void QemuIo(const std::string& path, const std::vector<std::string>& commands,
+            const std::vector<std::string>& options = {});
 
 // The exit status of `qemu-img check`: 0 clean, 2 corruptions, 3 leaks; and its words.
 ToolResult QemuCheck(const std::string& path);
