@@ -21,10 +21,15 @@ struct Command {
 // Each is defined in the file of its name.
 extern const Command kBenchCommand;
 extern const Command kCheckCommand;
+extern const Command kCommitCommand;
+extern const Command kCompareCommand;
+extern const Command kConvertCommand;
 extern const Command kCreateCommand;
+extern const Command kDdCommand;
 extern const Command kInfoCommand;
 extern const Command kIoCommand;
 extern const Command kMapCommand;
+extern const Command kMeasureCommand;
 extern const Command kResizeCommand;
 extern const Command kSnapshotCommand;
 

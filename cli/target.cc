@@ -36,6 +36,8 @@ Task<absl::StatusOr<Target>> Target::Open(Host& host, std::string name, TargetOp
   }
   ImageChainOptions chain_options = {.file = FileOptions(options), .image = {}};
   chain_options.image.copy_on_read = options.copy_on_read;
+  chain_options.image.snapshot = options.snapshot;
+  chain_options.also_writable = options.also_writable;
   if (options.cache.writethrough) {
     chain_options.image.write_back.mode = CacheMode::kWritethrough;
   }

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_format.h"
 #include "engine/errno_status.h"
+#include "engine/invariant.h"
 #include "engine/range_lock.h"
 #include "engine/status_macros.h"
 #include "qcow2/allocator.h"
@@ -64,6 +65,7 @@ struct Image::Parts {
   // Ends a request that changed something.
   Task<absl::Status> EndChange();
   Task<absl::Status> Flush();
+  Task<absl::Status> Empty();
   // Runs an operation with no guest request under way.
   Task<absl::Status> RunAlone(Task<absl::Status> operation);
 
@@ -101,8 +103,11 @@ Image::Image(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 Image::~Image() = default;
 
 Task<absl::StatusOr<std::unique_ptr<Image>>> Image::Open(Disk& disk, OpenOptions options) {
-  CO_ASSIGN_OR_RETURN(const CheckedHeader read,
-                      co_await ReadAndCheckHeader(disk, options.read_only));
+  CO_ASSIGN_OR_RETURN(CheckedHeader read, co_await ReadAndCheckHeader(disk, options.read_only));
+  if (options.snapshot.has_value()) {
+    RINGCOW_INVARIANT(options.read_only, "a snapshot is opened for reading only");
+    CO_RETURN_IF_ERROR(co_await GoToSnapshot(disk, *options.snapshot, read));
+  }
   if (!options.replaces_backing && read.header.backing_file.empty()) {
     options.backing = nullptr;
   } else if (!options.replaces_backing && options.backing == nullptr) {
@@ -156,6 +161,12 @@ Task<absl::Status> Image::Parts::RunAlone(Task<absl::Status> operation) {
   co_return co_await Flush();
 }
 
+Task<absl::Status> Image::Parts::Empty() {
+  const uint64_t size = metadata.geometry.virtual_size();
+  if (size == 0) co_return absl::OkStatus();
+  co_return co_await zeroer.Unmap(GuestOffset(0), size);
+}
+
 Task<absl::Status> Image::CreateSnapshot(Snapshot snapshot) {
   co_return co_await parts_->RunAlone(parts_->snapshots.Create(std::move(snapshot)));
 }
@@ -179,6 +190,8 @@ Task<absl::Status> Image::Resize(uint64_t virtual_size, Preallocation preallocat
   co_return co_await parts_->RunAlone(
       parts_->resize.To(AlignUp(virtual_size, kSectorBytes), backing_bytes, preallocation));
 }
+
+Task<absl::Status> Image::Empty() { co_return co_await parts_->RunAlone(parts_->Empty()); }
 
 Task<absl::Status> Image::Read(GuestOffset offset, std::span<std::byte> into) {
   Requests::Entry request(parts_->requests);

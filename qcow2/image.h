@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -40,6 +41,8 @@ struct OpenOptions {
   bool copy_on_read = false;
   // `backing`, or none, whatever the image names.
   bool replaces_backing = false;
+  // The disk as it was at this snapshot, with the size it had; for reading only.
+  std::optional<SnapshotChoice> snapshot = std::nullopt;
 };
 
 // A qcow2 image open for I/O: the public face of the format.
@@ -57,6 +60,7 @@ class Image final : public GuestDisk {
   //   Unimplemented       a feature this build cannot read
   //   FailedPrecondition  for writing: marked corrupt, or not closed cleanly and beyond repair;
   //                       a backing file that was not given
+  //   NotFound            no such snapshot
   // and the disk's own errors. To open an image for writing that was not closed cleanly with lazy
   // refcounts repairs it first (see RepairImage).
   static Task<absl::StatusOr<std::unique_ptr<Image>>> Open(Disk& disk, OpenOptions options);
@@ -89,6 +93,9 @@ class Image final : public GuestDisk {
   // OutOfRange for more than the format can describe, FailedPrecondition for a version 2 image with
   // snapshots, whose table cannot say how large each is.
   Task<absl::Status> Resize(uint64_t virtual_size, Preallocation preallocation) override;
+
+  // Gives up all that the image holds: it reads as its backing file does. Its snapshots stay.
+  Task<absl::Status> Empty();
 
   const Header& header() const;
   const Geometry& geometry() const;

@@ -76,7 +76,8 @@ absl::Status CheckBacking(const std::vector<Layer>& layers, const ImageSource& b
 
 // The files alone, from the image down.
 Task<absl::StatusOr<std::vector<Layer>>> OpenFiles(Rings& rings, ImageSource source,
-                                                   ImageFileOptions options) {
+                                                   ImageFileOptions options,
+                                                   std::optional<size_t> also_writable) {
   std::vector<Layer> layers;
   while (true) {
     const size_t depth = layers.size();
@@ -93,7 +94,7 @@ Task<absl::StatusOr<std::vector<Layer>>> OpenFiles(Rings& rings, ImageSource sou
     const absl::Status status = CheckBacking(layers, *backing);
     if (!status.ok()) co_return AtDepth(depth + 1, status);
     source = *std::move(backing);
-    options.read_only = true;
+    options.read_only = layers.size() != also_writable;
   }
 }
 
@@ -114,8 +115,9 @@ Task<absl::Status> OpenGuest(Layer& layer, OpenOptions options) {
 Task<absl::StatusOr<std::unique_ptr<ImageChain>>> ImageChain::Open(Rings& rings, std::string name,
                                                                    ImageChainOptions options) {
   CO_ASSIGN_OR_RETURN(ImageSource source, SourceOf(name, options.file.format));
-  CO_ASSIGN_OR_RETURN(std::vector<Layer> layers,
-                      co_await OpenFiles(rings, std::move(source), options.file));
+  CO_ASSIGN_OR_RETURN(
+      std::vector<Layer> layers,
+      co_await OpenFiles(rings, std::move(source), options.file, options.also_writable));
   // From the last backing file up, since each needs the one below it.
   for (size_t depth = layers.size(); depth-- > 0;) {
     OpenOptions layer_options = depth == 0 ? options.image : OpenOptions();
@@ -125,7 +127,7 @@ Task<absl::StatusOr<std::unique_ptr<ImageChain>>> ImageChain::Open(Rings& rings,
       layer_options.refcount_cache_bytes = described.refcount_cache_bytes;
     }
     layer_options.replaces_backing = described.replaces_backing;
-    layer_options.read_only = depth > 0 || options.file.read_only;
+    layer_options.read_only = depth == 0 ? options.file.read_only : depth != options.also_writable;
     layer_options.backing = depth + 1 < layers.size() ? layers[depth + 1].guest.get() : nullptr;
     const absl::Status status = co_await OpenGuest(layers[depth], layer_options);
     if (!status.ok()) co_return AtDepth(depth, status);

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -22,6 +23,8 @@ struct ImageChainOptions {
   ImageFileOptions file;  // of the image itself; its backing files are opened for reading
   // Of the image itself. read_only and backing are set by the chain.
   OpenOptions image;
+  // The backing file this far down is opened for writing, too: for committing to it.
+  std::optional<size_t> also_writable = std::nullopt;
 };
 
 // An image with all its backing files, as one guest disk: what the image does not have is read from

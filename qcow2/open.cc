@@ -1,9 +1,14 @@
 #include "qcow2/open.h"
 
+#include <optional>
+#include <vector>
+
+#include "absl/strings/str_format.h"
 #include "engine/status_macros.h"
 #include "qcow2/format/feature_bits.h"
 #include "qcow2/format/unsupported.h"
 #include "qcow2/read_header.h"
+#include "qcow2/read_snapshots.h"
 #include "qcow2/repair.h"
 
 namespace ringcow {
@@ -30,6 +35,26 @@ Task<absl::StatusOr<CheckedHeader>> ReadAndCheckHeader(Disk& disk, bool read_onl
   }
   CO_ASSIGN_OR_RETURN(const Geometry geometry, GeometryOf(*header));
   co_return CheckedHeader{*header, geometry};
+}
+
+Task<absl::Status> GoToSnapshot(Disk& disk, const SnapshotChoice& choice, CheckedHeader& read) {
+  CO_ASSIGN_OR_RETURN(const std::vector<Snapshot> snapshots,
+                      co_await ReadSnapshots(disk, read.header));
+  const std::optional<size_t> index = FindSnapshot(snapshots, choice);
+  if (!index.has_value()) co_return Named(disk, absl::NotFoundError("Can't find snapshot"));
+  const Snapshot& snapshot = snapshots[*index];
+  CO_RETURN_IF_ERROR(Named(disk, ValidateSnapshotL1Table(snapshot, read.geometry)));
+  CO_ASSIGN_OR_RETURN(read.geometry,
+                      read.geometry.Resized(AlignDown(
+                          snapshot.virtual_size.value_or(read.header.virtual_size), kSectorBytes)));
+  if (snapshot.l1_entries < read.geometry.l1_entries()) {
+    co_return Named(disk, absl::InvalidArgumentError(absl::StrFormat(
+                              "Snapshot '%s' has an L1 table that is too small", snapshot.name)));
+  }
+  read.header.virtual_size = read.geometry.virtual_size();
+  read.header.l1_table_offset = snapshot.l1_table_offset;
+  read.header.l1_entries = snapshot.l1_entries;
+  co_return absl::OkStatus();
 }
 
 Task<absl::Status> ClearAutoclearFeatures(Metadata& metadata) {

@@ -218,6 +218,19 @@ std::optional<size_t> FindSnapshotByName(std::span<const Snapshot> snapshots,
   return static_cast<size_t>(found - snapshots.begin());
 }
 
+std::optional<size_t> FindSnapshot(std::span<const Snapshot> snapshots,
+                                   const SnapshotChoice& choice) {
+  if (!choice.id.has_value() && !choice.name.has_value()) {
+    return FindSnapshotByIdOrName(snapshots, choice.id_or_name);
+  }
+  for (size_t i = 0; i < snapshots.size(); ++i) {
+    const bool has_id = !choice.id.has_value() || snapshots[i].id == *choice.id;
+    const bool has_name = !choice.name.has_value() || snapshots[i].name == *choice.name;
+    if (has_id && has_name) return i;
+  }
+  return std::nullopt;
+}
+
 std::string NextSnapshotId(std::span<const Snapshot> snapshots) {
   uint64_t largest = 0;
   for (const Snapshot& snapshot : snapshots) {

@@ -91,6 +91,16 @@ std::optional<size_t> FindSnapshotByIdOrName(std::span<const Snapshot> snapshots
 std::optional<size_t> FindSnapshotByName(std::span<const Snapshot> snapshots,
                                          absl::string_view name);
 
+// How a user names a snapshot: by one word that is its id or else its name, or by what is set of
+// these two.
+struct SnapshotChoice {
+  std::string id_or_name;
+  std::optional<std::string> id = std::nullopt;
+  std::optional<std::string> name = std::nullopt;
+};
+std::optional<size_t> FindSnapshot(std::span<const Snapshot> snapshots,
+                                   const SnapshotChoice& choice);
+
 // The id for a new snapshot: one more than the largest number that an id begins with.
 std::string NextSnapshotId(std::span<const Snapshot> snapshots);
 

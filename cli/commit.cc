@@ -1,0 +1,169 @@
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <optional>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "cli/command.h"
+#include "cli/copy_loop.h"
+#include "cli/copy_source.h"
+#include "cli/interrupt_notice.h"
+#include "cli/progress.h"
+#include "cli/target.h"
+#include "engine/status_macros.h"
+#include "qcow2/backing_name.h"
+
+namespace ringcow {
+namespace {
+
+enum LongOnly { kImageOptions = kFirstLongOnlyKey, kObject };
+
+constexpr OptionSpec kOptions[] = {
+    {'h', "help", nullptr, "print this help and exit"},
+    {'q', "quiet", nullptr, "print errors only"},
+    {'p', "progress", nullptr, "show how far it has come"},
+    {'f', "format", "FMT", "the image's format; else it is guessed"},
+    {'t', "cache", "MODE", "cache mode, writeback (default), none, ..."},
+    {'d', "drop", nullptr, "leave the image as it is"},
+    {'b', "base", "FILE", "which of its backing files to commit to; implies -d"},
+    {'r', "rate", "RATE", nullptr, "is not supported yet"},
+    {kImageOptions, "image-opts", nullptr, nullptr, "is not supported yet"},
+    {kObject, "object", "OBJECT", nullptr, "is not supported yet"},
+};
+
+struct Settings {
+  std::string name;
+  TargetOptions target = {.format = "", .read_only = false, .force_share = false, .cache = {}};
+  std::optional<std::string> base;
+  bool drops = false;
+  bool quiet = false;
+  bool progress = false;
+};
+
+bool IsNamed(const ImageFile& file, const std::string& name) {
+  const absl::StatusOr<std::string> path = LocalPath(name);
+  struct stat wanted{};
+  struct stat have{};
+  return path.ok() && stat(path->c_str(), &wanted) == 0 && fstat(file.disk().fd(), &have) == 0 &&
+         wanted.st_dev == have.st_dev && wanted.st_ino == have.st_ino;
+}
+
+// How many layers are above the one to commit to.
+absl::StatusOr<size_t> FindBase(const ImageChain& chain, const Settings& settings) {
+  const std::vector<ImageChain::Layer>& layers = chain.layers();
+  if (layers.size() == 1) {
+    return absl::InvalidArgumentError("Image does not have a backing file");
+  }
+  if (!settings.base.has_value()) return size_t{1};
+  for (size_t depth = 1; depth < layers.size(); ++depth) {
+    if (IsNamed(layers[depth].file, *settings.base)) return depth;
+  }
+  return absl::NotFoundError(absl::StrFormat("Did not find '%s' in the backing chain of '%s'",
+                                             *settings.base, settings.name));
+}
+
+Task<absl::StatusOr<size_t>> LookForBase(Host& host, const Settings& settings) {
+  TargetOptions options = settings.target;
+  options.read_only = true;
+  CO_ASSIGN_OR_RETURN(const Target target, co_await OpenTarget(host, settings.name, options));
+  co_return FindBase(target.chain(), settings);
+}
+
+// Everything that the layers above the base have is written to it, and durable, before the image
+// gives it up.
+Task<absl::Status> CommitTo(const Program& program, Host& host, const Settings& settings,
+                            const Target& target, size_t depth) {
+  const ImageChain& chain = target.chain();
+  GuestDisk& base = *chain.layers()[depth].guest;
+  const InterruptNotice notice(
+      absl::StrFormat("%s: interrupted: '%s' is committed in part, and complete as it is",
+                      program.name(), settings.name));
+  if (base.size() < chain.size()) {
+    CO_RETURN_IF_ERROR(co_await base.Resize(chain.size(), Preallocation::kOff));
+  }
+  Progress progress(settings.progress && !settings.quiet);
+  progress.Begin();
+  const CopySource source(chain, depth);
+  const CopyOptions options = {.min_zeroes = 0, .zero_manner = ZeroManner::kMayUnmap};
+  absl::Status status = co_await CopyLoop(host.loop, source, base, options, progress).Run();
+  if (status.ok()) status = co_await base.Flush();
+  const bool empties = !settings.drops && !settings.base.has_value();
+  if (status.ok() && empties) status = co_await chain.image()->Empty();
+  if (status.ok()) progress.Finish();
+  progress.End();
+  co_return status;
+}
+
+Task<absl::Status> Commit(const Program& program, Host& host, const Settings& settings) {
+  CO_ASSIGN_OR_RETURN(const size_t depth, co_await LookForBase(host, settings));
+  TargetOptions options = settings.target;
+  options.also_writable = depth;
+  CO_ASSIGN_OR_RETURN(const Target target, co_await OpenTarget(host, settings.name, options));
+  if (target.chain().layers().size() <= depth) {
+    co_return absl::AbortedError("The backing chain has changed meanwhile");
+  }
+  absl::Status status = co_await CommitTo(program, host, settings, target, depth);
+  status.Update(co_await target.guest().Close());
+  co_return status;
+}
+
+absl::Status RunOnHost(const Program& program, const Settings& settings) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<Host> host, Host::Create());
+  return host->loop.Run(Commit(program, *host, settings));
+}
+
+int RunCommit(const Program& program, int argc, char** argv) {
+  Settings settings;
+  std::string cache_mode = "writeback";
+  OptionParser options(program, kOptions, argc, argv);
+  while (const std::optional<int> option = options.Next()) {
+    switch (*option) {
+      case 'h':
+        return PrintHelp(program, kCommitCommand);
+      case 'q':
+        settings.quiet = true;
+        break;
+      case 'p':
+        settings.progress = true;
+        break;
+      case 'f':
+        settings.target.format = options.argument();
+        break;
+      case 't':
+        cache_mode = options.argument();
+        break;
+      case 'd':
+        settings.drops = true;
+        break;
+      case 'b':
+        settings.base = options.argument();
+        break;
+      default:
+        return EXIT_FAILURE;
+    }
+  }
+  if (options.rest().size() != 1) return program.Misused("Expecting one image file name");
+  settings.name = options.rest()[0];
+  const std::optional<CachePolicy> cache = ParseCacheMode(cache_mode);
+  if (!cache.has_value()) return program.Fail(absl::StrCat("Invalid cache option: ", cache_mode));
+  settings.target.cache = *cache;
+  const absl::Status status = RunOnHost(program, settings);
+  if (!status.ok()) return program.Fail(status);
+  if (!settings.quiet) absl::PrintF("Image committed.\n");
+  return EXIT_SUCCESS;
+}
+
+}  // namespace
+
+const Command kCommitCommand = {
+    .name = "commit",
+    .summary = "Write what an image has changed to its backing file",
+    .arguments = "FILE",
+    .options = kOptions,
+    .run = RunCommit,
+};
+
+}  // namespace ringcow

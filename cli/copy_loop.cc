@@ -1,0 +1,133 @@
+#include "cli/copy_loop.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include "absl/strings/str_format.h"
+#include "cli/io/failure.h"
+#include "cli/io_memory.h"
+#include "cli/zero_bytes.h"
+#include "engine/scope.h"
+#include "engine/status_macros.h"
+
+namespace ringcow {
+namespace {
+
+absl::Status AtByte(const char* what, uint64_t offset, const absl::Status& status) {
+  if (status.ok()) return status;
+  return absl::Status(
+      status.code(), absl::StrFormat("error while %s %d: %s", what, offset, FailureReason(status)));
+}
+
+}  // namespace
+
+bool CopyLoop::IsWritten(CopyPiece::Kind kind) const {
+  return kind == CopyPiece::Kind::kData || (kind == CopyPiece::Kind::kZero && options_.fills);
+}
+
+// A walk through metadata alone: progress is told in bytes that are really copied.
+Task<absl::StatusOr<uint64_t>> CopyLoop::BytesToWrite() {
+  uint64_t bytes = 0;
+  for (uint64_t at = 0; at < source_.size();) {
+    const absl::StatusOr<CopyPiece> piece = co_await source_.Find(at, source_.size() - at);
+    CO_RETURN_IF_ERROR(AtByte("reading block status at offset", at, piece.status()));
+    if (IsWritten(piece->kind)) bytes += piece->bytes;
+    at += piece->bytes;
+  }
+  co_return bytes;
+}
+
+Task<absl::Status> CopyLoop::Run() {
+  CO_ASSIGN_OR_RETURN(all_, co_await BytesToWrite());
+  Scope workers(loop_);
+  for (unsigned i = 0; i < options_.parallel; ++i) workers.Spawn(Work());
+  co_return co_await workers.Join();
+}
+
+Task<absl::Status> CopyLoop::Work() {
+  CO_ASSIGN_OR_RETURN(const IoMemory memory, IoMemory::Allocate(options_.request_bytes));
+  while (true) {
+    const absl::StatusOr<Piece> piece = co_await Claim();
+    absl::Status status = piece.status();
+    if (status.ok() && piece->piece.bytes == 0) co_return status;
+    if (status.ok()) status = co_await Copy(*piece, memory.span());
+    if (!status.ok()) {
+      failed_ = true;
+      turn_changed_.WakeAll();
+      co_return status;
+    }
+  }
+}
+
+Task<absl::StatusOr<CopyLoop::Piece>> CopyLoop::Claim() {
+  const Mutex::Guard guard = co_await claiming_.Lock();
+  if (failed_ || next_ >= source_.size()) co_return Piece();
+  const absl::StatusOr<CopyPiece> found = co_await source_.Find(next_, source_.size() - next_);
+  CO_RETURN_IF_ERROR(AtByte("reading block status at offset", next_, found.status()));
+  Piece piece{.piece = *found, .offset = next_, .turn = claims_++};
+  if (IsWritten(piece.piece.kind)) {
+    piece.piece.bytes = std::min(piece.piece.bytes, options_.request_bytes);
+    done_ += piece.piece.bytes;
+    progress_.Set(done_, all_);
+  }
+  next_ += piece.piece.bytes;
+  co_return piece;
+}
+
+Task<absl::Status> CopyLoop::WaitForTurn(const Piece& piece) {
+  while (!options_.out_of_order && turn_ != piece.turn && !failed_) co_await turn_changed_.Wait();
+  if (failed_) co_return absl::CancelledError("another request failed");
+  co_return absl::OkStatus();
+}
+
+void CopyLoop::EndTurn() {
+  ++turn_;
+  turn_changed_.WakeAll();
+}
+
+Task<absl::Status> CopyLoop::Copy(const Piece& piece, std::span<std::byte> memory) {
+  std::span<std::byte> bytes;
+  if (IsWritten(piece.piece.kind)) {
+    bytes = memory.first(piece.piece.bytes);
+    if (piece.piece.kind == CopyPiece::Kind::kData) {
+      CO_RETURN_IF_ERROR(
+          AtByte("reading at byte", piece.offset, co_await source_.Read(piece.offset, bytes)));
+    } else {
+      std::memset(bytes.data(), 0, bytes.size());
+    }
+  }
+  CO_RETURN_IF_ERROR(co_await WaitForTurn(piece));
+  // Once they have begun, clusters are allocated in order: others need not wait for their end.
+  Scope writing(loop_);
+  writing.Spawn(Write(piece, bytes));
+  EndTurn();
+  co_return AtByte("writing at byte", piece.offset, co_await writing.Join());
+}
+
+Task<absl::Status> CopyLoop::Write(const Piece& piece, std::span<const std::byte> bytes) {
+  if (piece.piece.kind == CopyPiece::Kind::kBacking) co_return absl::OkStatus();
+  if (bytes.empty()) {
+    if (options_.target_is_zero) co_return absl::OkStatus();
+    co_return co_await target_.WriteZeroes(GuestOffset(piece.offset), piece.piece.bytes,
+                                           options_.zero_manner);
+  }
+  const uint64_t grain = std::bit_floor(std::max<uint64_t>(options_.min_zeroes, kSectorBytes));
+  Scope runs(loop_);
+  for (uint64_t at = 0; at < bytes.size();) {
+    const SparseRun run =
+        FirstSparseRun(bytes.subspan(at), piece.offset + at, grain, options_.min_zeroes);
+    runs.Spawn(WriteRun(piece.offset + at, bytes.subspan(at, run.bytes), run.zero));
+    at += run.bytes;
+  }
+  co_return co_await runs.Join();
+}
+
+Task<absl::Status> CopyLoop::WriteRun(uint64_t offset, std::span<const std::byte> bytes,
+                                      bool zero) {
+  if (!zero) co_return co_await target_.Write(GuestOffset(offset), bytes);
+  if (options_.target_is_zero) co_return absl::OkStatus();
+  co_return co_await target_.WriteZeroes(GuestOffset(offset), bytes.size(), options_.zero_manner);
+}
+
+}  // namespace ringcow

@@ -1,0 +1,83 @@
+#ifndef RINGCOW_CLI_COPY_LOOP_H_
+#define RINGCOW_CLI_COPY_LOOP_H_
+
+#include <cstdint>
+#include <span>
+
+#include "absl/status/status.h"
+#include "cli/copy_source.h"
+#include "cli/progress.h"
+#include "engine/loop.h"
+#include "engine/mutex.h"
+#include "engine/task.h"
+#include "engine/wait_list.h"
+#include "qcow2/guest_disk.h"
+
+namespace ringcow {
+
+struct CopyOptions {
+  unsigned parallel = 8;             // requests under way
+  uint64_t request_bytes = 2 << 20;  // of one, at most
+  uint64_t min_zeroes = 4096;        // FirstSparseRun's: where data is looked at for zeroes
+  bool fills = false;                // zeroes are written like data, so that they have space
+  bool target_is_zero = false;       // zeroes need no writing at all
+  ZeroManner zero_manner = ZeroManner::kKeepSpace;
+  bool out_of_order = false;
+};
+
+// Copies a source to a target that is at least as large. Several pieces at once are read and
+// written; writes begin in the order of their offsets, unless that does not matter, so that a
+// target is laid out as its guest sees it.
+class CopyLoop {
+ public:
+  // All must outlive the loop.
+  CopyLoop(Loop& loop, const CopySource& source, GuestDisk& target, const CopyOptions& options,
+           Progress& progress)
+      : loop_(loop),
+        source_(source),
+        target_(target),
+        options_(options),
+        progress_(progress),
+        claiming_(loop),
+        turn_changed_(loop) {}
+
+  // Fails like QEMU, with the byte where it happened: "error while writing at byte 0: ...". The
+  // target is not flushed.
+  Task<absl::Status> Run();
+
+ private:
+  struct Piece {
+    CopyPiece piece;
+    uint64_t offset = 0;
+    uint64_t turn = 0;
+  };
+
+  bool IsWritten(CopyPiece::Kind kind) const;
+  Task<absl::StatusOr<uint64_t>> BytesToWrite();
+  Task<absl::Status> Work();
+  // The next piece in the order of offsets; of no bytes at the end.
+  Task<absl::StatusOr<Piece>> Claim();
+  Task<absl::Status> Copy(const Piece& piece, std::span<std::byte> memory);
+  Task<absl::Status> Write(const Piece& piece, std::span<const std::byte> bytes);
+  Task<absl::Status> WriteRun(uint64_t offset, std::span<const std::byte> bytes, bool zero);
+  Task<absl::Status> WaitForTurn(const Piece& piece);
+  void EndTurn();
+
+  Loop& loop_;
+  const CopySource& source_;
+  GuestDisk& target_;
+  const CopyOptions options_;
+  Progress& progress_;
+  Mutex claiming_;
+  uint64_t next_ = 0;  // the offset of what was not claimed yet
+  uint64_t claims_ = 0;
+  uint64_t turn_ = 0;  // whose writes may begin
+  WaitList turn_changed_;
+  bool failed_ = false;
+  uint64_t done_ = 0;  // of all_, for the progress
+  uint64_t all_ = 0;
+};
+
+}  // namespace ringcow
+
+#endif  // RINGCOW_CLI_COPY_LOOP_H_

@@ -1,0 +1,59 @@
+#ifndef RINGCOW_CLI_COPY_SOURCE_H_
+#define RINGCOW_CLI_COPY_SOURCE_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "engine/task.h"
+#include "qcow2/image_chain.h"
+
+namespace ringcow {
+
+// Bytes of a source that are to be copied alike.
+struct CopyPiece {
+  enum class Kind {
+    kData,
+    kZero,
+    kBacking,  // the target's backing file has them
+  };
+
+  Kind kind = Kind::kData;
+  uint64_t bytes = 0;
+};
+
+// What is to be copied: images, one behind the other, each with all its backing files.
+class CopySource {
+ public:
+  // The chains must outlive the source.
+  explicit CopySource(std::vector<const ImageChain*> images) : images_(std::move(images)) {}
+  // Of an image, only what its first `layers` layers have. The target, or its backing file, has the
+  // rest. Where it ends (at `backing_bytes`) zeroes need no copy.
+  CopySource(const ImageChain& image, size_t layers, uint64_t backing_bytes = ~uint64_t{0})
+      : images_({&image}), layers_(layers), backing_bytes_(backing_bytes) {}
+
+  uint64_t size() const;
+
+  // What the bytes from `offset` on are, at least one of them, at most `length` > 0; all inside.
+  Task<absl::StatusOr<CopyPiece>> Find(uint64_t offset, uint64_t length) const;
+  Task<absl::Status> Read(uint64_t offset, std::span<std::byte> into) const;
+
+ private:
+  struct Place {
+    const ImageChain* image = nullptr;
+    uint64_t offset = 0;  // in it
+  };
+  Place PlaceOf(uint64_t offset) const;
+  Task<absl::StatusOr<CopyPiece>> FindInLayers(Place place, uint64_t length) const;
+
+  const std::vector<const ImageChain*> images_;
+  const size_t layers_ = 0;  // 0: all
+  const uint64_t backing_bytes_ = 0;
+};
+
+}  // namespace ringcow
+
+#endif  // RINGCOW_CLI_COPY_SOURCE_H_

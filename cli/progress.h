@@ -1,0 +1,34 @@
+#ifndef RINGCOW_CLI_PROGRESS_H_
+#define RINGCOW_CLI_PROGRESS_H_
+
+#include <cstdint>
+
+namespace ringcow {
+
+// How far a long command has come, on stdout ("    (12.50/100%)", each over the one before), if its
+// user asked for it (-p).
+class Progress {
+ public:
+  // Nothing is printed for less than `step` hundredths.
+  explicit Progress(bool visible, double step = 1) : visible_(visible), step_(step) {}
+  Progress(const Progress&) = delete;
+  Progress& operator=(const Progress&) = delete;
+
+  void Begin() { Set(0); }
+  // `done` of `all` is behind us.
+  void Set(uint64_t done, uint64_t all);
+  void Finish() { Set(100); }
+  // Whatever happened: what follows begins a line of its own.
+  void End() const;
+
+ private:
+  void Set(double percent);
+
+  const bool visible_;
+  const double step_;
+  double printed_ = -1;
+};
+
+}  // namespace ringcow
+
+#endif  // RINGCOW_CLI_PROGRESS_H_

@@ -1,0 +1,46 @@
+#include "cli/snapshot_choice.h"
+
+#include <string>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "cli/option_string.h"
+
+namespace ringcow {
+
+absl::StatusOr<SnapshotChoice> ParseSnapshotChoice(absl::string_view text) {
+  SnapshotChoice choice;
+  if (!absl::StartsWith(text, "snapshot.")) {
+    choice.id_or_name = std::string(text);
+    return choice;
+  }
+  const auto given = ParseOptionString(text);
+  if (!given.has_value()) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("Failed in parsing snapshot param '%s'", text));
+  }
+  for (const NamedValue& option : *given) {
+    if (option.name == "snapshot.id") {
+      choice.id = option.value.value_or("");
+    } else if (option.name == "snapshot.name") {
+      choice.name = option.value.value_or("");
+    } else {
+      return absl::InvalidArgumentError(absl::StrCat("Invalid parameter '", option.name, "'"));
+    }
+  }
+  return choice;
+}
+
+absl::Status CheckSnapshotExists(const Target& target, const SnapshotChoice& choice) {
+  const Image* image = target.chain().image();
+  if (image == nullptr) {
+    return absl::UnimplementedError(
+        "Failed to load snapshot: Block format 'raw' used by device '' does not support "
+        "temporarily loading internal snapshots");
+  }
+  if (FindSnapshot(image->snapshots(), choice).has_value()) return absl::OkStatus();
+  return absl::NotFoundError("Failed to load snapshot: Can't find snapshot");
+}
+
+}  // namespace ringcow

@@ -1,0 +1,259 @@
+// `convert`, `compare`, `dd` and `measure`, side by side with qemu-img: the same arguments on the
+// same images must say the same, and what they make must hold the same in the same places.
+
+#include <string>
+#include <vector>
+
+#include "gtest/gtest.h"
+#include "tests/cli_harness.h"
+
+namespace ringcow {
+namespace {
+
+using Words = std::vector<std::string>;
+
+class ConvertTest : public testing::Test {
+ protected:
+  // The same sources for both.
+  void SetUp() override {
+    RunBoth({"qemu-img", "create", "-q", "-f", "qcow2", "a", "4M"});
+    RunBoth({"qemu-io", "-c", "write -P 1 0 128k", "-c", "write -z 2M 64k", "-c",
+             "write -P 2 3333k 100", "a"});
+    RunBoth({"qemu-img", "create", "-q", "-f", "qcow2", "-b", "a", "-F", "qcow2", "over", "5M"});
+    RunBoth({"qemu-io", "-c", "write -P 4 64k 3k", "-c", "write -z 1M 64k", "-c",
+             "write -P 5 4500k 64k", "-c", "write -z 256k 64k", "over"});
+    std::string bytes(100'000, 'x');
+    bytes += std::string(100'000, '\0') + std::string(3000, 'y') + std::string(5000, '\0') + "z";
+    for (const ScratchDirectory* scratch : {&ours_, &theirs_}) {
+      WriteBytes(scratch->File("raw"), bytes);
+    }
+  }
+
+  void RunBoth(const Words& words) {
+    for (const ScratchDirectory* scratch : {&ours_, &theirs_}) {
+      ASSERT_EQ(Qemu(scratch->path(), words).status, 0) << testing::PrintToString(words);
+    }
+  }
+
+  void ExpectSame(const Words& arguments) {
+    Words words = {"qemu-img"};
+    words.insert(words.end(), arguments.begin(), arguments.end());
+    SCOPED_TRACE(testing::PrintToString(words));
+    EXPECT_EQ(Ringcow(ours_.path(), words), Qemu(theirs_.path(), words));
+  }
+
+  // The same bytes, and the same map of them, by QEMU's account.
+  void ExpectSameImages(const std::string& format, const std::string& name) {
+    const Outcome compared = Qemu("/", {"qemu-img", "compare", "-f", format, "-F", format,
+                                        ours_.File(name), theirs_.File(name)});
+    EXPECT_EQ(compared.status, 0) << name << compared;
+    const Words map = {"qemu-img", "map", "--output=json", "-f", format, name};
+    EXPECT_EQ(Qemu(ours_.path(), map), Qemu(theirs_.path(), map)) << name;
+    if (format == "qcow2") {
+      EXPECT_EQ(Qemu(ours_.path(), {"qemu-img", "check", name}).status, 0) << name;
+    }
+  }
+
+  const ScratchDirectory ours_;
+  const ScratchDirectory theirs_;
+};
+
+TEST_F(ConvertTest, CopiesImagesOfEveryFormat) {
+  for (const char* source : {"a", "over", "raw"}) {
+    for (const Words& options : std::vector<Words>{{"-O", "raw"},
+                                                   {"-O", "qcow2"},
+                                                   {"-O", "qcow2", "-S", "64k"},
+                                                   {"-O", "qcow2", "-S", "0"},
+                                                   {"-O", "raw", "-S", "0"},
+                                                   {"-O", "qcow2", "-o", "cluster_size=4k"},
+                                                   {"-O", "qcow2", "-o", "compat=0.10"},
+                                                   {"-O", "qcow2", "-t", "none", "-T", "none"},
+                                                   {"-p", "-m", "1", "-O", "qcow2"}}) {
+      Words arguments = {"convert"};
+      arguments.insert(arguments.end(), options.begin(), options.end());
+      if (source == std::string("raw")) arguments.insert(arguments.end(), {"-f", "raw"});
+      arguments.insert(arguments.end(), {source, "out"});
+      ExpectSame(arguments);
+      ExpectSameImages(options[1] == "raw" ? "raw" : "qcow2", "out");
+    }
+  }
+}
+
+TEST_F(ConvertTest, CopiesOverlaysAndParts) {
+  ExpectSame({"convert", "-O", "qcow2", "-B", "a", "-F", "qcow2", "over", "out"});
+  ExpectSameImages("qcow2", "out");
+  ExpectSame({"convert", "-O", "qcow2", "-B", "a", "-F", "qcow2", "a", "out"});
+  ExpectSameImages("qcow2", "out");
+  ExpectSame({"convert", "-O", "qcow2", "a", "over", "out"});
+  ExpectSameImages("qcow2", "out");
+  ExpectSame({"convert", "-O", "qcow2", "-W", "-m", "16", "over", "out"});
+  EXPECT_EQ(Qemu(ours_.path(), {"qemu-img", "compare", "over", "out"}).status, 0);
+}
+
+TEST_F(ConvertTest, WritesIntoWhatIsThere) {
+  RunBoth({"qemu-img", "create", "-q", "-f", "qcow2", "large", "10M"});
+  RunBoth({"qemu-io", "-c", "write -P 9 1M 6M", "large"});
+  ExpectSame({"convert", "-n", "-O", "qcow2", "over", "large"});
+  EXPECT_EQ(Qemu("/", {"qemu-img", "compare", ours_.File("large"), theirs_.File("large")}).status,
+            0);
+  RunBoth({"qemu-img", "create", "-q", "-f", "raw", "file", "6M"});
+  RunBoth({"qemu-io", "-f", "raw", "-c", "write -P 9 0 6M", "file"});
+  ExpectSame({"convert", "-n", "-O", "raw", "over", "file"});
+  ExpectSameImages("raw", "file");
+  RunBoth({"qemu-img", "create", "-q", "-f", "raw", "file", "6M"});
+  ExpectSame({"convert", "-n", "--target-is-zero", "-O", "raw", "over", "file"});
+  ExpectSameImages("raw", "file");
+}
+
+TEST_F(ConvertTest, ReadsSnapshots) {
+  RunBoth({"qemu-img", "snapshot", "-c", "before", "a"});
+  RunBoth({"qemu-io", "-c", "write -P 7 0 4M", "a"});
+  for (const char* choice : {"before", "1", "snapshot.name=before", "snapshot.id=1",
+                             "snapshot.id=1,snapshot.name=before"}) {
+    ExpectSame({"convert", "-l", choice, "-O", "qcow2", "a", "out"});
+    ExpectSameImages("qcow2", "out");
+  }
+  for (const char* choice : {"none", "snapshot.id=before", "snapshot.id=1,snapshot.name=x"}) {
+    ExpectSame({"convert", "-l", choice, "a", "out"});
+  }
+  ExpectSame({"convert", "-l", "1", "a", "over", "out"});
+  ExpectSame({"measure", "-l", "before", "-O", "qcow2", "a"});
+}
+
+// QEMU would give it the size that the disk has now.
+TEST_F(ConvertTest, GivesASnapshotTheSizeItHad) {
+  RunBoth({"qemu-img", "snapshot", "-c", "before", "a"});
+  RunBoth({"qemu-img", "convert", "-O", "raw", "a", "was"});
+  RunBoth({"qemu-img", "resize", "-q", "a", "6M"});
+  RunBoth({"qemu-io", "-c", "write -P 7 0 6M", "a"});
+  ASSERT_EQ(Ringcow(ours_.path(), {"qemu-img", "convert", "-l", "before", "a", "out"}).status, 0);
+  EXPECT_TRUE(ReadBytes(ours_.File("out")) == ReadBytes(ours_.File("was")));
+}
+
+TEST_F(ConvertTest, ComplainsInTheSameWords) {
+  RunBoth({"qemu-img", "create", "-q", "-f", "qcow2", "small", "1M"});
+  for (const Words& arguments :
+       std::vector<Words>{{},
+                          {"a"},
+                          {"-O", "bogus", "a", "o"},
+                          {"-f", "bogus", "a", "o"},
+                          {"missing", "o"},
+                          {"-n", "a", "missing"},
+                          {"-o", "bogus=1", "-O", "qcow2", "a", "o"},
+                          {"-o", "cluster_size=1", "-O", "qcow2", "a", "o"},
+                          {"-S", "3", "a", "o"},
+                          {"-S", "1G", "a", "o"},
+                          {"-S", "x", "a", "o"},
+                          {"-m", "17", "a", "o"},
+                          {"-m", "x", "a", "o"},
+                          {"-t", "bogus", "a", "o"},
+                          {"-T", "bogus", "a", "o"},
+                          {"-B", "a", "-O", "raw", "a", "o"},
+                          {"-B", "a", "-O", "qcow2", "a", "o"},
+                          {"-F", "raw", "-O", "qcow2", "a", "o"},
+                          {"--target-is-zero", "a", "o"},
+                          {"-n", "-o", "size=1M", "-O", "raw", "a", "o"},
+                          {"-n", "-O", "qcow2", "a", "small"},
+                          {"-n", "a", "a"},
+                          {"-O", "qcow2", "a", "a"},
+                          {"-O", "qcow2", "-o", "backing_file=a", "a", "o"}}) {
+    Words words = {"convert"};
+    words.insert(words.end(), arguments.begin(), arguments.end());
+    ExpectSame(words);
+  }
+}
+
+TEST_F(ConvertTest, Compares) {
+  RunBoth({"qemu-img", "convert", "-O", "raw", "over", "flat"});
+  RunBoth({"qemu-img", "convert", "-O", "qcow2", "over", "other"});
+  RunBoth({"qemu-io", "-c", "write -P 6 1234567 1", "other"});
+  RunBoth({"qemu-img", "convert", "-O", "qcow2", "a", "longer"});
+  RunBoth({"qemu-img", "resize", "-q", "longer", "6M"});
+  RunBoth({"qemu-img", "convert", "-O", "qcow2", "longer", "more"});
+  RunBoth({"qemu-io", "-c", "write -P 6 5555k 1k", "more"});
+  for (const Words& names : std::vector<Words>{{"over", "flat"},
+                                               {"over", "other"},
+                                               {"a", "longer"},
+                                               {"longer", "a"},
+                                               {"a", "more"},
+                                               {"more", "a"},
+                                               {"a", "raw"},
+                                               {"a", "missing"},
+                                               {"missing", "a"},
+                                               {"a", "a"},
+                                               {"-f", "raw", "-F", "raw", "a", "flat"},
+                                               {"-T", "bogus", "a", "over"},
+                                               {"-f", "bogus", "a", "over"},
+                                               {"a"},
+                                               {"a", "over", "flat"}}) {
+    for (const char* option : {"-U", "-q", "-p", "-s"}) {
+      if (option == std::string("-s") && names[0] == "over") continue;  // where it begins
+      Words words = {"compare", option};
+      words.insert(words.end(), names.begin(), names.end());
+      ExpectSame(words);
+    }
+  }
+}
+
+TEST_F(ConvertTest, DoesWhatDdDoes) {
+  for (const Words& arguments :
+       std::vector<Words>{{"if=a", "of=out"},
+                          {"bs=1M", "count=2", "skip=1", "if=a", "of=out"},
+                          {"bs=777", "skip=3", "count=99", "if=a", "of=out"},
+                          {"bs=100", "count=3", "if=a", "of=out"},
+                          {"if=a", "of=out", "skip=100000"},
+                          {"if=a", "of=out", "count=0"},
+                          {"if=a", "of=out", "bs=1M", "count=100"},
+                          {"if=a"},
+                          {},
+                          {"if=a", "of=b", "foo=1"},
+                          {"a", "b"},
+                          {"if=a", "of=out", "bs=0"},
+                          {"if=a", "of=out", "bs=x"},
+                          {"if=a", "of=out", "bs=3G"},
+                          {"if=a", "of=out", "count=x"},
+                          {"if=missing", "of=out"},
+                          {"-O", "bogus", "if=a", "of=out"},
+                          {"if=a", "of=a"},
+                          {"if=a", "of=nowhere/out"}}) {
+    Words words = {"dd"};
+    words.insert(words.end(), arguments.begin(), arguments.end());
+    ExpectSame(words);
+    EXPECT_EQ(ReadBytes(ours_.File("out")), ReadBytes(theirs_.File("out")));
+  }
+  ExpectSame({"dd", "-O", "qcow2", "bs=1M", "skip=1", "if=over", "of=out2"});
+  EXPECT_EQ(Qemu("/", {"qemu-img", "compare", ours_.File("out2"), theirs_.File("out2")}).status, 0);
+}
+
+TEST_F(ConvertTest, Measures) {
+  for (const Words& arguments : std::vector<Words>{
+           {"--size", "1G"},
+           {"--size", "1G", "-O", "qcow2"},
+           {"--size", "0", "-O", "qcow2"},
+           {"--size", "1P", "-O", "qcow2", "--output=json"},
+           {"-O", "qcow2", "-o", "cluster_size=512,refcount_bits=64", "--size", "1G"},
+           {"-O", "qcow2", "-o", "preallocation=full", "--size", "1G"},
+           {"-O", "qcow2", "-o", "extended_l2=on", "--size", "1G"},
+           {"-O", "qcow2", "a"},
+           {"-O", "qcow2", "--output=json", "over"},
+           {"-O", "qcow2", "-o", "cluster_size=4k", "over"},
+           {"-O", "qcow2", "-o", "backing_file=a,backing_fmt=qcow2", "over"},
+           {"-O", "raw", "over"},
+           {"-O", "qcow2", "-f", "raw", "raw"},
+           {},
+           {"--size", "1G", "a"},
+           {"a", "over"},
+           {"--size", "x"},
+           {"-O", "bogus", "a"},
+           {"-O", "qcow2", "-o", "cluster_size=1", "a"},
+           {"-O", "qcow2", "-o", "bogus=1", "a"},
+           {"-l", "s", "a"},
+           {"-f", "qcow2"}}) {
+    Words words = {"measure"};
+    words.insert(words.end(), arguments.begin(), arguments.end());
+    ExpectSame(words);
+  }
+}
+
+}  // namespace
+}  // namespace ringcow
