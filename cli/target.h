@@ -33,7 +33,8 @@ struct TargetOptions {
   CachePolicy cache;
   DiscardMode discard = DiscardMode::kUnmap;
   std::optional<SnapshotChoice> snapshot = std::nullopt;  // as it was then; for reading only
-  std::optional<size_t> also_writable = std::nullopt;     // see ImageChainOptions
+  bool temporary = false;  // what is written is lost at the end (see temporary_overlay.h)
+  std::optional<size_t> also_writable = std::nullopt;  // see ImageChainOptions
 };
 
 // For commands that need no more than the file, its backing files least of all. Errors do not name

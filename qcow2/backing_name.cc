@@ -19,7 +19,11 @@ bool HasProtocol(absl::string_view name) {
 
 absl::StatusOr<std::string> LocalPath(absl::string_view name) {
   if (name.empty()) return absl::InvalidArgumentError("A file name must not be empty");
-  if (!HasProtocol(name) || absl::ConsumePrefix(&name, "file:")) return std::string(name);
+  if (!HasProtocol(name)) return std::string(name);
+  if (absl::ConsumePrefix(&name, "file:")) {
+    // So that it is no protocol for who reads it again.
+    return absl::StrCat(HasProtocol(name) ? "./" : "", name);
+  }
   return absl::InvalidArgumentError(
       absl::StrFormat("Unknown protocol '%s'", name.substr(0, name.find(':'))));
 }

@@ -33,8 +33,8 @@ class ZeroPath {
   // there, where it does not read as zeroes already.
   Task<absl::Status> WriteZeroes(GuestOffset offset, uint64_t length, ZeroManner manner);
 
-  // Whole subclusters, or up to the end of the virtual disk, of a version 3 image, none of which has
-  // data. The caller holds `changing` for all clusters of the range.
+  // Whole subclusters, or up to the end of the virtual disk, of a version 3 image, none of which
+  // has data. The caller holds `changing` for all clusters of the range.
   Task<absl::Status> ZeroLocked(GuestOffset offset, uint64_t length);
 
   // Clusters that lie in the range as a whole read as zeroes afterwards; parts of clusters stay as

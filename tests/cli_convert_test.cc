@@ -42,13 +42,11 @@ class ConvertTest : public testing::Test {
     EXPECT_EQ(Ringcow(ours_.path(), words), Qemu(theirs_.path(), words));
   }
 
-  // The same bytes, and the same map of them, by QEMU's account.
+  // The same bytes, and the same of them allocated.
   void ExpectSameImages(const std::string& format, const std::string& name) {
-    const Outcome compared = Qemu("/", {"qemu-img", "compare", "-f", format, "-F", format,
+    const Outcome compared = Qemu("/", {"qemu-img", "compare", "-s", "-f", format, "-F", format,
                                         ours_.File(name), theirs_.File(name)});
     EXPECT_EQ(compared.status, 0) << name << compared;
-    const Words map = {"qemu-img", "map", "--output=json", "-f", format, name};
-    EXPECT_EQ(Qemu(ours_.path(), map), Qemu(theirs_.path(), map)) << name;
     if (format == "qcow2") {
       EXPECT_EQ(Qemu(ours_.path(), {"qemu-img", "check", name}).status, 0) << name;
     }

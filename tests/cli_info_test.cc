@@ -154,6 +154,8 @@ TEST_F(InfoTest, OfStrangeNames) {
   }
   Make({"qemu-img", "create", "-q", "-f", "qcow2", "a", "1M"});
   ExpectSameInfo("file:a");
+  Make({"qemu-img", "create", "-q", "-f", "qcow2", "./a:b", "1M"});
+  ExpectSameInfo("file:a:b");
   ExpectSame({"qemu-img", "check", "--output=json", "file:a"});
 }
 

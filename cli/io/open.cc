@@ -32,8 +32,6 @@ absl::Status SetDriverOptions(const char* text, TargetOptions& options) {
 
 absl::Status SetOption(int key, TargetOptions& options) {
   switch (key) {
-    case 's':
-    case 'C':
     case 'k':
       return absl::UnimplementedError(absl::StrFormat("option '-%c' is not supported yet", key));
     case 'o':
@@ -97,7 +95,7 @@ const IoCommand kOpen = {
     .alias = "o",
     .min_arguments = 1,
     .max_arguments = -1,
-    .synopsis = "[-rnU] [-t cache] [-d discard] [-o driver=format] path",
+    .synopsis = "[-rsCnU] [-t cache] [-d discard] [-o driver=format] path",
     .summary = "open the file specified by path",
     .needs_image = false,
     .run = RunOpen,

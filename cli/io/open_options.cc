@@ -43,6 +43,9 @@ absl::Status SetOpenOption(int key, const char* argument, TargetOptions& options
     case 'C':
       options.copy_on_read = true;
       break;
+    case 's':
+      options.temporary = true;
+      break;
     case 'U':
       options.force_share = true;
       break;

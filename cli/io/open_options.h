@@ -12,7 +12,7 @@ inline TargetOptions DefaultOpenOptions() {
   return {.format = "", .read_only = false, .force_share = false, .cache = {.writethrough = true}};
 }
 
-// The options that qemu-io and its `open` have in common: r, n, t, i, d and U. Others change
+// The options that qemu-io and its `open` have in common: r, n, t, i, d, s and U. Others change
 // nothing.
 absl::Status SetOpenOption(int key, const char* argument, TargetOptions& options);
 

@@ -9,6 +9,7 @@
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "cli/guessed_raw.h"
+#include "cli/temporary_overlay.h"
 #include "engine/status_macros.h"
 
 namespace ringcow {
@@ -53,7 +54,9 @@ Task<absl::Status> Session::Open(std::string name, TargetOptions options) {
 }
 
 Task<absl::Status> Session::OpenTarget(std::string name, TargetOptions options) {
-  absl::StatusOr<Target> target = co_await Target::Open(host_, name, options);
+  absl::StatusOr<Target> target = options.temporary
+                                      ? co_await OpenTemporaryOverlay(host_, name, options)
+                                      : co_await Target::Open(host_, name, options);
   if (!target.ok()) {
     co_return absl::Status(target.status().code(), absl::StrFormat("can't open device %s: %s", name,
                                                                    MessageOf(target.status())));
