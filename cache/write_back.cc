@@ -111,6 +111,11 @@ Task<absl::Status> WriteBack::WriteOut(std::vector<Table*> tables) {
   co_return co_await CarryOut(order_.Stages(tables));
 }
 
+Task<void> WriteBack::Stop(absl::Status why) {
+  if (failure_.ok()) failure_ = std::move(why);
+  const Mutex::Guard plan_lock = co_await one_plan_.Lock();
+}
+
 Task<void> WriteBack::Abandon(std::vector<Table*> tables) {
   const Mutex::Guard plan_lock = co_await one_plan_.Lock();
   for (Table* table : tables) {

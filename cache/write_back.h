@@ -122,6 +122,10 @@ class WriteBack {
   // be writing one of them.
   Task<void> Abandon(std::vector<Table*> tables);
 
+  // Accepts no more writes, for `why`: failure() says so from now on, and what was not flushed
+  // stays unwritten. Waits for the plan that is under way.
+  Task<void> Stop(absl::Status why);
+
   // All changes up to this version, of whichever table, survive a power cut: what they replaced may
   // be reused. Grows when a plan ends, and is now() then unless something has stayed behind.
   Version durable_through() const { return durable_through_; }

@@ -49,6 +49,9 @@ Task<absl::Status> DeferredFrees::Punch(ClusterRun run) {
       }
     }
     if (punched.count > 0) {
+      CO_RETURN_IF_ERROR(metadata_.guard.BeforeWrite(geometry.OffsetOf(punched.first),
+                                                     punched.count * geometry.cluster_bytes(),
+                                                     OverlapGuard::Own::kNothing));
       const absl::Status status = co_await metadata_.disk.Punch(
           geometry.OffsetOf(punched.first), punched.count * geometry.cluster_bytes());
       // Space that is not given back is no failure of what the guest asked for.

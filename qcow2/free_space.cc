@@ -1,5 +1,6 @@
 #include "qcow2/free_space.h"
 
+#include <algorithm>
 #include <cerrno>
 
 #include "absl/strings/str_format.h"
@@ -28,7 +29,9 @@ Task<absl::StatusOr<AllocatedRun>> FreeSpace::TakeAt(ClusterRun run) {
   // file there is nothing that they could be wrong about.
   const HostOffset begin = metadata_.geometry.OffsetOf(run.first);
   if (begin < metadata_.clusters_end) {
-    const uint64_t bytes = run.count * metadata_.geometry.cluster_bytes();
+    const uint64_t bytes =
+        std::min(run.count * metadata_.geometry.cluster_bytes(), metadata_.clusters_end - begin);
+    CO_RETURN_IF_ERROR(metadata_.guard.BeforeWrite(begin, bytes, OverlapGuard::Own::kNothing));
     CO_RETURN_IF_ERROR(metadata_.CheckPlace(begin, bytes, "a cluster with refcount 0"));
   }
   CO_RETURN_IF_ERROR(co_await growth_.Cover(metadata_.geometry.OffsetOf(run.end())));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <optional>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -11,6 +12,7 @@
 #include "engine/status_macros.h"
 #include "qcow2/allocator.h"
 #include "qcow2/copy_on_read.h"
+#include "qcow2/corruption.h"
 #include "qcow2/deferred_frees.h"
 #include "qcow2/growth.h"
 #include "qcow2/mapper.h"
@@ -31,7 +33,7 @@ constexpr uint64_t kMostClustersWaiting = 16384;
 
 MetadataOptions MetadataOptionsOf(const OpenOptions& options) {
   return {options.write_back, options.l2_cache_bytes, options.refcount_cache_bytes,
-          options.cache_slice_bytes};
+          options.cache_slice_bytes, options.overlap_check};
 }
 
 }  // namespace
@@ -66,6 +68,10 @@ struct Image::Parts {
   Task<absl::Status> EndChange();
   Task<absl::Status> Flush();
   Task<absl::Status> Empty();
+  // What becomes of a request that ended with `status`, not OK: where it met a corruption, the
+  // image is marked, and no more writes are accepted.
+  enum class Request : bool { kRead, kChange };
+  Task<absl::Status> Failed(Request request, absl::Status status);
   // Runs an operation with no guest request under way.
   Task<absl::Status> RunAlone(Task<absl::Status> operation);
 
@@ -140,6 +146,19 @@ absl::Status Image::Parts::CheckChange(GuestOffset offset, uint64_t length) cons
   return metadata.write_back.failure();
 }
 
+Task<absl::Status> Image::Parts::Failed(Request request, absl::Status status) {
+  const std::optional<Corruption> met = CorruptionOf(status);
+  if (read_only || !met.has_value() || !metadata.write_back.failure().ok()) co_return status;
+  if (met->kind == Corruption::Kind::kOverlap && request == Request::kRead) co_return status;
+  const absl::Status why(
+      status.code(),
+      absl::StrFormat("'%s': qcow2: Marking image as corrupt: %s; further corruption "
+                      "events will be suppressed",
+                      disk.name(), met->what));
+  CO_RETURN_IF_ERROR(co_await metadata.MarkCorrupt(why));
+  co_return why;
+}
+
 Task<absl::Status> Image::Parts::EndChange() {
   // What waits to be freed is bounded: it is space that a guest cannot use.
   if (is_writethrough || frees.clusters() > kMostClustersWaiting) co_return co_await Flush();
@@ -156,9 +175,11 @@ Task<absl::Status> Image::Parts::RunAlone(Task<absl::Status> operation) {
   CO_RETURN_IF_ERROR(CheckChange(GuestOffset(0), 0));
   const Requests::Exclusive alone = co_await requests.BeginExclusive();
   // With no request under way, this gives back all that was waiting for it.
-  CO_RETURN_IF_ERROR(co_await Flush());
-  CO_RETURN_IF_ERROR(co_await std::move(operation));
-  co_return co_await Flush();
+  absl::Status status = co_await Flush();
+  if (status.ok()) status = co_await std::move(operation);
+  if (status.ok()) status = co_await Flush();
+  if (!status.ok()) status = co_await Failed(Request::kChange, std::move(status));
+  co_return status;
 }
 
 Task<absl::Status> Image::Parts::Empty() {
@@ -199,9 +220,14 @@ Task<absl::Status> Image::Read(GuestOffset offset, std::span<std::byte> into) {
   CO_RETURN_IF_ERROR(parts_->CheckRange(offset, into.size()));
   if (into.empty()) co_return absl::OkStatus();
   if (parts_->copies_on_read && failure().ok()) {
-    CO_RETURN_IF_ERROR(co_await parts_->copier.Copy(offset, into.size()));
+    absl::Status copied = co_await parts_->copier.Copy(offset, into.size());
+    if (!copied.ok()) {
+      co_return co_await parts_->Failed(Parts::Request::kChange, std::move(copied));
+    }
   }
-  co_return co_await parts_->reader.Read(offset, into);
+  absl::Status status = co_await parts_->reader.Read(offset, into);
+  if (!status.ok()) status = co_await parts_->Failed(Parts::Request::kRead, std::move(status));
+  co_return status;
 }
 
 Task<absl::Status> Image::Parts::Write(GuestOffset offset, std::span<const std::byte> from) {
@@ -219,8 +245,8 @@ Task<absl::Status> Image::Write(GuestOffset offset, std::span<const std::byte> f
     CO_RETURN_IF_ERROR(co_await parts_->Flush());
     status = co_await parts_->Write(offset, from);
   }
-  CO_RETURN_IF_ERROR(status);
-  co_return co_await parts_->EndChange();
+  if (status.ok()) co_return co_await parts_->EndChange();
+  co_return co_await parts_->Failed(Parts::Request::kChange, std::move(status));
 }
 
 Task<absl::Status> Image::WriteZeroes(GuestOffset offset, uint64_t length, ZeroManner manner) {
@@ -229,7 +255,10 @@ Task<absl::Status> Image::WriteZeroes(GuestOffset offset, uint64_t length, ZeroM
     co_await request;
     CO_RETURN_IF_ERROR(parts_->CheckChange(offset, length));
     if (length == 0) co_return absl::OkStatus();
-    CO_RETURN_IF_ERROR(co_await parts_->zeroer.WriteZeroes(offset, length, manner));
+    absl::Status status = co_await parts_->zeroer.WriteZeroes(offset, length, manner);
+    if (!status.ok()) {
+      co_return co_await parts_->Failed(Parts::Request::kChange, std::move(status));
+    }
   }
   co_return co_await parts_->EndChange();
 }
@@ -240,7 +269,10 @@ Task<absl::Status> Image::Discard(GuestOffset offset, uint64_t length) {
     co_await request;
     CO_RETURN_IF_ERROR(parts_->CheckChange(offset, length));
     if (length == 0) co_return absl::OkStatus();
-    CO_RETURN_IF_ERROR(co_await parts_->zeroer.Discard(offset, length));
+    absl::Status status = co_await parts_->zeroer.Discard(offset, length);
+    if (!status.ok()) {
+      co_return co_await parts_->Failed(Parts::Request::kChange, std::move(status));
+    }
   }
   co_return co_await parts_->EndChange();
 }
@@ -261,7 +293,9 @@ Task<absl::StatusOr<bool>> Image::AreKnownZero(GuestOffset offset, uint64_t leng
 
 Task<absl::Status> Image::Flush() {
   if (parts_->read_only) co_return absl::OkStatus();
-  co_return co_await parts_->Flush();
+  absl::Status status = co_await parts_->Flush();
+  if (!status.ok()) status = co_await parts_->Failed(Parts::Request::kChange, std::move(status));
+  co_return status;
 }
 
 Task<absl::Status> Image::Close() {

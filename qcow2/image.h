@@ -18,6 +18,7 @@
 #include "qcow2/format/options.h"
 #include "qcow2/format/snapshot_table.h"
 #include "qcow2/guest_disk.h"
+#include "qcow2/overlap_guard.h"
 
 namespace ringcow {
 
@@ -34,6 +35,8 @@ struct OpenOptions {
   // Grow the file in large steps ahead of allocation, so that data writes do not extend it; what
   // was not used is cut off on Close.
   bool grow_ahead = true;
+  // What a damaged image must not make a write overwrite.
+  OverlapCheck overlap_check = OverlapCheck::kCached;
   // The backing file, open for reading, which an image that names one needs. It must outlive the
   // image. (ImageChain opens all of them.)
   GuestDisk* backing = nullptr;
@@ -51,7 +54,10 @@ struct OpenOptions {
 // tables that it changed are written by a later Flush, in order. At every instant the file is a
 // consistent image: after a crash at worst some clusters are leaked.
 //
-// After a failed fsync the image accepts no more writes (see WriteBack::failure).
+// After a failed fsync the image accepts no more writes (see WriteBack::failure). So it is when a
+// request meets a table entry that names no possible place, or would overwrite metadata because
+// of one (see OverlapGuard): the request fails with QEMU's sentence, "Marking image as corrupt:
+// ...", and so does what comes later; the image is marked, durably, where its version allows it.
 class Image final : public GuestDisk {
  public:
   // `disk` must outlive the image and be used by nobody else; its lock (see FileLock) protects the

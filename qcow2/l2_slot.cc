@@ -1,9 +1,11 @@
 #include "qcow2/l2_slot.h"
 
 #include <optional>
+#include <utility>
 
 #include "engine/invariant.h"
 #include "engine/status_macros.h"
+#include "qcow2/corruption.h"
 #include "qcow2/format/big_endian.h"
 
 namespace ringcow {
@@ -32,6 +34,21 @@ L2Entry ToStandard(ExtendedL2Entry entry) {
   return is_normal ? L2Entry::Normal(*host, entry.copied()) : L2Entry::Unallocated();
 }
 
+// QEMU minds offsets that are not aligned, and zeroes before version 3.
+absl::Status InvalidSlot(const Metadata& metadata, const TablePin& table, uint64_t slot,
+                         const absl::Status& why) {
+  const Geometry& geometry = metadata.geometry;
+  absl::Status status = Named(metadata.disk, why);
+  const size_t words = geometry.extended_l2() ? 2 : 1;
+  const L2Entry entry = L2Entry::FromRaw(LoadBe64At(table.bytes(), slot * words));
+  const bool is_zero =
+      entry.kind() == L2Entry::Kind::kZeroPlain || entry.kind() == L2Entry::Kind::kZeroAllocated;
+  const bool is_misplaced = !geometry.IsClusterAligned(entry.host_offset().value_or(HostOffset(0)));
+  const bool is_too_early = is_zero && geometry.version() < 3;
+  if (entry.reserved_bits() != 0 || (!is_misplaced && !is_too_early)) return status;
+  return WithCorruption(std::move(status), Corruption::Kind::kEntry, why.message());
+}
+
 }  // namespace
 
 ExtendedL2Entry LoadL2Slot(const Geometry& geometry, std::span<const std::byte> table,
@@ -57,7 +74,7 @@ absl::StatusOr<ExtendedL2Entry> ValidL2Slot(const Metadata& metadata, const Tabl
           ? ExtendedL2Entry::Load(table.bytes(), slot).Validate(geometry, table.offset(), slot)
           : L2Entry::FromRaw(LoadBe64At(table.bytes(), slot))
                 .Validate(geometry, table.offset(), slot);
-  RETURN_IF_ERROR(Named(metadata.disk, valid));
+  if (!valid.ok()) return InvalidSlot(metadata, table, slot, valid);
   const ExtendedL2Entry entry = LoadL2Slot(geometry, table.bytes(), slot);
   if (const std::optional<HostOffset> host = entry.host_offset()) {
     RETURN_IF_ERROR(metadata.CheckPlace(*host, geometry.cluster_bytes(), "data cluster"));

@@ -6,6 +6,8 @@
 
 #include "engine/invariant.h"
 #include "engine/status_macros.h"
+#include "qcow2/corruption.h"
+#include "qcow2/format/limits.h"
 #include "qcow2/l2_slot.h"
 
 namespace ringcow {
@@ -63,7 +65,12 @@ Mapper::Mapper(Metadata& metadata, Allocator& allocator, DeferredFrees& frees)
 absl::StatusOr<L1Entry> Mapper::L1EntryFor(GuestOffset offset) const {
   const uint64_t l1_index = metadata_.geometry.L1Index(offset);
   const L1Entry entry = L1Entry::FromRaw(metadata_.l1.Get(l1_index));
-  RETURN_IF_ERROR(Named(metadata_.disk, entry.Validate(metadata_.geometry, l1_index)));
+  if (absl::Status valid = entry.Validate(metadata_.geometry, l1_index); !valid.ok()) {
+    absl::Status status = Named(metadata_.disk, valid);
+    // QEMU does not mind reserved bits.
+    if (entry.reserved_bits() != 0) return status;
+    return WithCorruption(std::move(status), Corruption::Kind::kEntry, valid.message());
+  }
   if (const std::optional<HostOffset> table = entry.l2_table()) {
     RETURN_IF_ERROR(metadata_.CheckPlace(*table, metadata_.geometry.cluster_bytes(), "L2 table"));
   }
@@ -117,7 +124,10 @@ Task<absl::StatusOr<Mapping>> Mapper::Find(GuestOffset offset, uint64_t bytes) {
 
 Task<absl::StatusOr<Mapper::L2Slice>> Mapper::SliceForChange(GuestOffset offset) {
   CO_ASSIGN_OR_RETURN(const HostOffset l2_table, co_await OwnL2Table(offset));
-  co_return co_await SliceOf(l2_table, offset);
+  CO_ASSIGN_OR_RETURN(L2Slice slice, co_await SliceOf(l2_table, offset));
+  CO_RETURN_IF_ERROR(metadata_.guard.BeforeWrite(slice.table.offset(), slice.table.bytes().size(),
+                                                 OverlapGuard::Own::kL2));
+  co_return std::move(slice);
 }
 
 Task<absl::StatusOr<std::optional<Mapper::L2Slice>>> Mapper::ExistingSliceForChange(
@@ -143,6 +153,9 @@ Task<absl::StatusOr<HostOffset>> Mapper::OwnL2Table(GuestOffset offset) {
 Task<absl::StatusOr<HostOffset>> Mapper::NewL2Table(uint64_t l1_index,
                                                     std::optional<HostOffset> old) {
   const Geometry& geometry = metadata_.geometry;
+  CO_RETURN_IF_ERROR(
+      metadata_.guard.BeforeWrite(metadata_.l1.offset() + l1_index * kTableEntryBytes,
+                                  kTableEntryBytes, OverlapGuard::Own::kL1));
   CO_ASSIGN_OR_RETURN(const AllocatedRun run, co_await allocator_.Allocate(1));
   const HostOffset place = geometry.OffsetOf(run.first);
   Table& l1 = metadata_.l1.TableOf(l1_index);

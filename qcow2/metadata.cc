@@ -1,14 +1,18 @@
 #include "qcow2/metadata.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
+#include <cstddef>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/errno_status.h"
 #include "engine/status_macros.h"
+#include "qcow2/corruption.h"
 #include "qcow2/format/big_endian.h"
+#include "qcow2/format/feature_bits.h"
 #include "qcow2/format/header_layout.h"
 #include "qcow2/format/limits.h"
 
@@ -81,7 +85,8 @@ Metadata::Metadata(Disk& disk, const Header& header, const Geometry& geometry,
                                    RefcountCacheBytes(geometry, options))),
       l2_cache(write_back, CacheOf(Content::kL2, geometry, options.cache_slice_bytes,
                                    L2CacheBytes(geometry, options))),
-      clusters_end(AlignUp(disk.size(), geometry.cluster_bytes())) {}
+      clusters_end(AlignUp(disk.size(), geometry.cluster_bytes())),
+      guard(*this, options.overlap_check) {}
 
 Task<absl::Status> Metadata::Load() {
   CO_ASSIGN_OR_RETURN(header_pin, co_await header_cache.Get(HostOffset(0)));
@@ -112,22 +117,42 @@ void Metadata::StoreHeader() {
   header_cache.MarkDirty(header_pin, 0, length);
 }
 
+Task<absl::Status> Metadata::MarkCorrupt(absl::Status why) {
+  co_await write_back.Stop(std::move(why));
+  if (header.version < 3 || header.corrupt()) co_return absl::OkStatus();
+  header.incompatible_features |= kIncompatibleCorrupt;
+  // This field of the header that is on the disk: in memory others may be ahead of it.
+  std::array<std::byte, sizeof(uint64_t)> field;
+  StoreBe<uint64_t>(field.data(), header.incompatible_features);
+  CO_RETURN_IF_ERROR(co_await disk.Write(HostOffset(offsetof(HeaderOnDisk, incompatible_features)),
+                                         field, Content::kHeader));
+  co_return co_await disk.Fdatasync();
+}
+
 absl::Status Metadata::CheckPlace(HostOffset begin, uint64_t length, absl::string_view what) const {
   const HostOffset end = begin + length;
   const char* where = nullptr;
+  const char* overlaps = nullptr;  // in QEMU's words
   if (begin.value() < geometry.cluster_bytes()) {
     where = "in the header's cluster";
+    overlaps = "qcow2_header";
   } else if (begin >= clusters_end || length > kMaxFileOffset) {
     where = "behind the end of the file";
   } else if (Overlaps(begin, end, l1.offset(), l1.end())) {
     where = "in the L1 table";
+    overlaps = "active L1 table";
   } else if (Overlaps(begin, end, refcount_table.offset(), refcount_table.end())) {
     where = "in the refcount table";
+    overlaps = "refcount table";
   } else {
     return absl::OkStatus();
   }
-  return absl::InvalidArgumentError(absl::StrFormat("'%s': %s at host offset %#x lies %s",
-                                                    disk.name(), what, begin.value(), where));
+  absl::Status status = absl::InvalidArgumentError(absl::StrFormat(
+      "'%s': %s at host offset %#x lies %s", disk.name(), what, begin.value(), where));
+  if (overlaps == nullptr) return status;
+  return WithCorruption(
+      std::move(status), Corruption::Kind::kOverlap,
+      absl::StrCat("Preventing invalid write on metadata (overlaps with ", overlaps, ")"));
 }
 
 }  // namespace ringcow

@@ -12,6 +12,7 @@
 #include "engine/task.h"
 #include "qcow2/format/geometry.h"
 #include "qcow2/format/header.h"
+#include "qcow2/overlap_guard.h"
 #include "qcow2/resident_table.h"
 
 namespace ringcow {
@@ -21,6 +22,7 @@ struct MetadataOptions {
   uint64_t l2_cache_bytes = 0;        // 0: what covers the image, at most 32 MiB
   uint64_t refcount_cache_bytes = 0;  // 0: what covers the image, at most 8 MiB
   uint32_t cache_slice_bytes = 4096;
+  OverlapCheck overlap_check = OverlapCheck::kCached;
 };
 
 // `status` with the disk's name before its message: what is wrong is told without by format/.
@@ -42,6 +44,10 @@ struct Metadata {
   // dependencies of header_table() first.
   void StoreHeader();
   Table& header_table() const { return header_pin.table(); }
+
+  // No more writes are accepted, and none is made but of the corrupt bit in the header, durably,
+  // where the version has one. `why` is what failure() says from now on.
+  Task<absl::Status> MarkCorrupt(absl::Status why);
 
   // InvalidArgument, naming `what`, when [begin, begin + length) is where no table or data cluster
   // can be: in the header's cluster, the L1 table or the refcount table, or behind clusters_end. A
@@ -65,6 +71,7 @@ struct Metadata {
   TablePin header_pin;
   ResidentTable l1;
   ResidentTable refcount_table;
+  OverlapGuard guard;
 };
 
 }  // namespace ringcow

@@ -73,6 +73,8 @@ Task<absl::Status> Refcounts::Set(ClusterRun run, uint64_t refcount) {
   for (ClusterIndex cluster = run.first; cluster < run.end();) {
     CO_ASSIGN_OR_RETURN(const Slice slice, co_await SliceOf(cluster));
     if (!slice.has_block()) co_return NoBlock(cluster);
+    CO_RETURN_IF_ERROR(metadata_.guard.BeforeWrite(slice.table.offset(), slice.table.bytes().size(),
+                                                   OverlapGuard::Own::kRefcountBlock));
     const ClusterIndex end = std::min(run.end(), slice.clusters.end());
     const uint64_t from = cluster - slice.clusters.first;
     const uint64_t until = end - slice.clusters.first;

@@ -9,6 +9,12 @@
 #include "qcow2/format/units.h"
 
 namespace ringcow {
+namespace {
+
+// The offset in an entry of either kind of table, without flags.
+constexpr uint64_t kOffsetMask = 0x00fffffffffffe00;
+
+}  // namespace
 
 ResidentTable::ResidentTable(TableCache& cache, HostOffset offset, uint64_t entries)
     : cache_(&cache),
@@ -24,6 +30,10 @@ Task<absl::StatusOr<ResidentTable>> ResidentTable::Load(TableCache& cache, HostO
   for (uint64_t at = 0; at < entries * kTableEntryBytes; at += cache.table_bytes()) {
     CO_ASSIGN_OR_RETURN(TablePin pin, co_await cache.Get(offset + at));
     table.pins_.push_back(std::move(pin));
+  }
+  for (uint64_t i = 0; i < entries; ++i) {
+    const uint64_t offset = table.Get(i) & kOffsetMask;
+    if (offset != 0) table.named_.insert(offset);
   }
   co_return std::move(table);
 }
@@ -47,6 +57,8 @@ void ResidentTable::Set(uint64_t index, uint64_t value) {
   RINGCOW_INVARIANT(index < entries_, "table index out of range");
   const TablePin& pin = pins_[index / entries_per_pin_];
   const uint64_t slot = index % entries_per_pin_;
+  named_.erase(Get(index) & kOffsetMask);
+  if (const uint64_t offset = value & kOffsetMask; offset != 0) named_.insert(offset);
   StoreBe64At(pin.bytes(), slot, value);
   cache_->MarkDirty(pin, slot * kTableEntryBytes, kTableEntryBytes);
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/statusor.h"
 #include "cache/table_cache.h"
 #include "engine/host_offset.h"
@@ -34,6 +35,10 @@ class ResidentTable {
   // Dependencies of TableOf(index) are declared before.
   void Set(uint64_t index, uint64_t value);
 
+  // Whether an entry names the cluster at `cluster`. (Where two do, which only happens in a damaged
+  // image, it is forgotten when one of them changes.)
+  bool Names(HostOffset cluster) const { return named_.contains(cluster.value()); }
+
   // The cached table that holds entry `index`, for declaring dependencies.
   Table& TableOf(uint64_t index) const { return pins_[index / entries_per_pin_].table(); }
   const std::vector<TablePin>& pins() const { return pins_; }
@@ -46,6 +51,7 @@ class ResidentTable {
   uint64_t entries_ = 0;
   uint64_t entries_per_pin_ = 1;
   std::vector<TablePin> pins_;
+  absl::flat_hash_set<uint64_t> named_;  // host offsets
 };
 
 }  // namespace ringcow

@@ -30,7 +30,20 @@ Task<absl::Status> Snapshots::Load() {
   CO_ASSIGN_OR_RETURN(const std::vector<std::byte> table, SerializeSnapshotTable(*snapshots));
   table_bytes_ = table.size();
   snapshots_ = *std::move(snapshots);
+  UpdateGuard();
   co_return absl::OkStatus();
+}
+
+void Snapshots::UpdateGuard() {
+  const HostOffset table = metadata_.header.snapshots_offset;
+  metadata_.guard.SetSnapshotTable({table, table + table_bytes_});
+  std::vector<OverlapGuard::Range> l1_tables;
+  for (const Snapshot& snapshot : snapshots_) {
+    if (!ValidateSnapshotL1Table(snapshot, metadata_.geometry).ok()) continue;
+    const HostOffset begin = snapshot.l1_table_offset;
+    l1_tables.push_back({begin, begin + snapshot.l1_entries * kTableEntryBytes});
+  }
+  metadata_.guard.SetSnapshotL1Tables(std::move(l1_tables));
 }
 
 absl::Status Snapshots::CheckIndex(size_t index) const {
@@ -200,6 +213,7 @@ Task<absl::Status> Snapshots::SwitchTo(std::vector<Snapshot> snapshots) {
   metadata_.StoreHeader();
   snapshots_ = std::move(snapshots);
   table_bytes_ = bytes;
+  UpdateGuard();
   CO_RETURN_IF_ERROR(co_await Flush());
   if (old.count == 0) co_return absl::OkStatus();
   co_return co_await allocator_.RemoveReference(old, /*is_l2_table=*/false);

@@ -52,6 +52,8 @@ class Snapshots {
   Task<absl::StatusOr<std::vector<L1Entry>>> ReadL1(size_t index);
 
  private:
+  // Tells the overlap guard where the snapshots' tables are.
+  void UpdateGuard();
   absl::Status CheckIndex(size_t index) const;
   // Clears COPIED in the active L1 table and below; sets it where a refcount is one.
   Task<absl::Status> ClearCopied();

@@ -56,8 +56,17 @@ Task<absl::Status> WritePath::WritePieces(GuestOffset offset, std::span<const st
 
 Task<absl::Status> WritePath::WritePiece(GuestOffset offset, std::span<const std::byte> from,
                                          Mapping mapping) {
-  if (mapping.is_writable()) co_return co_await metadata_.disk.Write(mapping.host, from);
+  if (mapping.is_writable()) {
+    CO_RETURN_IF_ERROR(GuardInPlace(mapping, from.size()));
+    co_return co_await metadata_.disk.Write(mapping.host, from);
+  }
   co_return co_await WriteChanging(offset, from);
+}
+
+absl::Status WritePath::GuardInPlace(const Mapping& mapping, uint64_t length) const {
+  // In a file of their own clusters overlap with nothing.
+  if (metadata_.header.external_data()) return absl::OkStatus();
+  return metadata_.guard.BeforeWrite(mapping.host, length, OverlapGuard::Own::kNothing);
 }
 
 Task<absl::Status> WritePath::WriteChanging(GuestOffset offset, std::span<const std::byte> from) {
@@ -74,6 +83,7 @@ Task<absl::Status> WritePath::WriteLocked(GuestOffset offset, std::span<const st
     CO_ASSIGN_OR_RETURN(const Mapping mapping, co_await mapper_.Find(offset, from.size()));
     uint64_t written = mapping.bytes;
     if (mapping.is_writable()) {
+      CO_RETURN_IF_ERROR(GuardInPlace(mapping, written));
       CO_RETURN_IF_ERROR(co_await metadata_.disk.Write(mapping.host, from.first(written)));
     } else {
       CO_ASSIGN_OR_RETURN(written,
@@ -97,6 +107,7 @@ Task<absl::StatusOr<uint64_t>> WritePath::AllocateAndWrite(GuestOffset offset,
 
   // A cluster of the image's own that is not read from as yet, not here, needs no other.
   const bool keeps_cluster = mapping.has_cluster && mapping.copied;
+  if (keeps_cluster) CO_RETURN_IF_ERROR(GuardInPlace(mapping, from.size()));
   AllocatedRun run{{geometry.ClusterOf(mapping.host), clusters}, /*is_zero=*/false};
   CO_ASSIGN_OR_RETURN(FilledRun filled, ToFill(slice, clusters, offset, from.size(),
                                                /*moves=*/!keeps_cluster));

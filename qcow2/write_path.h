@@ -41,6 +41,7 @@ class WritePath {
                                  Mapping first);
   Task<absl::Status> WritePiece(GuestOffset offset, std::span<const std::byte> from,
                                 Mapping mapping);
+  absl::Status GuardInPlace(const Mapping& mapping, uint64_t length) const;
   Task<absl::Status> WriteChanging(GuestOffset offset, std::span<const std::byte> from);
   // Writes what it can from the front of `from`; says how much.
   Task<absl::StatusOr<uint64_t>> AllocateAndWrite(GuestOffset offset,

@@ -1,0 +1,210 @@
+// Damaged images that would make a write destroy metadata: QEMU and we refuse the same requests
+// with the same sentence, mark the image as corrupt, write nothing else, and accept no more writes.
+
+#include "qcow2/overlap_guard.h"
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <ostream>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "engine/testing/sim_disk.h"
+#include "gtest/gtest.h"
+#include "qcow2/format/big_endian.h"
+#include "qcow2/format/feature_bits.h"
+#include "qcow2/image.h"
+#include "tests/support/hosts.h"
+#include "tests/support/tools.h"
+
+namespace ringcow {
+namespace {
+
+constexpr uint64_t kCluster = 65536;
+constexpr uint64_t kCopied = uint64_t{1} << 63;
+// Of a fresh image of QEMU with four clusters of data.
+constexpr uint64_t kRefcountTable = 1 * kCluster;
+constexpr uint64_t kRefcountBlock = 2 * kCluster;
+constexpr uint64_t kL1 = 3 * kCluster;
+constexpr uint64_t kL2 = 4 * kCluster;
+constexpr uint64_t kData = 5 * kCluster;
+
+void Put64(DiskImage& image, uint64_t at, uint64_t value) {
+  const Be64 bytes(value);
+  image.Write(at, std::as_bytes(std::span(&bytes, 1)));
+}
+void PutRefcount(DiskImage& image, uint64_t cluster, uint16_t value) {
+  const Be16 bytes(value);
+  image.Write(kRefcountBlock + 2 * cluster, std::as_bytes(std::span(&bytes, 1)));
+}
+
+struct Case {
+  const char* name;
+  void (*damage)(DiskImage& image);
+  uint64_t write;  // 4 KiB at this guest offset
+  // What we say where QEMU says something else.
+  const char* otherwise = nullptr;
+};
+std::ostream& operator<<(std::ostream& out, const Case& c) { return out << c.name; }
+
+constexpr uint64_t kUnallocated = uint64_t{1} << 20;
+
+const Case kCases[] = {
+    {"DataInL2Table", [](DiskImage& i) { Put64(i, kL2, kL2 | kCopied); }, 0},
+    {"DataInL1Table", [](DiskImage& i) { Put64(i, kL2, kL1 | kCopied); }, 0},
+    {"DataInRefcountBlock", [](DiskImage& i) { Put64(i, kL2, kRefcountBlock | kCopied); }, 0},
+    {"DataInRefcountTable", [](DiskImage& i) { Put64(i, kL2, kRefcountTable | kCopied); }, 0},
+    {"L2TableFree", [](DiskImage& i) { PutRefcount(i, kL2 / kCluster, 0); }, kUnallocated},
+    {"RefcountBlockFree", [](DiskImage& i) { PutRefcount(i, kRefcountBlock / kCluster, 0); },
+     kUnallocated},
+    {"RefcountTableFree", [](DiskImage& i) { PutRefcount(i, kRefcountTable / kCluster, 0); },
+     kUnallocated},
+    {"L1TableFree", [](DiskImage& i) { PutRefcount(i, kL1 / kCluster, 0); }, kUnallocated},
+    {"HeaderFree", [](DiskImage& i) { PutRefcount(i, 0, 0); }, kUnallocated},
+    {"L2TableNotAligned", [](DiskImage& i) { Put64(i, kL1, (kL2 + 512) | kCopied); }, 0},
+    {"DataNotAligned", [](DiskImage& i) { Put64(i, kL2, (kData + 512) | kCopied); }, 0,
+     "Cluster allocation offset 0x50200 unaligned (L2 offset: 0x40000, L2 index: 0)"},
+    {"L2TableInRefcountBlock", [](DiskImage& i) { Put64(i, kL1, kRefcountBlock | kCopied); },
+     kUnallocated, "Preventing invalid write on metadata (overlaps with refcount block)"},
+};
+
+class OverlapGuardTest : public testing::TestWithParam<Case> {
+ protected:
+  static DiskImage Make(const std::string& options = "compat=1.1") {
+    const TempFile file(".qcow2");
+    QemuImg({"create", "-q", "-f", "qcow2", "-o", options, file.path(), "64M"});
+    QemuIo(file.path(), {"write -P 5 0 256k"});
+    return *DiskImage::LoadFile(file.path());
+  }
+
+  absl::StatusOr<std::unique_ptr<Image>> OpenDamaged(DiskImage image, OpenOptions options = {}) {
+    damaged_ = std::move(image);
+    disk_.emplace(loop_, SimDisk::Options{.name = "damaged"}, damaged_);
+    options.grow_ahead = false;
+    return Open(*disk_, options);
+  }
+  absl::Status Write(Image& image, uint64_t offset) {
+    const std::vector<std::byte> bytes(4096, std::byte{7});
+    return loop_.Run(image.Write(GuestOffset(offset), bytes));
+  }
+  // Where the disk is not what it was, in what the file had.
+  std::vector<uint64_t> Changes() const {
+    std::vector<std::byte> before(damaged_.size());
+    std::vector<std::byte> after(damaged_.size());
+    damaged_.Read(0, before);
+    disk_->content().Read(0, after);
+    std::vector<uint64_t> changes;
+    for (uint64_t i = 0; i < before.size(); ++i) {
+      if (before[i] != after[i]) changes.push_back(i);
+    }
+    return changes;
+  }
+
+  Loop loop_;
+  DiskImage damaged_;
+  std::optional<SimDisk> disk_;
+};
+
+INSTANTIATE_TEST_SUITE_P(All, OverlapGuardTest, testing::ValuesIn(kCases),
+                         testing::PrintToStringParamName());
+
+// QEMU's sentence about such a write, if it has one.
+std::string SentenceOfQemu(const DiskImage& image, uint64_t offset) {
+  const TempFile file(".qcow2");
+  EXPECT_TRUE(image.SaveFile(file.path()).ok());
+  const ToolResult result = RunTool(
+      {"qemu-io", "-f", "qcow2", "-c", absl::StrCat("write -P 7 ", offset, " 4k"), file.path()});
+  const size_t begin = result.output.find("qcow2: Marking image as corrupt: ");
+  if (begin == std::string::npos) return result.output;
+  return result.output.substr(begin, result.output.find('\n', begin) - begin);
+}
+
+TEST_P(OverlapGuardTest, RefusesAndMarksAsQemuDoes) {
+  DiskImage image = Make();
+  GetParam().damage(image);
+  const auto opened = OpenDamaged(image);
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  const absl::Status refused = Write(**opened, GetParam().write);
+  const std::string expected =
+      GetParam().otherwise == nullptr
+          ? SentenceOfQemu(image, GetParam().write)
+          : absl::StrCat("qcow2: Marking image as corrupt: ", GetParam().otherwise,
+                         "; further corruption events will be suppressed");
+  EXPECT_EQ(refused.message(), absl::StrCat("'damaged': ", expected));
+
+  // The corrupt bit, and nothing else.
+  EXPECT_EQ(Changes(), std::vector<uint64_t>{79});
+  EXPECT_EQ(Write(**opened, 3 * kCluster).message(), refused.message());
+  EXPECT_EQ(loop_.Run((*opened)->Flush()).message(), refused.message());
+  EXPECT_EQ(Changes(), std::vector<uint64_t>{79});
+  EXPECT_EQ(Open(*disk_).status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_TRUE(Open(*disk_, ReadOnly()).ok());
+}
+
+TEST_P(OverlapGuardTest, LeavesAnImageAloneThatIsReadOnly) {
+  DiskImage image = Make();
+  GetParam().damage(image);
+  const auto opened = OpenDamaged(image, ReadOnly());
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  std::vector<std::byte> bytes(4096);
+  (void)loop_.Run((*opened)->Read(GuestOffset(GetParam().write), bytes));
+  EXPECT_FALSE(Write(**opened, GetParam().write).ok());
+  EXPECT_EQ(Changes(), std::vector<uint64_t>{});
+}
+
+TEST_F(OverlapGuardTest, Version2HasNoBit) {
+  DiskImage image = Make("compat=0.10");
+  Put64(image, kL2, kL2 | kCopied);
+  const auto opened = OpenDamaged(image);
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  const absl::Status refused = Write(**opened, 0);
+  EXPECT_TRUE(absl::StrContains(refused.message(), "overlaps with active L2 table")) << refused;
+  EXPECT_FALSE(Write(**opened, 3 * kCluster).ok());
+  EXPECT_EQ(Changes(), std::vector<uint64_t>{});
+}
+
+TEST_F(OverlapGuardTest, KeepsSnapshotTablesFromBeingOverwritten) {
+  const TempFile file(".qcow2");
+  QemuImg({"create", "-q", "-f", "qcow2", file.path(), "64M"});
+  QemuIo(file.path(), {"write -P 5 0 256k"});
+  QemuImg({"snapshot", "-c", "one", file.path()});
+  const DiskImage original = *DiskImage::LoadFile(file.path());
+  std::vector<std::byte> field(8);
+  original.Read(64, field);
+  const uint64_t table = LoadBe<uint64_t>(field.data());
+  original.Read(table, field);
+  const uint64_t l1_table = LoadBe<uint64_t>(field.data());
+  for (const uint64_t place : {table, l1_table}) {
+    DiskImage image = original;
+    PutRefcount(image, place / kCluster, 0);
+    const auto opened = OpenDamaged(image);
+    ASSERT_TRUE(opened.ok()) << opened.status();
+    EXPECT_EQ(Write(**opened, kUnallocated).message(),
+              absl::StrCat("'damaged': ", SentenceOfQemu(image, kUnallocated)));
+  }
+}
+
+// Without it the same write goes through.
+TEST_F(OverlapGuardTest, ControlWithoutIt) {
+  DiskImage image = Make();
+  Put64(image, kL2, kL2 | kCopied);
+  OpenOptions options;
+  options.overlap_check = OverlapCheck::kNone;
+  auto opened = OpenDamaged(image, options);
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  EXPECT_EQ(Write(**opened, 0), absl::OkStatus());
+  EXPECT_GT(Changes().size(), 8U);
+
+  options.overlap_check = OverlapCheck::kConstant;
+  opened->reset();
+  opened = OpenDamaged(image, options);
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  EXPECT_EQ(Write(**opened, 0), absl::OkStatus());
+}
+
+}  // namespace
+}  // namespace ringcow
