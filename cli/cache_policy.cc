@@ -19,6 +19,10 @@ class PolicedDisk final : public ForwardingDisk {
     CO_RETURN_IF_ERROR(co_await disk().Write(offset, from));
     co_return co_await EndChange();
   }
+  Task<absl::Status> WriteCompressed(GuestOffset offset, std::span<const std::byte> from) override {
+    CO_RETURN_IF_ERROR(co_await disk().WriteCompressed(offset, from));
+    co_return co_await EndChange();
+  }
   Task<absl::Status> WriteZeroes(GuestOffset offset, uint64_t length, ZeroManner manner) override {
     CO_RETURN_IF_ERROR(co_await disk().WriteZeroes(offset, length, manner));
     co_return co_await EndChange();

@@ -26,6 +26,9 @@ class ForwardingDisk : public GuestDisk {
   Task<absl::Status> Write(GuestOffset offset, std::span<const std::byte> from) override {
     return disk_->Write(offset, from);
   }
+  Task<absl::Status> WriteCompressed(GuestOffset offset, std::span<const std::byte> from) override {
+    return disk_->WriteCompressed(offset, from);
+  }
   Task<absl::Status> WriteZeroes(GuestOffset offset, uint64_t length, ZeroManner manner) override {
     return disk_->WriteZeroes(offset, length, manner);
   }

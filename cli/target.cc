@@ -22,6 +22,8 @@ ImageFileOptions FileOptions(const TargetOptions& options) {
 absl::StatusOr<std::unique_ptr<Host>> Host::Create() {
   auto host = std::make_unique<Host>();
   ASSIGN_OR_RETURN(host->rings, Rings::Create(host->loop));
+  ASSIGN_OR_RETURN(host->workers,
+                   WorkerPool::Create(*host->rings, WorkerPool::ThreadsForThisMachine()));
   return host;
 }
 
@@ -38,6 +40,7 @@ Task<absl::StatusOr<Target>> Target::Open(Host& host, std::string name, TargetOp
   chain_options.image.copy_on_read = options.copy_on_read;
   chain_options.image.snapshot = options.snapshot;
   chain_options.also_writable = options.also_writable;
+  chain_options.image.workers = host.workers.get();
   if (options.cache.writethrough) {
     chain_options.image.write_back.mode = CacheMode::kWritethrough;
   }

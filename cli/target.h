@@ -11,6 +11,7 @@
 #include "engine/loop.h"
 #include "engine/rings.h"
 #include "engine/task.h"
+#include "engine/worker_pool.h"
 #include "qcow2/guest_disk.h"
 #include "qcow2/image_chain.h"
 #include "qcow2/image_file.h"
@@ -23,6 +24,7 @@ struct Host {
 
   Loop loop;
   std::unique_ptr<Rings> rings;
+  std::unique_ptr<WorkerPool> workers;  // its threads begin when they are needed
 };
 
 struct TargetOptions {

@@ -1,9 +1,13 @@
 #include "qcow2/allocator.h"
 
+#include <cerrno>
 #include <optional>
 #include <utility>
 
+#include "absl/strings/str_format.h"
+#include "engine/errno_status.h"
 #include "engine/status_macros.h"
+#include "qcow2/format/l2_entry.h"
 
 namespace ringcow {
 
@@ -16,6 +20,10 @@ Allocator::Allocator(Metadata& metadata, Growth& growth)
 
 Task<absl::StatusOr<AllocatedRun>> Allocator::Allocate(uint64_t count) {
   const Mutex::Guard guard = co_await one_at_a_time_.Lock();
+  co_return co_await TakeCounted(count);
+}
+
+Task<absl::StatusOr<AllocatedRun>> Allocator::TakeCounted(uint64_t count) {
   for (;;) {
     CO_ASSIGN_OR_RETURN(const AllocatedRun run, co_await free_space_.Take(count));
     absl::StatusOr<bool> is_counted = co_await CountOrAddBlock(run);
@@ -35,6 +43,49 @@ Task<absl::StatusOr<bool>> Allocator::CountOrAddBlock(ClusterRun run) {
   }
   CO_RETURN_IF_ERROR(co_await refcounts_.Set(run, 1));
   co_return true;
+}
+
+Task<absl::StatusOr<HostOffset>> Allocator::AllocateBytes(uint64_t bytes) {
+  const Geometry& geometry = metadata_.geometry;
+  const Mutex::Guard guard = co_await one_at_a_time_.Lock();
+  CO_ASSIGN_OR_RETURN(const HostOffset packed_end, co_await PackedEnd());
+  HostOffset begin = packed_end;
+  std::optional<AllocatedRun> fresh;
+  if (begin.value() == 0 || begin + bytes > AlignUp(begin, geometry.cluster_bytes())) {
+    CO_ASSIGN_OR_RETURN(fresh, co_await TakeCounted(1));
+    const HostOffset place = geometry.OffsetOf(fresh->first);
+    if (begin.value() == 0 || place != AlignUp(begin, geometry.cluster_bytes())) begin = place;
+  }
+  absl::Status status;
+  if (begin + bytes > L2Entry::MaxCompressedEnd(geometry)) {
+    status = ErrnoStatus(EFBIG, absl::StrFormat("'%s': no entry can name compressed data at host "
+                                                "offset %#x",
+                                                metadata_.disk.name(), begin.value()));
+  } else if (begin == packed_end) {
+    status = co_await refcounts_.Increment(geometry.ClusterOf(begin));
+  }
+  if (status.ok()) {
+    free_space_.SetPackedEnd(begin + bytes);
+    co_return begin;
+  }
+  if (fresh.has_value()) {
+    status.Update(co_await refcounts_.Set(*fresh, 0));
+    free_space_.ReturnUnused(*fresh);
+  }
+  co_return status;
+}
+
+Task<absl::StatusOr<HostOffset>> Allocator::PackedEnd() {
+  const HostOffset end = free_space_.packed_end();
+  if (end.value() == 0) co_return end;
+  CO_ASSIGN_OR_RETURN(const uint64_t refcount,
+                      co_await refcounts_.Get(metadata_.geometry.ClusterOf(end)));
+  co_return refcount < metadata_.geometry.max_refcount() ? end : HostOffset(0);
+}
+
+Task<void> Allocator::LeaveUnpacked(ClusterRun run) {
+  const Mutex::Guard guard = co_await one_at_a_time_.Lock();
+  free_space_.LeaveUnpacked(run);
 }
 
 Task<absl::StatusOr<AllocatedRun>> Allocator::AllocateBehind(ClusterIndex end, uint64_t count,

@@ -34,6 +34,15 @@ class Allocator {
   Task<absl::StatusOr<AllocatedRun>> AllocateBehind(ClusterIndex end, uint64_t count,
                                                     uint64_t spare);
 
+  // Room for `bytes` > 0 compressed bytes, at most a cluster: packed behind what was packed last
+  // where that leaves room, as QEMU packs them, in one cluster or two neighbouring ones, each with
+  // one reference more. Where refcounts cannot count it, in a new cluster. ENOSPC and EFBIG as
+  // above. To be given back by RemoveReference on all clusters touched (ClustersOf).
+  Task<absl::StatusOr<HostOffset>> AllocateBytes(uint64_t bytes);
+
+  // From here on nothing is packed into clusters of `run` by AllocateBytes.
+  Task<void> LeaveUnpacked(ClusterRun run);
+
   // Gives back clusters that no table on the disk refers to: none ever did, or the removal of the
   // last reference is durable.
   Task<absl::Status> Free(ClusterRun run);
@@ -47,6 +56,10 @@ class Allocator {
   HostOffset taken_end() const { return free_space_.taken_end(); }
 
  private:
+  // Allocate, for who holds the lock.
+  Task<absl::StatusOr<AllocatedRun>> TakeCounted(uint64_t count);
+  // Where packing goes on, if the refcount there can be raised; else 0.
+  Task<absl::StatusOr<HostOffset>> PackedEnd();
   // Gives every cluster of `run` a refcount of one; or, where a refcount block is missing, adds
   // that one only and says false.
   Task<absl::StatusOr<bool>> CountOrAddBlock(ClusterRun run);

@@ -38,6 +38,8 @@ Task<absl::Status> DeferredFrees::Apply(Version durable) {
 // Parts of `run` that have other references stay.
 Task<absl::Status> DeferredFrees::Punch(ClusterRun run) {
   const Geometry& geometry = metadata_.geometry;
+  // Else compressed data could come to lie behind this while it is being punched.
+  co_await allocator_.LeaveUnpacked(run);
   ClusterRun punched{run.first, 0};
   while (can_punch_ && punched.end() <= run.end()) {
     if (punched.end() < run.end()) {

@@ -32,7 +32,10 @@ class FreeSpace {
   Task<absl::StatusOr<AllocatedRun>> Take(uint64_t count);
 
   // Lets clusters be found again: they were not used after all, or their refcounts are 0 again.
-  void Return(ClusterRun run) { next_ = std::min(next_, run.first); }
+  void Return(ClusterRun run) {
+    next_ = std::min(next_, run.first);
+    LeaveUnpacked(run);
+  }
 
   // The same for a run that was taken and never written to: where it held zeroes it does so still.
   void ReturnUnused(const AllocatedRun& run) {
@@ -42,6 +45,19 @@ class FreeSpace {
 
   // Space behind `run` that the caller chose itself; the file is grown over it.
   Task<absl::StatusOr<AllocatedRun>> TakeAt(ClusterRun run);
+
+  // Where the compressed data that was packed last ends: the rest of that cluster is free for more.
+  // 0 when there is none. Clusters that are returned take it with them: they may become anybody's.
+  HostOffset packed_end() const { return packed_end_; }
+  // At the end of a cluster there is no rest.
+  void SetPackedEnd(HostOffset end) {
+    packed_end_ = metadata_.geometry.IsClusterAligned(end) ? HostOffset(0) : end;
+  }
+  // No more is to be packed into these clusters.
+  void LeaveUnpacked(ClusterRun run) {
+    const ClusterIndex packed = metadata_.geometry.ClusterOf(packed_end_);
+    if (packed >= run.first && packed < run.end()) packed_end_ = HostOffset(0);
+  }
 
   // The end of the highest cluster that was taken since the image was opened, 0 when none was.
   HostOffset taken_end() const { return metadata_.geometry.OffsetOf(taken_end_); }
@@ -59,6 +75,7 @@ class FreeSpace {
   ClusterIndex zero_from_;      // from here on the disk holds zeroes, as far as it reaches
   ClusterRun unused_zeroes_;    // and here
   ClusterIndex taken_end_;
+  HostOffset packed_end_;
 };
 
 }  // namespace ringcow

@@ -46,6 +46,10 @@ class GuestDisk {
   virtual uint64_t size() const = 0;
   virtual Task<absl::Status> Read(GuestOffset offset, std::span<std::byte> into) = 0;
   virtual Task<absl::Status> Write(GuestOffset offset, std::span<const std::byte> from) = 0;
+  // A Write, stored compressed where the format can and where that saves space. Whole clusters, the
+  // last one as far as the disk reaches: EINVAL else. EIO where a cluster is stored already, unless
+  // the bytes do not become smaller; ENOTSUP for formats without compression.
+  virtual Task<absl::Status> WriteCompressed(GuestOffset offset, std::span<const std::byte> from);
   // They read as zeroes afterwards. Where the format can say so, nothing is written.
   virtual Task<absl::Status> WriteZeroes(GuestOffset offset, uint64_t length,
                                          ZeroManner manner) = 0;

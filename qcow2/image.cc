@@ -11,6 +11,7 @@
 #include "engine/range_lock.h"
 #include "engine/status_macros.h"
 #include "qcow2/allocator.h"
+#include "qcow2/compressed_writer.h"
 #include "qcow2/copy_on_read.h"
 #include "qcow2/corruption.h"
 #include "qcow2/deferred_frees.h"
@@ -54,6 +55,7 @@ struct Image::Parts {
         mapper(metadata, allocator, frees),
         reader(metadata, mapper, options.backing),
         writer(metadata, mapper, allocator, reader, changing),
+        compressor(metadata, mapper, allocator, writer, changing, options.workers),
         zeroer(metadata, mapper, reader, writer, changing, options.backing != nullptr),
         copier(metadata, mapper, reader, writer, zeroer, changing),
         copies_on_read(options.copy_on_read && options.backing != nullptr && !options.read_only),
@@ -63,7 +65,12 @@ struct Image::Parts {
   absl::Status CheckRange(GuestOffset offset, uint64_t length) const;
   // Whether a request may change these bytes.
   absl::Status CheckChange(GuestOffset offset, uint64_t length) const;
+  // Whether these bytes can be written compressed.
+  absl::Status CheckCompressible(GuestOffset offset, uint64_t length) const;
   Task<absl::Status> Write(GuestOffset offset, std::span<const std::byte> from);
+  // Says in `done` how much of the beginning of `from` was written.
+  Task<absl::Status> WriteCompressed(GuestOffset offset, std::span<const std::byte> from,
+                                     uint64_t& done);
   // Ends a request that changed something.
   Task<absl::Status> EndChange();
   Task<absl::Status> Flush();
@@ -89,6 +96,7 @@ struct Image::Parts {
   Mapper mapper;
   ReadPath reader;
   WritePath writer;
+  CompressedWriter compressor;
   ZeroPath zeroer;
   CopyOnRead copier;
   const bool copies_on_read;
@@ -244,6 +252,44 @@ Task<absl::Status> Image::Write(GuestOffset offset, std::span<const std::byte> f
     // There are clusters that only wait for a flush.
     CO_RETURN_IF_ERROR(co_await parts_->Flush());
     status = co_await parts_->Write(offset, from);
+  }
+  if (status.ok()) co_return co_await parts_->EndChange();
+  co_return co_await parts_->Failed(Parts::Request::kChange, std::move(status));
+}
+
+Task<absl::Status> Image::Parts::WriteCompressed(GuestOffset offset,
+                                                 std::span<const std::byte> from, uint64_t& done) {
+  Requests::Entry request(requests);
+  co_await request;
+  CO_RETURN_IF_ERROR(CheckChange(offset, from.size()));
+  if (from.empty()) co_return absl::OkStatus();
+  CO_RETURN_IF_ERROR(CheckCompressible(offset, from.size()));
+  co_return co_await compressor.Write(offset, from, done);
+}
+
+absl::Status Image::Parts::CheckCompressible(GuestOffset offset, uint64_t length) const {
+  const Geometry& geometry = metadata.geometry;
+  if (metadata.header.external_data()) {
+    return ErrnoStatus(ENOTSUP,
+                       absl::StrFormat("'%s': no compressed clusters in a data file", disk.name()));
+  }
+  const GuestOffset end = offset + length;
+  const bool ends_well =
+      geometry.OffsetInCluster(end) == 0 || end.value() == geometry.virtual_size();
+  if (geometry.OffsetInCluster(offset) == 0 && ends_well) return absl::OkStatus();
+  return ErrnoStatus(EINVAL,
+                     absl::StrFormat("'%s': %d bytes at guest offset %#x are not whole clusters",
+                                     disk.name(), length, offset.value()));
+}
+
+Task<absl::Status> Image::WriteCompressed(GuestOffset offset, std::span<const std::byte> from) {
+  uint64_t done = 0;
+  absl::Status status = co_await parts_->WriteCompressed(offset, from, done);
+  if (ErrnoOf(status) == ENOSPC && !parts_->frees.empty()) {
+    // As for Write; what is there already is not written again.
+    CO_RETURN_IF_ERROR(co_await parts_->Flush());
+    const uint64_t before = std::exchange(done, 0);
+    status = co_await parts_->WriteCompressed(offset + before, from.subspan(before), done);
   }
   if (status.ok()) co_return co_await parts_->EndChange();
   co_return co_await parts_->Failed(Parts::Request::kChange, std::move(status));

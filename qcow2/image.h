@@ -13,6 +13,7 @@
 #include "cache/write_back.h"
 #include "engine/disk.h"
 #include "engine/task.h"
+#include "engine/worker_pool.h"
 #include "qcow2/format/geometry.h"
 #include "qcow2/format/header.h"
 #include "qcow2/format/options.h"
@@ -46,6 +47,9 @@ struct OpenOptions {
   bool replaces_backing = false;
   // The disk as it was at this snapshot, with the size it had; for reading only.
   std::optional<SnapshotChoice> snapshot = std::nullopt;
+  // Who compresses. It must outlive the image, and may serve several images on its loop. Null: the
+  // loop's own thread.
+  WorkerPool* workers = nullptr;
 };
 
 // A qcow2 image open for I/O: the public face of the format.
@@ -75,6 +79,7 @@ class Image final : public GuestDisk {
   uint64_t size() const override;
   Task<absl::Status> Read(GuestOffset offset, std::span<std::byte> into) override;
   Task<absl::Status> Write(GuestOffset offset, std::span<const std::byte> from) override;
+  Task<absl::Status> WriteCompressed(GuestOffset offset, std::span<const std::byte> from) override;
   Task<absl::Status> WriteZeroes(GuestOffset offset, uint64_t length, ZeroManner manner) override;
   Task<absl::Status> Discard(GuestOffset offset, uint64_t length) override;
   Task<absl::StatusOr<GuestExtent>> Find(GuestOffset offset, uint64_t length) override;

@@ -66,6 +66,9 @@ class ImageChain final : public GuestDisk {
   Task<absl::Status> Write(GuestOffset offset, std::span<const std::byte> from) override {
     return top().Write(offset, from);
   }
+  Task<absl::Status> WriteCompressed(GuestOffset offset, std::span<const std::byte> from) override {
+    return top().WriteCompressed(offset, from);
+  }
   Task<absl::Status> WriteZeroes(GuestOffset offset, uint64_t length, ZeroManner manner) override {
     return top().WriteZeroes(offset, length, manner);
   }

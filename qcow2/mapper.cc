@@ -223,6 +223,17 @@ Task<absl::Status> Mapper::Enter(const L2Slice& slice, const FilledRun& filled, 
   co_return absl::OkStatus();
 }
 
+Task<absl::Status> Mapper::EnterCompressed(const L2Slice& slice, HostOffset place, uint64_t bytes) {
+  const Geometry& geometry = metadata_.geometry;
+  Table& table = slice.table.table();
+  CO_RETURN_IF_ERROR(
+      co_await allocator_.refcounts().OrderBefore(table, ClustersOf(geometry, {place, bytes})));
+  // Nothing else that decompresses to a cluster is there yet.
+  metadata_.write_back.DependsOnFlush(table);
+  Replace(slice, 0, ExtendedL2Entry::Compressed(L2Entry::Compressed(geometry, place, bytes)));
+  co_return absl::OkStatus();
+}
+
 ExtendedL2Entry Mapper::LoadSlot(const L2Slice& slice, uint64_t i) const {
   return LoadL2Slot(metadata_.geometry, slice.table.bytes(), slice.first_entry + i);
 }

@@ -68,6 +68,9 @@ class Mapper {
   // are given up.
   Task<absl::Status> Enter(const L2Slice& slice, const FilledRun& filled, Exposure exposure);
 
+  // The same for slot first_entry and a compressed cluster, `bytes` long at `place`.
+  Task<absl::Status> EnterCompressed(const L2Slice& slice, HostOffset place, uint64_t bytes);
+
   // The valid entry in slot first_entry + i.
   absl::StatusOr<ExtendedL2Entry> EntryAt(const L2Slice& slice, uint64_t i) const;
   // Puts `next` into slot first_entry + i. The clusters that the old entry, a valid one, referred

@@ -71,6 +71,27 @@ TEST_F(IoTest, ReadsAndWrites) {
   ExpectSameDisks("qcow2", "a");
 }
 
+TEST_F(IoTest, WritesCompressed) {
+  ExpectSame({"write -c -P 5 0 1M", "read -P 5 0 1M", "write -P 6 64k 10", "write -c -q 2M 64k",
+              "write -c -C 3M 128k", "write -c 4M 0", "write -c 100 0", "write -c 1k 100"});
+  // Whole clusters that are not there yet.
+  ExpectSame({"write -c 0 64k", "write -c 64k 64k", "write -c 5M 4k", "write -c 5M 65k",
+              "write -c 5000k 64k", "write -c 64M 64k", "write -c -f 5M 64k"});
+  ExpectSame({"-f", "qcow2", "-r"}, {"write -c 5M 64k"});
+  ExpectSameDisks("qcow2", "a");
+  WriteBytes(ours_.File("r"), std::string(1 << 20, 'r'));
+  CopyToThem("r");
+  ExpectSame({"-f", "raw"}, {"write -c 0 64k", "write -c 5 5"}, "r");
+  for (const char* options :
+       {"cluster_size=512", "compression_type=zstd", "extended_l2=on", "compat=0.10"}) {
+    Qemu(ours_.path(), {"qemu-img", "create", "-q", "-f", "qcow2", "-o", options, "b", "1000k"});
+    CopyToThem("b");
+    ExpectSame({"-f", "qcow2"},
+               {"write -c -P 1 0 512k", "write -c -P 2 960k 40k", "read -P 2 960k 40k"}, "b");
+    ExpectSameDisks("qcow2", "b");
+  }
+}
+
 TEST_F(IoTest, ReadsWhatQemuWroteAndTheReverse) {
   const Words writes = {"write -q -P 1 0 100k", "write -q -P 2 3M 5", "write -q -P 3 33M 2M"};
   const Words reads = {"read -P 1 0 100k", "read -P 0 100k 2M", "read -P 2 3M 5",
@@ -268,6 +289,10 @@ TEST_F(IoTest, SaysTheSameAboutWrongCommands) {
                               "read -P 0x1x 0 1",
                               "read -P -1 0 1",
                               "write -P",
+                              "write -c -f 5M",
+                              "write -c 0 511",
+                              "write -c 1 512",
+                              "writev -c 0 64k",
                               "write -y 0 1",
                               "write 0 -1",
                               "write -- -1 10",

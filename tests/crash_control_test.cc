@@ -155,6 +155,20 @@ const Control kControls[] = {
      .scenario = "ZeroesAndDiscards",
      .found = Kind::kCorrupt,
      .ignores_fsync = [](size_t, Content written) { return written == Content::kL2; }},
+    {.name = "CompressedDataNotDurableBeforeItIsShown",
+     .scenario = "CompressedStale",
+     .found = Kind::kUnreadable,
+     .forgets =
+         [](Content after, std::optional<Content> before) {
+           return after == Content::kL2 && !before.has_value();
+         }},
+    {.name = "CompressedClusterBeforeItsRefcounts",
+     .scenario = "Compressed",
+     .found = Kind::kCorrupt,
+     .forgets =
+         [](Content after, std::optional<Content> before) {
+           return after == Content::kL2 && before == Content::kRefcountBlock;
+         }},
     {.name = "SnapshotBeforeItsRefcounts",
      .scenario = "Snapshots",
      .found = Kind::kCorrupt,

@@ -33,7 +33,8 @@ std::ostream& operator<<(std::ostream& out, const ImageSetup& setup) {
   const WriteBackOptions& write_back = setup.open.write_back;
   return out << "v" << setup.create.version << ", " << setup.create.virtual_size << " bytes, "
              << setup.create.cluster_size << "-byte clusters, " << setup.create.refcount_bits
-             << "-bit refcounts, extended L2 " << setup.create.extended_l2 << ", preallocation "
+             << "-bit refcounts, extended L2 " << setup.create.extended_l2 << ", "
+             << CompressionTypeName(setup.create.compression_type).data() << ", preallocation "
              << PreallocationName(setup.create.preallocation).data() << ", caches of "
              << setup.open.l2_cache_bytes << " and " << setup.open.refcount_cache_bytes
              << " in slices of " << setup.open.cache_slice_bytes
@@ -58,6 +59,7 @@ CreateOptions RandomCreateOptions(std::mt19937_64& random) {
                               ? 16
                               : OneOf(std::array<uint64_t, 8>{1, 2, 4, 8, 16, 32, 64, 64}, random);
   options.extended_l2 = options.version == 3 && random() % 4 == 0;
+  if (options.version == 3 && random() % 2 == 0) options.compression_type = CompressionType::kZstd;
   if (options.extended_l2) {
     options.cluster_size = OneOf(std::array<uint64_t, 4>{16384, 16384, 65536, 1 << 20}, random);
   }
@@ -108,6 +110,7 @@ void RunModel(Disk& disk, const ImageSetup& setup, std::vector<std::byte> bytes,
                                   .cluster_bytes = setup.create.cluster_size,
                                   .large_bytes = random() % 2 == 0 ? uint64_t{1} << 20 : 0,
                                   .flushes = static_cast<uint32_t>(random() % 12),
+                                  .compressed = keeps_discarded || random() % 2 == 0 ? 0U : 15U,
                                   .discards_zero = !keeps_discarded}),
               absl::OkStatus());
     ASSERT_EQ(model.Compare(**image), absl::OkStatus());

@@ -16,8 +16,8 @@ Task<bool> RunHelp(Session& /*session*/, std::vector<std::string> words) {
   }
   for (const IoCommand* command : IoCommands()) absl::PrintF("%s\n", Usage(*command));
   absl::PrintF(
-      "\nOptions: -C report with commas, -f flush before the end, -P byte to write or to expect, "
-      "-q no report,\n"
+      "\nOptions: -c write compressed, -C report with commas, -f flush before the end,\n"
+      "-P byte to write or to expect, -q no report,\n"
       "-s and -l part of the data to compare, -v dump the data. Sizes take k, M, G, T, P and E.\n");
   co_return true;
 }

@@ -11,7 +11,7 @@ constexpr TransferGrammar kReadGrammar = {
 constexpr TransferGrammar kWriteGrammar = {
     .write = true,
     .options = "bcCfnpP:qrs:uz",
-    .refused = "bcr",
+    .refused = "br",
 };
 constexpr TransferGrammar kReadVGrammar = {
     .many_lengths = true,
@@ -65,7 +65,7 @@ const IoCommand kWrite = {
     .alias = "w",
     .min_arguments = 2,
     .max_arguments = -1,
-    .synopsis = "[-Cfnquz] [-P pattern | -s source_file] off len",
+    .synopsis = "[-cCfnquz] [-P pattern | -s source_file] off len",
     .summary = "writes a number of bytes at a specified offset",
     .writes = true,
     .run = RunWrite,

@@ -17,6 +17,7 @@
 #include "cli/sizes.h"
 #include "engine/errno_status.h"
 #include "engine/status_macros.h"
+#include "qcow2/format/limits.h"
 
 namespace ringcow {
 namespace {
@@ -42,6 +43,9 @@ struct Draft {
 bool TakeOption(int key, Draft& draft) {
   Transfer& transfer = draft.transfer;
   switch (key) {
+    case 'c':
+      transfer.compressed = true;
+      return true;
     case 'C':
       transfer.with_commas = true;
       return true;
@@ -86,7 +90,7 @@ bool TakeOptions(const IoCommand& command, const TransferGrammar& grammar, IoArg
   return !arguments.failed();
 }
 
-// What is to be written comes from one source.
+// What is to be written comes from one source, and the manners of writing go together.
 bool HasOneSource(const TransferGrammar& grammar, const Transfer& transfer) {
   const int sources = static_cast<int>(transfer.zeroes) +
                       static_cast<int>(transfer.pattern.has_value()) +
@@ -96,6 +100,9 @@ bool HasOneSource(const TransferGrammar& grammar, const Transfer& transfer) {
   if (transfer.may_unmap && !transfer.zeroes) complaint = "-u requires -z to be specified";
   if (grammar.write && !grammar.many_lengths && sources > 1) {
     complaint = "Only one of -z, -P, and -s can be specified at the same time";
+  }
+  if (transfer.compressed && transfer.durable) {
+    complaint = "-f and -b or -c cannot be specified at the same time";
   }
   if (complaint != nullptr) absl::PrintF("%s\n", complaint);
   return complaint == nullptr;
@@ -119,6 +126,17 @@ bool TakeLengths(const TransferGrammar& grammar, std::span<char* const> lengths,
   }
   if (transfer.bytes > kMaxTransferBytes && !transfer.only_fast) {
     absl::PrintF("The total number of bytes exceed the maximum size %d\n", kMaxTransferBytes);
+    return false;
+  }
+  return true;
+}
+
+bool AreSectors(const Transfer& transfer) {
+  const std::pair<const char*, uint64_t> values[] = {{"offset", transfer.offset},
+                                                     {"count", transfer.bytes}};
+  for (const auto& [name, value] : values) {
+    if (value % kSectorBytes == 0) continue;
+    absl::PrintF("%d is not a sector-aligned value for '%s'\n", value, name);
     return false;
   }
   return true;
@@ -179,8 +197,13 @@ Task<absl::Status> Carry(const Target& target, const Transfer& transfer,
                          std::span<std::byte> memory) {
   GuestDisk& disk = target.guest();
   if (!transfer.write) co_return co_await disk.Read(GuestOffset(transfer.offset), memory);
-  CO_RETURN_IF_ERROR(transfer.zeroes ? co_await CarryZeroes(target, transfer)
-                                     : co_await disk.Write(GuestOffset(transfer.offset), memory));
+  if (transfer.zeroes) {
+    CO_RETURN_IF_ERROR(co_await CarryZeroes(target, transfer));
+  } else if (transfer.compressed) {
+    CO_RETURN_IF_ERROR(co_await disk.WriteCompressed(GuestOffset(transfer.offset), memory));
+  } else {
+    CO_RETURN_IF_ERROR(co_await disk.Write(GuestOffset(transfer.offset), memory));
+  }
   if (transfer.durable) CO_RETURN_IF_ERROR(co_await disk.Flush());
   co_return absl::OkStatus();
 }
@@ -237,6 +260,7 @@ std::optional<Transfer> ParseTransfer(const IoCommand& command, const TransferGr
   if (!offset.has_value()) return std::nullopt;
   draft.transfer.offset = *offset;
   if (!TakeLengths(grammar, rest.subspan(1), draft.transfer)) return std::nullopt;
+  if (draft.transfer.compressed && !AreSectors(draft.transfer)) return std::nullopt;
   if (!SettleVerification(command, draft)) return std::nullopt;
   return draft.transfer;
 }

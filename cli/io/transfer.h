@@ -24,7 +24,8 @@ struct Transfer {
   bool only_fast = false;          // -n: fail rather than write bytes
   uint64_t verify_offset = 0;      // where in the bytes read the pattern is looked for
   uint64_t verify_bytes = 0;
-  bool durable = false;  // -f: flush before it counts as done
+  bool compressed = false;  // -c
+  bool durable = false;     // -f: flush before it counts as done
   bool quiet = false;
   bool dump = false;
   bool with_commas = false;

@@ -2,11 +2,24 @@
 
 #include <vector>
 
+#include "engine/status_macros.h"
+
 namespace ringcow {
 namespace {
 
 Task<absl::Status> RunWrite(Image& image, StampedGuest& guest, UnitRange range) {
   co_return co_await guest.Write(image, range.first, range.count);
+}
+
+// A compressed cluster replaces none, so those that are there go first.
+Task<absl::Status> RunWriteCompressed(Image& image, StampedGuest& guest, UnitRange range) {
+  const uint64_t cluster_units = image.geometry().cluster_bytes() / guest.unit_bytes();
+  const uint64_t end = (range.first + range.count) / cluster_units * cluster_units;
+  range.first = (range.first + cluster_units - 1) / cluster_units * cluster_units;
+  if (range.first >= end) co_return absl::OkStatus();
+  range.count = end - range.first;
+  CO_RETURN_IF_ERROR(co_await kDiscard.run(image, guest, range));
+  co_return co_await guest.WriteCompressed(image, range.first, range.count);
 }
 
 Task<absl::Status> WriteBytes(Image& image, uint64_t offset, uint64_t length) {
@@ -63,6 +76,7 @@ Task<absl::Status> RunFlush(Image& image, StampedGuest& guest, UnitRange) {
 
 const Operation kWrite = {"write", 4, RunWrite};
 const Operation kWriteLarge = {"large", 64, RunWrite};
+const Operation kWriteCompressed = {"compressed", 32, RunWriteCompressed};
 const Operation kWriteZeros = {"zeros", 8, RunWriteZeros};
 const Operation kZeroKeep = {"zero", 24, RunZeroKeep};
 const Operation kZeroUnmap = {"unmap", 24, RunZeroUnmap};
@@ -74,8 +88,8 @@ const Operation kFlush = {"flush", 0, RunFlush};
 
 std::span<const Operation* const> AllOperations() {
   static const Operation* const operations[] = {
-      &kWrite,   &kWriteLarge, &kWriteZeros,     &kZeroKeep, &kZeroUnmap,
-      &kDiscard, &kSnapshot,   &kDeleteSnapshot, &kRead,     &kFlush};
+      &kWrite,   &kWriteLarge, &kWriteCompressed, &kWriteZeros, &kZeroKeep, &kZeroUnmap,
+      &kDiscard, &kSnapshot,   &kDeleteSnapshot,  &kRead,       &kFlush};
   return operations;
 }
 

@@ -27,11 +27,12 @@ struct Operation {
   Task<absl::Status> (*run)(Image& image, StampedGuest& guest, UnitRange range) = nullptr;
 };
 
-extern const Operation kWrite;       // up to four units
-extern const Operation kWriteLarge;  // several clusters
-extern const Operation kWriteZeros;  // zeroes like any other bytes
-extern const Operation kZeroKeep;    // zeroes by metadata, the space kept
-extern const Operation kZeroUnmap;   // or given back
+extern const Operation kWrite;            // up to four units
+extern const Operation kWriteLarge;       // several clusters
+extern const Operation kWriteCompressed;  // the whole clusters in it, discarded before
+extern const Operation kWriteZeros;       // zeroes like any other bytes
+extern const Operation kZeroKeep;         // zeroes by metadata, the space kept
+extern const Operation kZeroUnmap;        // or given back
 extern const Operation kDiscard;
 extern const Operation kSnapshot;        // one more
 extern const Operation kDeleteSnapshot;  // the oldest, if there is one

@@ -29,6 +29,8 @@ const std::vector<WeightedOperation> kManyReads = {{&kWrite, 8}, {&kRead, 6}, {&
 const std::vector<WeightedOperation> kZeroesAndDiscards = {{&kWrite, 6},    {&kWriteLarge, 1},
                                                            {&kZeroKeep, 2}, {&kZeroUnmap, 2},
                                                            {&kDiscard, 3},  {&kFlush, 4}};
+const std::vector<WeightedOperation> kCompressedWrites = {
+    {&kWriteCompressed, 6}, {&kWrite, 3}, {&kZeroUnmap, 1}, {&kDiscard, 2}, {&kFlush, 4}};
 const std::vector<WeightedOperation> kSnapshots = {
     {&kWrite, 9}, {&kWriteLarge, 1}, {&kZeroUnmap, 1},     {&kDiscard, 1},
     {&kFlush, 2}, {&kSnapshot, 1},   {&kDeleteSnapshot, 1}};
@@ -242,6 +244,33 @@ Scenario SnapshotsSmallestTables() {
   return scenario;
 }
 
+// Several compressed clusters in a cluster, and some in two.
+Scenario Compressed() {
+  Scenario scenario = SmallestTables("Compressed", 256);
+  scenario.mix = kCompressedWrites;
+  scenario.steps = 14;
+  return scenario;
+}
+
+// What was there before does not decompress.
+Scenario CompressedStale() {
+  Scenario scenario = WithClusters("CompressedStale", 2048, 16, 512);
+  scenario.create.compression_type = CompressionType::kZstd;
+  scenario.mix = {{&kWriteCompressed, 6}, {&kDiscard, 1}, {&kFlush, 8}};
+  scenario.steps = 14;
+  scenario.stale_bytes = 512 * 1024;
+  return scenario;
+}
+
+Scenario CompressedSnapshots() {
+  Scenario scenario = WithClusters("CompressedSnapshots", 1024, 16, 192);
+  scenario.mix = {{&kWriteCompressed, 6}, {&kWrite, 4},    {&kDiscard, 1},
+                  {&kFlush, 2},           {&kSnapshot, 1}, {&kDeleteSnapshot, 1}};
+  scenario.open.cache_slice_bytes = 1024;
+  scenario.share = 2;
+  return scenario;
+}
+
 Scenario Failing(Scenario scenario) {
   scenario.name += "Failing";
   scenario.io_fails = true;
@@ -273,6 +302,10 @@ std::vector<Scenario> MakeScenarios() {
           Subclusters(),
           Snapshots(),
           SnapshotsSmallestTables(),
+          Compressed(),
+          CompressedStale(),
+          CompressedSnapshots(),
+          Failing(Compressed()),
           Failing(ZeroesAndDiscards()),
           Failing(Overlay()),
           Failing(Snapshots()),

@@ -41,6 +41,10 @@ Task<absl::Status> ImageModel::Work(GuestDisk& disk, Workload workload) {
       CO_RETURN_IF_ERROR(co_await disk.Flush());
       continue;
     }
+    if (is(workload.compressed)) {
+      CO_RETURN_IF_ERROR(co_await WriteCompressed(disk, RandomRange(workload), workload));
+      continue;
+    }
     const Range range = RandomRange(workload);
     RangeLock::Hold hold(in_use_, range.begin, range.begin + range.length);
     co_await hold;
@@ -65,6 +69,27 @@ Task<absl::Status> ImageModel::WriteRandom(GuestDisk& disk, Range range) {
   FillRandom(bytes);
   CO_RETURN_IF_ERROR(co_await disk.Write(GuestOffset(range.begin), bytes));
   std::memcpy(bytes_.data() + range.begin, bytes.data(), range.length);
+  co_return absl::OkStatus();
+}
+
+// All clusters that the range touches, each of which compresses well, a little or not at all. None
+// is there any more: a compressed cluster replaces no other.
+Task<absl::Status> ImageModel::WriteCompressed(GuestDisk& disk, Range range, Workload workload) {
+  const uint64_t cluster = workload.cluster_bytes;
+  const uint64_t begin = range.begin / cluster * cluster;
+  const uint64_t end = std::min<uint64_t>(
+      (range.begin + range.length + cluster - 1) / cluster * cluster, bytes_.size());
+  const AlignedBuffer buffer(end - begin);
+  FillRandom(buffer.span());
+  for (uint64_t at = 0; at < buffer.size(); at += cluster) {
+    const uint64_t length = std::min<uint64_t>(cluster, buffer.size() - at);
+    std::memset(buffer.data() + at, static_cast<int>(random_() % 4), length * (random_() % 4) / 3);
+  }
+  RangeLock::Hold hold(in_use_, begin, end);
+  co_await hold;
+  CO_RETURN_IF_ERROR(co_await disk.Discard(GuestOffset(begin), end - begin));
+  CO_RETURN_IF_ERROR(co_await disk.WriteCompressed(GuestOffset(begin), buffer.span()));
+  std::memcpy(bytes_.data() + begin, buffer.data(), buffer.size());
   co_return absl::OkStatus();
 }
 

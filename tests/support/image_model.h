@@ -30,7 +30,8 @@ class ImageModel {
     uint32_t writes = 50;            // of 100 requests
     uint32_t flushes = 5;            // of 100
     uint32_t zeroes = 8;             // of 100
-    uint32_t discards = 8;           // of 100; what is left are reads
+    uint32_t discards = 8;           // of 100
+    uint32_t compressed = 0;         // of 100; what is left are reads
     bool discards_zero = true;       // whole clusters; else a discard changes nothing
   };
 
@@ -56,6 +57,7 @@ class ImageModel {
 
   Task<absl::Status> Work(GuestDisk& disk, Workload workload);
   Task<absl::Status> WriteRandom(GuestDisk& disk, Range range);
+  Task<absl::Status> WriteCompressed(GuestDisk& disk, Range range, Workload workload);
   Task<absl::Status> ZeroRandom(GuestDisk& disk, Range range);
   Task<absl::Status> Discard(GuestDisk& disk, Range range, Workload workload);
   Task<absl::Status> ReadAndCompare(GuestDisk& disk, Range range);

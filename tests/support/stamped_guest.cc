@@ -42,14 +42,28 @@ void StampedGuest::End(Stamp stamp, const absl::Status& status) {
 Task<absl::Status> StampedGuest::Write(GuestDisk& disk, uint64_t unit, uint64_t count) {
   const Stamp stamp = Begin(Shows::kStamp, unit, count);
   const AlignedBuffer buffer(count * unit_bytes_);
-  const uint64_t words_in_unit = unit_bytes_ / sizeof(uint64_t);
-  for (uint64_t i = 0; i < count * words_in_unit; ++i) {
-    const uint64_t word = WordOf(stamp, unit + i / words_in_unit);
-    std::memcpy(buffer.data() + i * sizeof(word), &word, sizeof(word));
-  }
+  Fill(stamp, unit, buffer.span());
   absl::Status status = co_await disk.Write(GuestOffset(unit * unit_bytes_), buffer.span());
   End(stamp, status);
   co_return status;
+}
+
+Task<absl::Status> StampedGuest::WriteCompressed(GuestDisk& disk, uint64_t unit, uint64_t count) {
+  const Stamp stamp = Begin(Shows::kStamp, unit, count);
+  const AlignedBuffer buffer(count * unit_bytes_);
+  Fill(stamp, unit, buffer.span());
+  absl::Status status =
+      co_await disk.WriteCompressed(GuestOffset(unit * unit_bytes_), buffer.span());
+  End(stamp, status);
+  co_return status;
+}
+
+void StampedGuest::Fill(Stamp stamp, uint64_t unit, std::span<std::byte> bytes) const {
+  const uint64_t words_in_unit = unit_bytes_ / sizeof(uint64_t);
+  for (uint64_t i = 0; i < bytes.size() / sizeof(uint64_t); ++i) {
+    const uint64_t word = WordOf(stamp, unit + i / words_in_unit);
+    std::memcpy(bytes.data() + i * sizeof(word), &word, sizeof(word));
+  }
 }
 
 Task<absl::Status> StampedGuest::Change(Shows shows, uint64_t unit, uint64_t count,

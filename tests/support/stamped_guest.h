@@ -42,6 +42,8 @@ class StampedGuest {
   static uint64_t InheritedWord(uint64_t unit) { return (uint64_t{0xba} << 56) | unit; }
 
   Task<absl::Status> Write(GuestDisk& disk, uint64_t unit, uint64_t count);
+  // Whole clusters, none of which is allocated.
+  Task<absl::Status> WriteCompressed(GuestDisk& disk, uint64_t unit, uint64_t count);
   // Awaits `request`, not begun yet, after which the units read as `shows` (not kStamp) says.
   Task<absl::Status> Change(Shows shows, uint64_t unit, uint64_t count, Task<absl::Status> request);
   // Fails as the disk does; what is wrong with the bytes is in misread().
@@ -98,6 +100,7 @@ class StampedGuest {
     size_t position = kNever;
   };
 
+  void Fill(Stamp stamp, uint64_t unit, std::span<std::byte> bytes) const;
   Stamp Begin(Shows shows, uint64_t unit, uint64_t count);
   void End(Stamp stamp, const absl::Status& status);
   void Remember(size_t number, const absl::Status& status);
