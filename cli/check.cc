@@ -105,10 +105,9 @@ void PrintHuman(const CheckResult& result) {
 }
 
 // What was repaired is checked once more: the counts are of what is left.
-Task<absl::StatusOr<CheckResult>> RepairAndCheck(Disk& disk, Settings settings,
+Task<absl::StatusOr<CheckResult>> RepairAndCheck(Disk& disk, RepairScope scope, Settings settings,
                                                  CheckOptions options) {
-  CO_ASSIGN_OR_RETURN(const CheckResult repaired,
-                      co_await RepairImage(disk, *settings.repair, options));
+  CO_ASSIGN_OR_RETURN(const CheckResult repaired, co_await RepairImage(disk, scope, options));
   if (repaired.stopped_by != 0) co_return repaired;
   if (repaired.corruptions_fixed == 0 && repaired.leaks_fixed == 0) co_return repaired;
   if (settings.output == OutputFormat::kHuman && !settings.quiet) {
@@ -131,9 +130,10 @@ Task<absl::StatusOr<std::optional<CheckResult>>> OpenAndCheck(Host& host, Settin
   if (file.format() != ImageFormat::kQcow2) co_return std::nullopt;
   CheckOptions options;
   options.report = [](absl::string_view line) { absl::FPrintF(stderr, "%s\n", line); };
-  absl::StatusOr<CheckResult> result = settings.repair
-                                           ? co_await RepairAndCheck(file.disk(), settings, options)
-                                           : co_await CheckImage(file.disk(), options);
+  absl::StatusOr<CheckResult> result =
+      settings.repair.has_value()
+          ? co_await RepairAndCheck(file.disk(), *settings.repair, settings, options)
+          : co_await CheckImage(file.disk(), options);
   if (!result.ok()) co_return WithoutName(result.status(), file.disk());
   co_return *result;
 }

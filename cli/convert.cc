@@ -353,8 +353,9 @@ int RunConvert(const Program& program, int argc, char** argv) {
     const absl::Status set = SetOption(*option, options.argument(), settings);
     if (!set.ok()) return program.Fail(set);
   }
-  if (AsksForHelp(settings) && FormatByName(settings.format).has_value()) {
-    absl::PrintF("%s", DescribeCreateOptions(*FormatByName(settings.format)));
+  const std::optional<ImageFormat> format = FormatByName(settings.format);
+  if (AsksForHelp(settings) && format.has_value()) {
+    absl::PrintF("%s", DescribeCreateOptions(*format));
     return EXIT_SUCCESS;
   }
   const std::span<char*> names = options.rest();

@@ -34,8 +34,8 @@ constexpr OptionSpec kOptions[] = {
 struct Settings {
   TargetOptions input;
   std::string format = "raw";
-  std::optional<std::string> input_name;
-  std::optional<std::string> output_name;
+  std::string input_name;
+  std::string output_name;
   uint64_t block_bytes = 512;
   std::optional<uint64_t> count;  // blocks
   uint64_t skip = 0;              // blocks
@@ -59,7 +59,7 @@ Part PartOf(const Settings& settings, uint64_t size) {
 
 absl::Status CreateError(const Settings& settings, const absl::Status& status) {
   return absl::Status(status.code(), absl::StrFormat("%s: error while creating output image: %s",
-                                                     *settings.output_name, MessageOf(status)));
+                                                     settings.output_name, MessageOf(status)));
 }
 
 Task<absl::Status> CreateOutput(Host& host, const Settings& settings, ImageFormat format,
@@ -67,7 +67,7 @@ Task<absl::Status> CreateOutput(Host& host, const Settings& settings, ImageForma
   CreateOptionValues values(format);
   CO_RETURN_IF_ERROR(values.Set({"size", absl::StrCat(size)}));
   CO_ASSIGN_OR_RETURN(const CreateOptions options, CreateOptionsOf(format, values));
-  CO_ASSIGN_OR_RETURN(const std::string path, LocalPath(*settings.output_name));
+  CO_ASSIGN_OR_RETURN(const std::string path, LocalPath(settings.output_name));
   co_return co_await CreateImageFile(host, path, format, options);
 }
 
@@ -96,7 +96,7 @@ Task<absl::Status> Copy(GuestDisk& input, GuestDisk& output, Part part, uint64_t
 
 Task<absl::Status> OpenAndCopy(const Program& program, Host& host, const Settings& settings) {
   CO_ASSIGN_OR_RETURN(const Target input,
-                      co_await OpenTarget(host, *settings.input_name, settings.input));
+                      co_await OpenTarget(host, settings.input_name, settings.input));
   const std::optional<ImageFormat> format = FormatByName(settings.format);
   if (!format.has_value()) co_return absl::InvalidArgumentError("Unknown file format");
   const uint64_t size = input.guest().size();
@@ -104,12 +104,12 @@ Task<absl::Status> OpenAndCopy(const Program& program, Host& host, const Setting
   const absl::Status created = co_await CreateOutput(host, settings, *format, part.bytes);
   if (!created.ok()) co_return CreateError(settings, created);
   if (settings.skip > size / settings.block_bytes) {
-    program.Error(absl::StrCat(*settings.input_name, ": cannot skip to specified offset"));
+    program.Error(absl::StrCat(settings.input_name, ": cannot skip to specified offset"));
   }
   const TargetOptions output_options = {
       .format = settings.format, .read_only = false, .force_share = false, .cache = {}};
   CO_ASSIGN_OR_RETURN(const Target output,
-                      co_await OpenTarget(host, *settings.output_name, output_options));
+                      co_await OpenTarget(host, settings.output_name, output_options));
   absl::Status status = co_await Copy(input.guest(), output.guest(), part, settings.block_bytes);
   status.Update(co_await output.guest().Close());
   co_return status;
@@ -167,7 +167,7 @@ int RunDd(const Program& program, int argc, char** argv) {
     const absl::Status set = SetOperand(operand, settings);
     if (!set.ok()) return program.Fail(set);
   }
-  if (!settings.input_name.has_value() || !settings.output_name.has_value()) {
+  if (settings.input_name.empty() || settings.output_name.empty()) {
     return program.Fail("Must specify both input and output files");
   }
   const absl::Status status = Dd(program, settings);

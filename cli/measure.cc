@@ -113,6 +113,10 @@ Task<absl::StatusOr<Measured>> MeasureQcow2(const CreateOptions& options, const 
 
 Task<absl::StatusOr<Measured>> MeasureFor(const Settings& settings, const Target* source) {
   const std::optional<ImageFormat> format = FormatByName(settings.format);
+  if (!format.has_value()) {
+    co_return absl::InvalidArgumentError(
+        absl::StrFormat("Unknown file format '%s'", settings.format));
+  }
   const uint64_t size = source != nullptr ? source->chain().size() : settings.size.value_or(0);
   CreateOptionValues values(*format);
   const std::string joined = absl::StrJoin(settings.option_strings, ",");
@@ -225,9 +229,6 @@ int RunMeasure(const Program& program, int argc, char** argv) {
   const absl::Status valid = CheckSettings(settings, has_format, options.rest().size());
   if (!valid.ok()) return program.Fail(valid);
   if (!options.rest().empty()) settings.name = options.rest()[0];
-  if (!FormatByName(settings.format).has_value()) {
-    return program.Fail(absl::StrFormat("Unknown file format '%s'", settings.format));
-  }
   const absl::StatusOr<Measured> measured = Measure(settings);
   if (!measured.ok()) {
     for (const auto line : absl::StrSplit(MessageOf(measured.status()), '\n')) program.Error(line);

@@ -1,9 +1,9 @@
 #include "cli/temporary_overlay.h"
 
-#include <stdlib.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <utility>
 
 #include "cli/new_image.h"
@@ -16,7 +16,7 @@ namespace {
 
 // A new, empty file.
 absl::StatusOr<std::string> MakeTemporaryFile() {
-  const char* const directory = getenv("TMPDIR");
+  const char* const directory = std::getenv("TMPDIR");
   std::string path = directory == nullptr ? "/var/tmp" : directory;
   path += "/ringcow.XXXXXX";
   const int fd = mkstemp(path.data());
@@ -37,7 +37,7 @@ Task<absl::StatusOr<CreateOptions>> OverlayOptions(Host& host, std::string name,
   create.virtual_size = image.guest().size();
   create.backing_file = absolute;
   create.backing_format = std::string(FormatName(image.file().format()));
-  free(absolute);
+  std::free(absolute);
   co_return create;
 }
 

@@ -36,7 +36,9 @@ def _compile_flags(ctx, compilation_context):
     )
 
 def _tidy(ctx, source, flags, headers):
-    report = ctx.actions.declare_file("{}.{}.clang_tidy".format(ctx.label.name, source.basename))
+    # By its path: a target may have files of one name in several folders.
+    name = source.short_path.replace("/", ".")
+    report = ctx.actions.declare_file("{}.{}.clang_tidy".format(ctx.label.name, name))
     ctx.actions.run_shell(
         mnemonic = "ClangTidy",
         progress_message = "clang-tidy {}".format(source.short_path),

@@ -9,7 +9,10 @@ namespace ringcow {
 namespace {
 
 // What the program would do if it crashed here: nothing is flushed or given back.
-Task<bool> RunAbort(Session& /*session*/, std::vector<std::string> /*words*/) { std::abort(); }
+Task<bool> RunAbort(Session& /*session*/, std::vector<std::string> /*words*/) {
+  std::abort();
+  co_return false;
+}
 
 Task<bool> RunSigraise(Session& /*session*/, std::vector<std::string> words) {
   const std::optional<uint64_t> signal = ParseIoSize(words[1].c_str());

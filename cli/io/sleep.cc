@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <cstdlib>
 #include <thread>
 
@@ -13,7 +14,7 @@ namespace {
 Task<bool> RunSleep(Session& session, std::vector<std::string> words) {
   using Clock = std::chrono::steady_clock;
   char* end = nullptr;
-  const long milliseconds = std::strtol(words[1].c_str(), &end, 0);
+  const int64_t milliseconds = std::strtoll(words[1].c_str(), &end, 0);
   if (milliseconds < 0 || *end != '\0') {
     absl::PrintF("%s is not a valid number\n", words[1]);
     co_return false;
