@@ -59,7 +59,7 @@ constexpr OptionSpec kOptions[] = {
     {'U', "force-share", nullptr, "also when a source is in use elsewhere"},
     {'m', "parallel", "NUMBER", "requests under way, 1 to 16 (default 8)"},
     {'W', "oob-writes", nullptr, "write in any order"},
-    {'c', "compress", nullptr, nullptr, "is not supported yet"},
+    {'c', "compress", nullptr, "store the data compressed, on several threads (qcow2 only)"},
     {'r', "rate", "RATE", nullptr, "is not supported yet"},
     {'C', "copy-range-offloading", nullptr, nullptr, "is not supported yet"},
     {kBitmaps, "bitmaps", nullptr, nullptr, "is not supported yet"},
@@ -83,6 +83,7 @@ struct Settings {
   std::optional<SnapshotChoice> snapshot;
   bool creates = true;
   bool target_is_zero = false;
+  bool compresses = false;
   bool quiet = false;
   bool progress = false;
   CopyOptions copy;
@@ -166,6 +167,13 @@ Task<absl::StatusOr<NewTarget>> CreateTarget(Host& host, const Settings& setting
         "Having a backing file for the target makes no sense when concatenating multiple input "
         "images");
   }
+  if (settings.compresses && *format != ImageFormat::kQcow2) {
+    co_return absl::InvalidArgumentError("Compression not supported for this file format");
+  }
+  if (settings.compresses && values.Has("preallocation") && values.Text("preallocation") != "off") {
+    co_return absl::InvalidArgumentError(
+        "Compression and preallocation not supported at the same time");
+  }
   CO_ASSIGN_OR_RETURN(const std::string path, LocalPath(settings.target_name));
   const absl::StatusOr<CreateOptions> options = CreateOptionsOf(*format, values);
   absl::Status status = options.status();
@@ -205,6 +213,14 @@ Task<absl::Status> CopyInto(const Program& program, Host& host, const Settings& 
   options.zero_manner = ZeroManner::kMayUnmap;
   options.target_is_zero = settings.target_is_zero || made.is_zero ||
                            (settings.creates && !made.has_backing && !IsDevice(target.file()));
+  if (settings.compresses) {
+    const Image* image = target.chain().image();
+    if (image == nullptr) {
+      co_return absl::InvalidArgumentError("Compression not supported for this file format");
+    }
+    options.compressed_cluster = image->geometry().cluster_bytes();
+    options.request_bytes = options.compressed_cluster;
+  }
   const CopySource source = SourceOf(sources, target, made);
   Progress progress(settings.progress && !settings.quiet);
   progress.Begin();
@@ -314,6 +330,9 @@ absl::Status SetOption(int key, const char* argument, Settings& settings) {
       settings.copy.parallel = static_cast<unsigned>(number);
       break;
     }
+    case 'c':
+      settings.compresses = true;
+      break;
     case 'W':
       settings.copy.out_of_order = true;
       break;

@@ -60,12 +60,19 @@ Task<absl::Status> CopyLoop::Work() {
   }
 }
 
+CopyPiece CopyLoop::InWholeClusters(CopyPiece piece) const {
+  const uint64_t cluster = options_.compressed_cluster;
+  if (cluster == 0) return piece;
+  if (piece.bytes >= cluster) return {piece.kind, AlignDown(piece.bytes, cluster)};
+  return {CopyPiece::Kind::kData, std::min(cluster, source_.size() - next_)};
+}
+
 Task<absl::StatusOr<CopyLoop::Piece>> CopyLoop::Claim() {
   const Mutex::Guard guard = co_await claiming_.Lock();
   if (failed_ || next_ >= source_.size()) co_return Piece();
   const absl::StatusOr<CopyPiece> found = co_await source_.Find(next_, source_.size() - next_);
   CO_RETURN_IF_ERROR(AtByte("reading block status at offset", next_, found.status()));
-  Piece piece{.piece = *found, .offset = next_, .turn = claims_++};
+  Piece piece{.piece = InWholeClusters(*found), .offset = next_, .turn = claims_++};
   if (IsWritten(piece.piece.kind)) {
     piece.piece.bytes = std::min(piece.piece.bytes, options_.request_bytes);
     done_ += piece.piece.bytes;
@@ -112,6 +119,7 @@ Task<absl::Status> CopyLoop::Write(const Piece& piece, std::span<const std::byte
     co_return co_await target_.WriteZeroes(GuestOffset(piece.offset), piece.piece.bytes,
                                            options_.zero_manner);
   }
+  if (options_.compressed_cluster > 0) co_return co_await WriteCompressed(piece.offset, bytes);
   const uint64_t grain = std::bit_floor(std::max<uint64_t>(options_.min_zeroes, kSectorBytes));
   Scope runs(loop_);
   for (uint64_t at = 0; at < bytes.size();) {
@@ -121,6 +129,13 @@ Task<absl::Status> CopyLoop::Write(const Piece& piece, std::span<const std::byte
     at += run.bytes;
   }
   co_return co_await runs.Join();
+}
+
+Task<absl::Status> CopyLoop::WriteCompressed(uint64_t offset, std::span<const std::byte> bytes) {
+  if (options_.min_zeroes > 0 && AreZeroes(bytes)) {
+    co_return co_await WriteRun(offset, bytes, /*zero=*/true);
+  }
+  co_return co_await target_.WriteCompressed(GuestOffset(offset), bytes);
 }
 
 Task<absl::Status> CopyLoop::WriteRun(uint64_t offset, std::span<const std::byte> bytes,

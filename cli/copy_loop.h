@@ -23,6 +23,8 @@ struct CopyOptions {
   bool target_is_zero = false;       // zeroes need no writing at all
   ZeroManner zero_manner = ZeroManner::kKeepSpace;
   bool out_of_order = false;
+  // Data is stored compressed, in whole clusters of this many bytes of the target. 0: as it is.
+  uint64_t compressed_cluster = 0;
 };
 
 // Copies a source to a target that is at least as large. Several pieces at once are read and
@@ -55,10 +57,13 @@ class CopyLoop {
   bool IsWritten(CopyPiece::Kind kind) const;
   Task<absl::StatusOr<uint64_t>> BytesToWrite();
   Task<absl::Status> Work();
+  // Whole clusters, where those are to be compressed: one that is data in part is data.
+  CopyPiece InWholeClusters(CopyPiece piece) const;
   // The next piece in the order of offsets; of no bytes at the end.
   Task<absl::StatusOr<Piece>> Claim();
   Task<absl::Status> Copy(const Piece& piece, std::span<std::byte> memory);
   Task<absl::Status> Write(const Piece& piece, std::span<const std::byte> bytes);
+  Task<absl::Status> WriteCompressed(uint64_t offset, std::span<const std::byte> bytes);
   Task<absl::Status> WriteRun(uint64_t offset, std::span<const std::byte> bytes, bool zero);
   Task<absl::Status> WaitForTurn(const Piece& piece);
   void EndTurn();

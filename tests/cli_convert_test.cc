@@ -58,15 +58,19 @@ class ConvertTest : public testing::Test {
 
 TEST_F(ConvertTest, CopiesImagesOfEveryFormat) {
   for (const char* source : {"a", "over", "raw"}) {
-    for (const Words& options : std::vector<Words>{{"-O", "raw"},
-                                                   {"-O", "qcow2"},
-                                                   {"-O", "qcow2", "-S", "64k"},
-                                                   {"-O", "qcow2", "-S", "0"},
-                                                   {"-O", "raw", "-S", "0"},
-                                                   {"-O", "qcow2", "-o", "cluster_size=4k"},
-                                                   {"-O", "qcow2", "-o", "compat=0.10"},
-                                                   {"-O", "qcow2", "-t", "none", "-T", "none"},
-                                                   {"-p", "-m", "1", "-O", "qcow2"}}) {
+    for (const Words& options :
+         std::vector<Words>{{"-O", "raw"},
+                            {"-O", "qcow2"},
+                            {"-O", "qcow2", "-S", "64k"},
+                            {"-O", "qcow2", "-S", "0"},
+                            {"-O", "raw", "-S", "0"},
+                            {"-O", "qcow2", "-o", "cluster_size=4k"},
+                            {"-O", "qcow2", "-o", "compat=0.10"},
+                            {"-O", "qcow2", "-c"},
+                            {"-O", "qcow2", "-c", "-S", "0", "-W"},
+                            {"-O", "qcow2", "-c", "-o", "compression_type=zstd,cluster_size=16k"},
+                            {"-O", "qcow2", "-t", "none", "-T", "none"},
+                            {"-p", "-m", "1", "-O", "qcow2"}}) {
       Words arguments = {"convert"};
       arguments.insert(arguments.end(), options.begin(), options.end());
       if (source == std::string("raw")) arguments.insert(arguments.end(), {"-f", "raw"});
@@ -142,6 +146,8 @@ TEST_F(ConvertTest, ComplainsInTheSameWords) {
                           {"-S", "3", "a", "o"},
                           {"-S", "1G", "a", "o"},
                           {"-S", "x", "a", "o"},
+                          {"-c", "-O", "raw", "a", "o"},
+                          {"-c", "-o", "preallocation=metadata", "-O", "qcow2", "a", "o"},
                           {"-m", "17", "a", "o"},
                           {"-m", "x", "a", "o"},
                           {"-t", "bogus", "a", "o"},
