@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_format.h"
 #include "engine/status_macros.h"
+#include "qcow2/corruption.h"
 #include "qcow2/format/refcount_block.h"
 #include "qcow2/format/refcount_table_entry.h"
 
@@ -23,7 +24,12 @@ absl::StatusOr<std::optional<HostOffset>> Refcounts::SliceOffset(ClusterIndex cl
   if (table_index >= metadata_.refcount_table.entries()) return std::nullopt;
   const RefcountTableEntry entry =
       RefcountTableEntry::FromRaw(metadata_.refcount_table.Get(table_index));
-  RETURN_IF_ERROR(Named(metadata_.disk, entry.Validate(geometry, table_index)));
+  if (const absl::Status valid = entry.Validate(geometry, table_index); !valid.ok()) {
+    absl::Status status = Named(metadata_.disk, valid);
+    // QEMU does not mind reserved bits.
+    if (entry.reserved_bits() != 0) return status;
+    return WithCorruption(std::move(status), Corruption::Kind::kEntry, valid.message());
+  }
   const std::optional<HostOffset> block = entry.block();
   if (!block.has_value()) return std::nullopt;
   RETURN_IF_ERROR(metadata_.CheckPlace(*block, geometry.cluster_bytes(), "refcount block"));

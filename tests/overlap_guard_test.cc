@@ -68,6 +68,8 @@ const Case kCases[] = {
     {"L2TableNotAligned", [](DiskImage& i) { Put64(i, kL1, (kL2 + 512) | kCopied); }, 0},
     {"DataNotAligned", [](DiskImage& i) { Put64(i, kL2, (kData + 512) | kCopied); }, 0,
      "Cluster allocation offset 0x50200 unaligned (L2 offset: 0x40000, L2 index: 0)"},
+    {"RefcountBlockNotAligned",
+     [](DiskImage& i) { Put64(i, kRefcountTable, kRefcountBlock + 512); }, kUnallocated},
     {"L2TableInRefcountBlock", [](DiskImage& i) { Put64(i, kL1, kRefcountBlock | kCopied); },
      kUnallocated, "Preventing invalid write on metadata (overlaps with refcount block)"},
 };
