@@ -20,8 +20,12 @@ bool MayBeFailedSync(int error) {
 
 }  // namespace
 
-WriteBack::WriteBack(Disk& disk, const WriteBackOptions& options)
-    : disk_(disk), options_(options), one_plan_(disk.loop()), flush_ended_(disk.loop()) {}
+WriteBack::WriteBack(Disk& disk, const WriteBackOptions& options, Disk* data_disk)
+    : disk_(disk),
+      data_disk_(data_disk),
+      options_(options),
+      one_plan_(disk.loop()),
+      flush_ended_(disk.loop()) {}
 
 void WriteBack::MarkDirty(Table& table, size_t at, size_t length) {
   RINGCOW_INVARIANT(length > 0 && at + length <= table.bytes, "a change lies inside its table");
@@ -99,7 +103,10 @@ Task<absl::Status> WriteBack::FlushAll() {
     dirty.push_back(table);
   }
   // With nothing dirty and nothing written since the last fsync, all is durable already.
-  if (dirty.empty() && disk_.changes() == changes_synced_) co_return absl::OkStatus();
+  if (dirty.empty() && disk_.changes() == changes_synced_) {
+    if (HasUnsyncedData()) co_return co_await SyncData();
+    co_return absl::OkStatus();
+  }
   co_return co_await CarryOut(order_.Stages(dirty));
 }
 
@@ -133,7 +140,12 @@ Task<absl::Status> WriteBack::CarryOut(std::vector<std::vector<Table*>> stages) 
   ++counters_.plans;
   counters_.writes += plan.writes();
   absl::Status status;
-  if (form == PlanForm::kChain) {
+  if (HasUnsyncedData()) status = co_await SyncData();
+  if (!status.ok()) {
+    for (const std::vector<PlannedWrite>& stage : plan.stages()) {
+      for (const PlannedWrite& write : stage) HasNotWritten(write);
+    }
+  } else if (form == PlanForm::kChain) {
     ++counters_.chains;
     status = co_await CarryOutAsChain(plan);
   } else {
@@ -287,7 +299,7 @@ Task<absl::Status> WriteBack::WriteOneDurably(const PlannedWrite& write, Version
     }
   } else {
     HasNotWritten(write);
-    if (MayBeFailedSync(io.error())) Fail("a durable write", io.error());
+    if (MayBeFailedSync(io.error())) Fail(disk_, "a durable write", io.error());
   }
   co_return status;
 }
@@ -313,13 +325,25 @@ void WriteBack::SyncEnded(int error) {
   }
   order_.SyncFailed();
   // A cancelled one was never tried.
-  if (error != ECANCELED) Fail("fdatasync", error);
+  if (error != ECANCELED) Fail(disk_, "fdatasync", error);
 }
 
-void WriteBack::Fail(absl::string_view what, int error) {
+Task<absl::Status> WriteBack::SyncData() {
+  const uint64_t changes = data_disk_->changes();
+  IoAwaiter sync = data_disk_->Fdatasync();
+  const absl::Status status = co_await sync;
+  if (status.ok()) {
+    data_changes_synced_ = changes;
+  } else if (sync.error() != ECANCELED) {
+    Fail(*data_disk_, "fdatasync", sync.error());
+  }
+  co_return status;
+}
+
+void WriteBack::Fail(const Disk& disk, absl::string_view what, int error) {
   if (!failure_.ok()) return;
   failure_ =
-      absl::DataLossError(absl::StrCat("'", disk_.name(), "': ", what, " failed (errno ", error,
+      absl::DataLossError(absl::StrCat("'", disk.name(), "': ", what, " failed (errno ", error,
                                        "): what was written since the last good fdatasync may be "
                                        "lost; no more writes are accepted"));
 }

@@ -81,6 +81,10 @@ struct WriteBackCounters {
 //     whoever syncs next, and the guest's flush must not miss it.
 // The last stage always ends with an fsync, so a flush covers all that was written before.
 //
+// What tables refer to may lie on a disk of its own (`data_disk`). Then every plan begins with an
+// fsync of that disk, if it has changed since the last one: all that had been written there when
+// the plan was made is durable before any table of it. DependsOnFlush is not needed for that.
+//
 // Errors. A failed, short or cancelled write leaves its table dirty and nothing that depends on it
 // written; the next Flush tries again. After a failed fsync nobody knows what of the writes before
 // it will survive, and the kernel may report it only once: failure() is set for good, and every
@@ -88,7 +92,8 @@ struct WriteBackCounters {
 // it counts as a failed fsync, unless for want of space, which only a write meets.
 class WriteBack {
  public:
-  WriteBack(Disk& disk, const WriteBackOptions& options);
+  // `data_disk` may be null: what is not a table is on `disk` then, like the tables.
+  WriteBack(Disk& disk, const WriteBackOptions& options, Disk* data_disk = nullptr);
   WriteBack(const WriteBack&) = delete;
   WriteBack& operator=(const WriteBack&) = delete;
 
@@ -150,6 +155,10 @@ class WriteBack {
   Task<absl::Status> WriteOne(const PlannedWrite& write, Version through);
   Task<absl::Status> WriteOneDurably(const PlannedWrite& write, Version through);
   Task<absl::Status> Sync();
+  bool HasUnsyncedData() const {
+    return data_disk_ != nullptr && data_disk_->changes() != data_changes_synced_;
+  }
+  Task<absl::Status> SyncData();
 
   bool IsForgotten(Content after, std::optional<Content> before) const;
   PlanForm FormOf(const WritePlan& plan, std::span<const std::vector<Table*>> stages) const;
@@ -159,12 +168,13 @@ class WriteBack {
   void HasWritten(const PlannedWrite& write, Version through);
   void HasNotWritten(const PlannedWrite& write);
   void SyncEnded(int error);
-  void Fail(absl::string_view what, int error);
+  void Fail(const Disk& disk, absl::string_view what, int error);
   void UpdateDurableThrough();
   void AddDirty(Table& table);
   void RemoveDirty(Table& table);
 
   Disk& disk_;
+  Disk* const data_disk_;
   const WriteBackOptions options_;
   WriteOrder order_;
   Table* first_dirty_ = nullptr;
@@ -172,6 +182,7 @@ class WriteBack {
   Version durable_through_ = 0;
   uint64_t changes_synced_ = 0;  // Disk::changes() when the last good sync started...
   std::optional<uint64_t> size_changes_synced_;  // ...and Disk::size_changes()
+  uint64_t data_changes_synced_ = 0;             // changes() of data_disk_, the same
   WriteBackCounters counters_;
   absl::Status failure_;
   Mutex one_plan_;

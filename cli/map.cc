@@ -83,9 +83,11 @@ class Printer {
     if (!host.has_value()) {
       return absl::UnimplementedError("File contains external, encrypted or compressed clusters.");
     }
+    const ImageChain::Layer& layer = chain_.layers()[entry.found.depth];
+    const Disk& file = layer.data_file != nullptr ? *layer.data_file : layer.file.disk();
     absl::PrintF("%-16s%-16s%-16s%s\n", absl::StrFormat("%#x", entry.begin),
                  absl::StrFormat("%#x", entry.bytes()), absl::StrFormat("%#x", host->value()),
-                 chain_.layers()[entry.found.depth].file.disk().name());
+                 file.name());
     return absl::OkStatus();
   }
 

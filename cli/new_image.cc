@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -12,6 +13,7 @@
 #include "engine/aligned_buffer.h"
 #include "engine/status_macros.h"
 #include "engine/uring_disk.h"
+#include "qcow2/backing_name.h"
 #include "qcow2/create.h"
 #include "qcow2/format/units.h"
 
@@ -78,6 +80,24 @@ void CleanUp(UringDisk& disk, bool was_new) {
   (void)(was_new ? unlink(disk.name().c_str()) : ftruncate(disk.fd(), 0));
 }
 
+// A file that is new, or was there before.
+struct NewFile {
+  std::unique_ptr<UringDisk> disk;
+  bool was_new = false;
+};
+
+absl::StatusOr<NewFile> OpenNew(Host& host, const std::string& path) {
+  UringDisk::Options options = {.creation = UringDisk::Creation::kExclusive};
+  absl::StatusOr<std::unique_ptr<UringDisk>> disk = UringDisk::Open(*host.rings, path, options);
+  const bool was_new = disk.ok();
+  if (absl::IsAlreadyExists(disk.status())) {
+    options.creation = UringDisk::Creation::kIfMissing;
+    disk = UringDisk::Open(*host.rings, path, options);
+  }
+  RETURN_IF_ERROR(disk.status());
+  return NewFile{*std::move(disk), was_new};
+}
+
 }  // namespace
 
 absl::StatusOr<CreateOptions> CreateOptionsOf(ImageFormat format,
@@ -109,6 +129,12 @@ absl::StatusOr<CreateOptions> CreateOptionsOf(ImageFormat format,
   options.extended_l2 = values.Flag("extended_l2");
   if (values.Has("backing_file")) options.backing_file = values.Text("backing_file");
   if (values.Has("backing_fmt")) options.backing_format = values.Text("backing_fmt");
+  if (values.Has("data_file")) {
+    const std::string& name = values.Text("data_file");
+    if (name.empty()) return absl::NotFoundError("Could not create '': No such file or directory");
+    ASSIGN_OR_RETURN(options.data_file, LocalPath(name));
+  }
+  if (values.Has("data_file_raw")) options.data_file_raw = values.Flag("data_file_raw");
   RETURN_IF_ERROR(CheckBackingOptions(options));
   // Before there is a file to be left behind.
   RETURN_IF_ERROR(ValidateCreateOptions(options).status());
@@ -117,23 +143,20 @@ absl::StatusOr<CreateOptions> CreateOptionsOf(ImageFormat format,
 
 Task<absl::Status> CreateImageFile(Host& host, std::string path, ImageFormat format,
                                    CreateOptions options) {
-  UringDisk::Options disk_options = {.creation = UringDisk::Creation::kExclusive};
-  absl::StatusOr<std::unique_ptr<UringDisk>> disk =
-      UringDisk::Open(*host.rings, path, disk_options);
-  const bool was_new = disk.ok();
-  if (absl::IsAlreadyExists(disk.status())) {
-    disk_options.creation = UringDisk::Creation::kIfMissing;
-    disk = UringDisk::Open(*host.rings, path, disk_options);
+  NewFile data_file;
+  if (!options.data_file.empty()) {
+    CO_ASSIGN_OR_RETURN(data_file, OpenNew(host, options.data_file));
   }
-  CO_RETURN_IF_ERROR(disk.status());
-
-  absl::Status status;
-  if (format == ImageFormat::kQcow2) {
-    status = co_await CreateImage(**disk, options);
-  } else {
-    status = co_await CreateRaw(**disk, options.virtual_size, options.preallocation);
+  absl::StatusOr<NewFile> file = OpenNew(host, path);
+  absl::Status status = file.status();
+  if (status.ok()) {
+    status = format == ImageFormat::kQcow2
+                 ? co_await CreateImage(*file->disk, options, data_file.disk.get())
+                 : co_await CreateRaw(*file->disk, options.virtual_size, options.preallocation);
   }
-  if (!status.ok()) CleanUp(**disk, was_new);
+  if (status.ok()) co_return status;
+  if (file.ok()) CleanUp(*file->disk, file->was_new);
+  if (data_file.was_new) CleanUp(*data_file.disk, true);
   co_return status;
 }
 

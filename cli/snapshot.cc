@@ -59,13 +59,19 @@ absl::Status Failed(const char* what, const Settings& settings, const absl::Stat
 }
 
 Task<absl::Status> CreateOne(Image* image, const Settings& settings) {
-  if (image == nullptr) co_return absl::UnimplementedError(std::strerror(ENOTSUP));
+  if (image == nullptr || image->header().external_data()) {
+    co_return absl::UnimplementedError(std::strerror(ENOTSUP));
+  }
   co_return co_await image->CreateSnapshot(NewSnapshot(settings.snapshot));
 }
 
 Task<absl::Status> ApplyOne(Image* image, const Settings& settings) {
   if (image == nullptr) {
     co_return absl::UnimplementedError("Block driver does not support snapshots");
+  }
+  if (image->header().external_data()) {
+    co_return absl::UnimplementedError(
+        absl::StrFormat("Failed to load snapshot: %s", std::strerror(ENOTSUP)));
   }
   const std::optional<size_t> index = FindSnapshotByIdOrName(image->snapshots(), settings.snapshot);
   if (!index.has_value()) {

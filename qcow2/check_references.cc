@@ -84,6 +84,10 @@ void ReferenceCounter::AddClusters(uint64_t begin, uint64_t end, uint64_t weight
 L2Entry::Kind KindForCheck(uint64_t raw, bool extended_l2, bool external_data) {
   const L2Entry entry = L2Entry::FromRaw(raw);
   L2Entry::Kind kind = entry.kind();
+  const bool is_at_zero = entry.host_offset() == HostOffset(0);
+  if (kind == L2Entry::Kind::kNormal && is_at_zero && !external_data) {
+    kind = L2Entry::Kind::kUnallocated;
+  }
   if (extended_l2 && kind == L2Entry::Kind::kZeroAllocated) kind = L2Entry::Kind::kNormal;
   if (extended_l2 && kind == L2Entry::Kind::kZeroPlain) kind = L2Entry::Kind::kUnallocated;
   if (external_data && kind == L2Entry::Kind::kUnallocated && entry.copied()) {

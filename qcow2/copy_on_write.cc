@@ -50,7 +50,7 @@ Task<absl::StatusOr<Exposure>> CopyOnWrite::Fill(FilledRun filled, Mapping mappi
     CO_RETURN_IF_ERROR(co_await WriteAround(host, head, from, tail));
     co_return Exposure::kOther;
   }
-  CO_RETURN_IF_ERROR(co_await metadata_.disk.Write(host + head.length, from));
+  CO_RETURN_IF_ERROR(co_await metadata_.data_disk.Write(host + head.length, from));
   if (!was_zero) {
     CO_ASSIGN_OR_RETURN(was_zero, co_await reader_.AreKnownZero(offset, from.size()));
   }
@@ -61,7 +61,7 @@ Task<absl::StatusOr<Exposure>> CopyOnWrite::Fill(FilledRun filled, Mapping mappi
 Task<absl::Status> CopyOnWrite::WriteAround(HostOffset host, Side head,
                                             std::span<const std::byte> from, Side tail) {
   if (head.length == 0 && tail.length == 0) {
-    co_return co_await metadata_.disk.Write(host, from);
+    co_return co_await metadata_.data_disk.Write(host, from);
   }
   const uint64_t head_copied = head.is_zero ? 0 : head.length;
   const uint64_t tail_copied = tail.is_zero ? 0 : tail.length;
@@ -78,7 +78,7 @@ Task<absl::Status> CopyOnWrite::WriteAround(HostOffset host, Side head,
   Append(vectors, from);
   Append(vectors, tail_bytes);
   if (tail.is_zero) AppendZeroes(vectors, tail.length);
-  co_return co_await metadata_.disk.WriteV(host, vectors);
+  co_return co_await metadata_.data_disk.WriteV(host, vectors);
 }
 
 Task<absl::Status> CopyOnWrite::ReadSides(Side head, std::span<std::byte> head_bytes, Side tail,

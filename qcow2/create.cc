@@ -5,11 +5,14 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_format.h"
 #include "engine/aligned_buffer.h"
 #include "engine/errno_status.h"
+#include "engine/invariant.h"
 #include "engine/status_macros.h"
 #include "qcow2/allocator.h"
 #include "qcow2/deferred_frees.h"
+#include "qcow2/disk_zeroes.h"
 #include "qcow2/format/header.h"
 #include "qcow2/format/refcount_block.h"
 #include "qcow2/format/refcount_table_entry.h"
@@ -38,6 +41,11 @@ Header MakeHeader(const CreateOptions& options, const Geometry& geometry) {
   header.backing_file = options.backing_file;
   if (!options.backing_format.empty()) header.extensions.backing_format = options.backing_format;
   if (options.extended_l2) header.incompatible_features |= kIncompatibleExtendedL2;
+  if (!options.data_file.empty()) {
+    header.incompatible_features |= kIncompatibleExternalDataFile;
+    header.extensions.external_data_file = options.data_file;
+  }
+  if (options.data_file_raw) header.autoclear_features |= kAutoclearRawExternalData;
   if (options.lazy_refcounts) header.compatible_features |= kCompatibleLazyRefcounts;
   header.refcount_table_offset = HostOffset(geometry.cluster_bytes());
   header.refcount_table_clusters = 1;
@@ -108,15 +116,34 @@ Task<absl::Status> MakeEmpty(Disk& disk) {
   co_return status;
 }
 
+// As long as the disk, and zeroes.
+Task<absl::Status> MakeDataFile(Disk& disk, uint64_t virtual_size) {
+  CO_RETURN_IF_ERROR(co_await MakeEmpty(disk));
+  if (disk.size() == 0) co_return co_await disk.Truncate(virtual_size);
+  // A block device.
+  if (disk.size() >= virtual_size) co_return co_await ZeroOnDisk(disk, HostOffset(0), virtual_size);
+  co_return ErrnoStatus(ENOSPC, absl::StrFormat("'%s' ends at %d bytes and %d are needed",
+                                                disk.name(), disk.size(), virtual_size));
+}
+
 }  // namespace
 
-Task<absl::Status> CreateImage(Disk& disk, CreateOptions options) {
+Task<absl::Status> CreateImage(Disk& disk, CreateOptions options, Disk* data_file) {
   CO_ASSIGN_OR_RETURN(const Geometry geometry, ValidateCreateOptions(options));
+  RINGCOW_INVARIANT((data_file != nullptr) == !options.data_file.empty(),
+                    "a data file comes with its name");
+  if (data_file != nullptr) {
+    CO_RETURN_IF_ERROR(co_await MakeDataFile(*data_file, geometry.virtual_size()));
+  }
+  // All of a raw data file is the guest's disk, and the metadata says so everywhere.
+  if (options.data_file_raw && options.preallocation == Preallocation::kOff) {
+    options.preallocation = Preallocation::kMetadata;
+  }
   CO_RETURN_IF_ERROR(co_await MakeEmpty(disk));
   const Header header = MakeHeader(options, geometry);
   CO_RETURN_IF_ERROR(co_await WriteInitialClusters(disk, header, geometry));
 
-  Metadata metadata(disk, header, geometry, MetadataOptions());
+  Metadata metadata(disk, header, geometry, MetadataOptions(), data_file);
   CO_RETURN_IF_ERROR(co_await metadata.Load());
   Growth growth(disk, Growth::Manner::kSparse);
   Allocator allocator(metadata, growth);

@@ -13,9 +13,12 @@ namespace ringcow {
 // ends. A file is truncated first; a block device must be large enough and keeps what lies behind
 // the image. After a failure its contents are not an image.
 //
+// `data_file` is given if the options name one: it becomes the external data file, empties first
+// and is then as long as the virtual disk.
+//
 // InvalidArgument and OutOfRange for options that cannot be (see ValidateCreateOptions), else the
 // disk's errors.
-Task<absl::Status> CreateImage(Disk& disk, CreateOptions options);
+Task<absl::Status> CreateImage(Disk& disk, CreateOptions options, Disk* data_file = nullptr);
 
 }  // namespace ringcow
 

@@ -44,9 +44,11 @@ struct Image::Parts {
       : disk(disk),
         read_only(options.read_only),
         backing(options.backing),
+        data_file(options.data_file),
         is_writethrough(options.write_back.mode == CacheMode::kWritethrough),
         size_when_opened(disk.size()),
-        metadata(disk, read.header, read.geometry, MetadataOptionsOf(options)),
+        trims_data_file(data_file != nullptr && data_file->size() <= read.geometry.virtual_size()),
+        metadata(disk, read.header, read.geometry, MetadataOptionsOf(options), data_file),
         requests(disk.loop()),
         changing(disk.loop()),
         growth(disk, options.grow_ahead ? Growth::Manner::kAhead : Growth::Manner::kNeeded),
@@ -81,12 +83,16 @@ struct Image::Parts {
   Task<absl::Status> Failed(Request request, absl::Status status);
   // Runs an operation with no guest request under way.
   Task<absl::Status> RunAlone(Task<absl::Status> operation);
+  Task<absl::Status> RunOnSnapshots(Task<absl::Status> operation);
+  Task<absl::Status> TrimFiles();
 
   Disk& disk;
   const bool read_only;
   GuestDisk* const backing;
+  Disk* const data_file;  // null without one
   const bool is_writethrough;
   const uint64_t size_when_opened;
+  const bool trims_data_file;  // nobody else's bytes are behind the guest's
   Metadata metadata;
   Requests requests;
   RangeLock changing;  // guest clusters, in bytes, whose entries are being changed
@@ -128,9 +134,21 @@ Task<absl::StatusOr<std::unique_ptr<Image>>> Image::Open(Disk& disk, OpenOptions
     co_return absl::FailedPreconditionError(absl::StrFormat(
         "'%s': its backing file '%s' was not opened", disk.name(), read.header.backing_file));
   }
+  if (!read.header.external_data()) {
+    options.data_file = nullptr;
+  } else if (options.data_file == nullptr) {
+    co_return absl::FailedPreconditionError(
+        absl::StrFormat("'%s': its data file '%s' was not opened", disk.name(),
+                        read.header.extensions.external_data_file.value_or("")));
+  }
   // What a killed process wrote may be read back and still be lost in a power cut. Everything is
   // ordered behind what is read from here on, so that has to be durable.
-  if (!options.read_only) CO_RETURN_IF_ERROR(co_await disk.Fdatasync());
+  if (!options.read_only) {
+    CO_RETURN_IF_ERROR(co_await disk.Fdatasync());
+    if (options.data_file != nullptr) {
+      CO_RETURN_IF_ERROR(co_await options.data_file->Fdatasync());
+    }
+  }
   auto parts = std::make_unique<Parts>(disk, read, options);
   CO_RETURN_IF_ERROR(co_await parts->metadata.Load());
   CO_RETURN_IF_ERROR(co_await parts->snapshots.Load());
@@ -196,16 +214,23 @@ Task<absl::Status> Image::Parts::Empty() {
   co_return co_await zeroer.Unmap(GuestOffset(0), size);
 }
 
+// Clusters of a data file have no refcounts: none can be shared.
+Task<absl::Status> Image::Parts::RunOnSnapshots(Task<absl::Status> operation) {
+  if (data_file == nullptr) co_return co_await RunAlone(std::move(operation));
+  co_return ErrnoStatus(
+      ENOTSUP, absl::StrFormat("'%s': snapshots of an image with a data file", disk.name()));
+}
+
 Task<absl::Status> Image::CreateSnapshot(Snapshot snapshot) {
-  co_return co_await parts_->RunAlone(parts_->snapshots.Create(std::move(snapshot)));
+  co_return co_await parts_->RunOnSnapshots(parts_->snapshots.Create(std::move(snapshot)));
 }
 
 Task<absl::Status> Image::ApplySnapshot(size_t index) {
-  co_return co_await parts_->RunAlone(parts_->snapshots.Apply(index));
+  co_return co_await parts_->RunOnSnapshots(parts_->snapshots.Apply(index));
 }
 
 Task<absl::Status> Image::DeleteSnapshot(size_t index) {
-  co_return co_await parts_->RunAlone(parts_->snapshots.Delete(index));
+  co_return co_await parts_->RunOnSnapshots(parts_->snapshots.Delete(index));
 }
 
 Task<absl::Status> Image::Resize(uint64_t virtual_size, Preallocation preallocation) {
@@ -349,14 +374,20 @@ Task<absl::Status> Image::Close() {
   CO_RETURN_IF_ERROR(co_await parts_->Flush());
   // The first flush made the removals durable whose refcounts the second one writes.
   CO_RETURN_IF_ERROR(co_await parts_->Flush());
+  co_return co_await parts_->TrimFiles();
+}
+
+// Should a crash undo this, a file is only longer than it has to be.
+Task<absl::Status> Image::Parts::TrimFiles() {
   // A cluster in which the file ended when it was opened may have been written to since.
-  const uint64_t needed =
-      std::max(AlignUp(parts_->size_when_opened, parts_->metadata.geometry.cluster_bytes()),
-               parts_->allocator.taken_end().value());
-  // What was grown ahead and not used is given back. Should a crash undo this, the file is only
-  // longer than it has to be.
-  if (parts_->disk.size() > needed) co_return co_await parts_->disk.Truncate(needed);
-  co_return absl::OkStatus();
+  const uint64_t needed = std::max(AlignUp(size_when_opened, metadata.geometry.cluster_bytes()),
+                                   allocator.taken_end().value());
+  // What was grown ahead and not used is given back.
+  if (disk.size() > needed) CO_RETURN_IF_ERROR(co_await disk.Truncate(needed));
+  // Writes of whole blocks or clusters can reach beyond the guest's last byte.
+  const uint64_t virtual_size = metadata.geometry.virtual_size();
+  if (!trims_data_file || data_file->size() <= virtual_size) co_return absl::OkStatus();
+  co_return co_await data_file->Truncate(virtual_size);
 }
 
 }  // namespace ringcow

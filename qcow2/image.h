@@ -50,6 +50,9 @@ struct OpenOptions {
   // Who compresses. It must outlive the image, and may serve several images on its loop. Null: the
   // loop's own thread.
   WorkerPool* workers = nullptr;
+  // The external data file, which an image that has one needs; open for writing unless read_only.
+  // It must outlive the image and be used by nobody else. (ImageChain opens it.)
+  Disk* data_file = nullptr;
 };
 
 // A qcow2 image open for I/O: the public face of the format.
@@ -69,7 +72,7 @@ class Image final : public GuestDisk {
   //   InvalidArgument     what is not qcow2, or contradicts the format
   //   Unimplemented       a feature this build cannot read
   //   FailedPrecondition  for writing: marked corrupt, or not closed cleanly and beyond repair;
-  //                       a backing file that was not given
+  //                       a backing or data file that was not given
   //   NotFound            no such snapshot
   // and the disk's own errors. To open an image for writing that was not closed cleanly with lazy
   // refcounts repairs it first (see RepairImage).
@@ -92,7 +95,8 @@ class Image final : public GuestDisk {
   const std::vector<Snapshot>& snapshots() const;
   // Guest requests wait meanwhile, and everything is durable afterwards. `snapshot` says what the
   // new one is like, but for its L1 table and virtual size; an empty id becomes the next free one.
-  // Errors: OutOfRange when a refcount of the image cannot become larger, and the disk's own.
+  // Errors: OutOfRange when a refcount of the image cannot become larger, Unimplemented for an
+  // image with an external data file, and the disk's own.
   Task<absl::Status> CreateSnapshot(Snapshot snapshot);
   // The guest's disk becomes what it was, with the size it had. `index` is that in snapshots() when
   // it is this operation's turn; NotFound when there is none.

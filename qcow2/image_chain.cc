@@ -23,6 +23,12 @@ namespace {
 
 using Layer = ImageChain::Layer;
 
+// The other files that an image needs.
+struct Links {
+  std::optional<ImageSource> backing = std::nullopt;
+  std::optional<std::string> data_file = std::nullopt;
+};
+
 // `status` of the layer with this many above it.
 absl::Status AtDepth(size_t depth, const absl::Status& status) {
   std::string message;
@@ -35,22 +41,43 @@ absl::Status AtDepth(size_t depth, const absl::Status& status) {
   return wrapped;
 }
 
-// The backing file of `file`, if it has one: that of its description, or else of its header.
-Task<absl::StatusOr<std::optional<ImageSource>>> BackingOf(const ImageFile& file) {
-  if (file.format() != ImageFormat::kQcow2) co_return std::nullopt;
-  CO_ASSIGN_OR_RETURN(const Header header, co_await ReadHeader(file.disk()));
-  // Before the backing file is looked for: what the image itself lacks is said first.
-  CO_RETURN_IF_ERROR(CheckSupported(header));
+// The backing file, if there is one: that of the description, or else of the header.
+absl::StatusOr<std::optional<ImageSource>> BackingOf(const ImageFile& file, const Header& header) {
   const FormatOptions& options = file.format_options();
-  if (!options.replaces_backing && header.backing_file.empty()) co_return std::nullopt;
-  if (options.replaces_backing && !options.backing.has_value()) co_return std::nullopt;
+  if (!options.replaces_backing && header.backing_file.empty()) return std::nullopt;
+  if (options.replaces_backing && !options.backing.has_value()) return std::nullopt;
   absl::StatusOr<ImageSource> source =
       options.backing.has_value()
           ? SourceOf(*options.backing, "")
           : SourceOf(FullBackingPath(file.disk().name(), header.backing_file),
                      header.extensions.backing_format.value_or(""));
-  if (!source.ok()) co_return AtDepth(1, source.status());
-  co_return *std::move(source);
+  if (!source.ok()) return AtDepth(1, source.status());
+  return *std::move(source);
+}
+
+Task<absl::StatusOr<Links>> ReadLinks(const ImageFile& file) {
+  Links links;
+  if (file.format() != ImageFormat::kQcow2) co_return links;
+  CO_ASSIGN_OR_RETURN(const Header header, co_await ReadHeader(file.disk()));
+  // Before other files are looked for: what the image itself lacks is said first.
+  CO_RETURN_IF_ERROR(CheckSupported(header));
+  if (header.external_data()) {
+    links.data_file = header.extensions.external_data_file;
+    if (!links.data_file.has_value()) {
+      co_return absl::InvalidArgumentError("'data-file' is required for this image");
+    }
+  }
+  CO_ASSIGN_OR_RETURN(links.backing, BackingOf(file, header));
+  co_return links;
+}
+
+absl::StatusOr<std::unique_ptr<UringDisk>> OpenDataFile(Rings& rings, const std::string& name,
+                                                        const ImageFileOptions& options) {
+  ASSIGN_OR_RETURN(const std::string path, LocalPath(name));
+  return UringDisk::Open(rings, path,
+                         {.read_only = options.read_only,
+                          .direct = options.direct,
+                          .force_share = options.force_share});
 }
 
 // Looked at by name, not by opening it: its lock would be in our own way.
@@ -83,13 +110,18 @@ Task<absl::StatusOr<std::vector<Layer>>> OpenFiles(Rings& rings, ImageSource sou
     const size_t depth = layers.size();
     absl::StatusOr<ImageFile> file = co_await ImageFile::Open(rings, std::move(source), options);
     if (!file.ok()) co_return AtDepth(depth, file.status());
-    layers.push_back({.file = *std::move(file), .guest = nullptr});
+    layers.push_back({.file = *std::move(file)});
 
-    absl::StatusOr<std::optional<ImageSource>> next = co_await BackingOf(layers.back().file);
-    if (!next.ok()) {
-      co_return AtDepth(depth, WithoutName(next.status(), layers.back().file.disk()));
+    absl::StatusOr<Links> links = co_await ReadLinks(layers.back().file);
+    if (!links.ok()) {
+      co_return AtDepth(depth, WithoutName(links.status(), layers.back().file.disk()));
     }
-    std::optional<ImageSource>& backing = *next;
+    if (const std::optional<std::string>& name = links->data_file; name.has_value()) {
+      auto data_file = OpenDataFile(rings, *name, options);
+      if (!data_file.ok()) co_return AtDepth(depth, data_file.status());
+      layers.back().data_file = *std::move(data_file);
+    }
+    std::optional<ImageSource>& backing = links->backing;
     if (!backing.has_value()) co_return layers;
     const absl::Status status = CheckBacking(layers, *backing);
     if (!status.ok()) co_return AtDepth(depth + 1, status);
@@ -129,6 +161,7 @@ Task<absl::StatusOr<std::unique_ptr<ImageChain>>> ImageChain::Open(Rings& rings,
     layer_options.replaces_backing = described.replaces_backing;
     layer_options.read_only = depth == 0 ? options.file.read_only : depth != options.also_writable;
     layer_options.backing = depth + 1 < layers.size() ? layers[depth + 1].guest.get() : nullptr;
+    layer_options.data_file = layers[depth].data_file.get();
     const absl::Status status = co_await OpenGuest(layers[depth], layer_options);
     if (!status.ok()) co_return AtDepth(depth, status);
   }

@@ -21,7 +21,7 @@ namespace ringcow {
 
 struct ImageChainOptions {
   ImageFileOptions file;  // of the image itself; its backing files are opened for reading
-  // Of the image itself. read_only and backing are set by the chain.
+  // Of the image itself. read_only, backing and data_file are set by the chain.
   OpenOptions image;
   // The backing file this far down is opened for writing, too: for committing to it.
   std::optional<size_t> also_writable = std::nullopt;
@@ -31,9 +31,11 @@ struct ImageChainOptions {
 // the file it names as its backing file, and so on.
 //
 // A backing file has the format that the header of its overlay names, else the one it looks like;
-// it may also be described by options (see ImageSource).
-// The files are locked as long as the chain exists: the image for what it is opened for, its
-// backing files for reading.
+// it may also be described by options (see ImageSource). External data files are opened by the
+// names in the headers, as QEMU does: a relative one begins in the current directory, whatever the
+// image's is.
+// The files are locked as long as the chain exists: the image and its data file for what the image
+// is opened for, its backing files for reading.
 class ImageChain final : public GuestDisk {
  public:
   // Longer chains are refused, as what a loop through links and renames could look like.
@@ -42,7 +44,8 @@ class ImageChain final : public GuestDisk {
   // One file of the chain.
   struct Layer {
     ImageFile file;
-    std::unique_ptr<GuestDisk> guest;
+    std::unique_ptr<UringDisk> data_file = nullptr;  // the external one, if it has one
+    std::unique_ptr<GuestDisk> guest = nullptr;
     Image* image = nullptr;  // `guest`, if it is qcow2
   };
 

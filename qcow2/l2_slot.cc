@@ -3,6 +3,7 @@
 #include <optional>
 #include <utility>
 
+#include "absl/strings/str_format.h"
 #include "engine/invariant.h"
 #include "engine/status_macros.h"
 #include "qcow2/corruption.h"
@@ -49,12 +50,23 @@ absl::Status InvalidSlot(const Metadata& metadata, const TablePin& table, uint64
   return WithCorruption(std::move(status), Corruption::Kind::kEntry, why.message());
 }
 
+// As stored: without extended L2 entries all of it is in entry().
+ExtendedL2Entry LoadStored(const Metadata& metadata, std::span<const std::byte> table,
+                           uint64_t slot) {
+  const bool extended = metadata.geometry.extended_l2();
+  L2Entry entry = L2Entry::FromRaw(LoadBe64At(table, extended ? 2 * slot : slot));
+  if (entry.host_offset() == HostOffset(0) && !metadata.has_data_file()) {
+    entry = entry.WithCopied(false);
+  }
+  return ExtendedL2Entry::FromRaw(entry.raw(), extended ? LoadBe64At(table, 2 * slot + 1) : 0);
+}
+
 }  // namespace
 
-ExtendedL2Entry LoadL2Slot(const Geometry& geometry, std::span<const std::byte> table,
+ExtendedL2Entry LoadL2Slot(const Metadata& metadata, std::span<const std::byte> table,
                            uint64_t slot) {
-  if (geometry.extended_l2()) return ExtendedL2Entry::Load(table, slot);
-  return FromStandard(L2Entry::FromRaw(LoadBe64At(table, slot)));
+  const ExtendedL2Entry stored = LoadStored(metadata, table, slot);
+  return metadata.geometry.extended_l2() ? stored : FromStandard(stored.entry());
 }
 
 void StoreL2Slot(const Geometry& geometry, std::span<std::byte> table, uint64_t slot,
@@ -69,16 +81,24 @@ void StoreL2Slot(const Geometry& geometry, std::span<std::byte> table, uint64_t 
 absl::StatusOr<ExtendedL2Entry> ValidL2Slot(const Metadata& metadata, const TablePin& table,
                                             uint64_t slot) {
   const Geometry& geometry = metadata.geometry;
-  const absl::Status valid =
-      geometry.extended_l2()
-          ? ExtendedL2Entry::Load(table.bytes(), slot).Validate(geometry, table.offset(), slot)
-          : L2Entry::FromRaw(LoadBe64At(table.bytes(), slot))
-                .Validate(geometry, table.offset(), slot);
+  const ExtendedL2Entry stored = LoadStored(metadata, table.bytes(), slot);
+  const absl::Status valid = geometry.extended_l2()
+                                 ? stored.Validate(geometry, table.offset(), slot)
+                                 : stored.entry().Validate(geometry, table.offset(), slot);
   if (!valid.ok()) return InvalidSlot(metadata, table, slot, valid);
-  const ExtendedL2Entry entry = LoadL2Slot(geometry, table.bytes(), slot);
-  if (const std::optional<HostOffset> host = entry.host_offset()) {
+  const ExtendedL2Entry entry = geometry.extended_l2() ? stored : FromStandard(stored.entry());
+  const std::optional<HostOffset> host = entry.host_offset();
+  const auto extent = entry.entry().compressed_extent(geometry);
+  if (metadata.has_data_file()) {
+    if (!extent.has_value()) return entry;
+    return absl::InvalidArgumentError(
+        absl::StrFormat("'%s': compressed cluster in an image with a data file (L2 offset: %#x, L2 "
+                        "index: %#x)",
+                        metadata.disk.name(), table.offset().value(), slot));
+  }
+  if (host.has_value()) {
     RETURN_IF_ERROR(metadata.CheckPlace(*host, geometry.cluster_bytes(), "data cluster"));
-  } else if (const auto extent = entry.entry().compressed_extent(geometry)) {
+  } else if (extent.has_value()) {
     RETURN_IF_ERROR(metadata.CheckPlace(extent->offset, extent->bytes, "compressed cluster"));
   }
   return entry;

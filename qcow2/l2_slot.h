@@ -16,13 +16,15 @@ namespace ringcow {
 // Entries of L2 tables of both kinds, in the form that has subclusters: an entry without them is
 // one whose subclusters are all alike. `slot` counts entries from the beginning of `table`.
 
-ExtendedL2Entry LoadL2Slot(const Geometry& geometry, std::span<const std::byte> table,
+// What COPIED says of offset 0 counts in images with an external data file only.
+ExtendedL2Entry LoadL2Slot(const Metadata& metadata, std::span<const std::byte> table,
                            uint64_t slot);
 // Without extended L2 entries all subclusters of `entry` are alike.
 void StoreL2Slot(const Geometry& geometry, std::span<std::byte> table, uint64_t slot,
                  ExtendedL2Entry entry);
 // InvalidArgument, with the place, for an entry that contradicts the format, or that refers to
-// where no data can be (see Metadata::CheckPlace).
+// where no data can be (see Metadata::CheckPlace). Which guest cluster an entry is for is not known
+// here: see Mapper for what an external data file asks of it.
 absl::StatusOr<ExtendedL2Entry> ValidL2Slot(const Metadata& metadata, const TablePin& table,
                                             uint64_t slot);
 

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "absl/strings/str_format.h"
 #include "engine/invariant.h"
 #include "engine/status_macros.h"
 #include "qcow2/corruption.h"
@@ -84,11 +85,22 @@ Task<absl::StatusOr<Mapper::L2Slice>> Mapper::SliceOf(HostOffset l2_table, Guest
   CO_ASSIGN_OR_RETURN(TablePin table, co_await metadata_.l2_cache.Get(
                                           l2_table + slice * metadata_.l2_cache.table_bytes()));
   const uint64_t first = index % per_slice;
-  co_return L2Slice{std::move(table), first, per_slice - first};
+  co_return L2Slice{std::move(table), first, per_slice - first,
+                    metadata_.geometry.ClusterStart(offset)};
 }
 
 absl::StatusOr<ExtendedL2Entry> Mapper::EntryAt(const L2Slice& slice, uint64_t i) const {
-  return ValidL2Slot(metadata_, slice.table, slice.first_entry + i);
+  ASSIGN_OR_RETURN(const ExtendedL2Entry entry,
+                   ValidL2Slot(metadata_, slice.table, slice.first_entry + i));
+  const std::optional<HostOffset> host = entry.host_offset();
+  if (!metadata_.has_data_file() || !host.has_value()) return entry;
+  const GuestOffset guest = slice.first_cluster + i * metadata_.geometry.cluster_bytes();
+  if (host->value() == guest.value()) return entry;
+  return absl::InvalidArgumentError(absl::StrFormat(
+      "'%s': External data file host cluster offset %#x does not match guest cluster offset: %#x "
+      "(L2 offset: %#x, L2 index: %#x)",
+      metadata_.disk.name(), host->value(), guest.value(), slice.table.offset().value(),
+      slice.first_entry + i));
 }
 
 Task<absl::StatusOr<Mapping>> Mapper::Find(GuestOffset offset, uint64_t bytes) {
@@ -208,8 +220,10 @@ Task<absl::Status> Mapper::Enter(const L2Slice& slice, const FilledRun& filled, 
   const AllocatedRun& run = filled.run;
   RINGCOW_INVARIANT(run.count <= slice.entries, "a run is entered slice by slice");
   Table& table = slice.table.table();
-  CO_RETURN_IF_ERROR(co_await allocator_.refcounts().OrderBefore(table, run));
-  if (exposure == Exposure::kOther) metadata_.write_back.DependsOnFlush(table);
+  if (!metadata_.has_data_file()) {
+    CO_RETURN_IF_ERROR(co_await allocator_.refcounts().OrderBefore(table, run));
+    if (exposure == Exposure::kOther) metadata_.write_back.DependsOnFlush(table);
+  }
   for (uint64_t i = 0; i < run.count; ++i) {
     const SubclusterRange subclusters =
         SubclustersIn(geometry, geometry.ClusterStart(filled.begin) + i * geometry.cluster_bytes(),
@@ -235,7 +249,7 @@ Task<absl::Status> Mapper::EnterCompressed(const L2Slice& slice, HostOffset plac
 }
 
 ExtendedL2Entry Mapper::LoadSlot(const L2Slice& slice, uint64_t i) const {
-  return LoadL2Slot(metadata_.geometry, slice.table.bytes(), slice.first_entry + i);
+  return LoadL2Slot(metadata_, slice.table.bytes(), slice.first_entry + i);
 }
 
 void Mapper::Replace(const L2Slice& slice, uint64_t i, ExtendedL2Entry next,
@@ -250,6 +264,8 @@ void Mapper::Replace(const L2Slice& slice, uint64_t i, ExtendedL2Entry next,
 
 void Mapper::GiveUp(L2Entry entry, DeferredFrees::Was was) {
   const Geometry& geometry = metadata_.geometry;
+  // In a data file a cluster is its guest cluster's for good.
+  if (metadata_.has_data_file()) return;
   if (const std::optional<HostOffset> host = entry.host_offset()) {
     frees_.Add({geometry.ClusterOf(*host), 1}, was);
   } else if (const auto extent = entry.compressed_extent(geometry)) {

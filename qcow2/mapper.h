@@ -41,6 +41,9 @@ SubclusterRange SubclustersIn(const Geometry& geometry, GuestOffset cluster, Gue
 
 // Translates guest offsets through the L1 and L2 tables, and changes that translation.
 //
+// In an external data file each guest cluster has the host cluster at its own offset, as QEMU wants
+// it, and none is counted: an entry that says otherwise is refused.
+//
 // Whoever changes entries holds a lock on their guest clusters, so that what Find said stays true
 // until then. (Entries of other guest clusters in the same table may change meanwhile.)
 class Mapper {
@@ -54,8 +57,9 @@ class Mapper {
   // Part of an L2 table, for changing entries in it.
   struct L2Slice {
     TablePin table;
-    uint64_t first_entry = 0;  // the slot of the guest cluster that was asked for
-    uint64_t entries = 0;      // slots from there to the end of the slice
+    uint64_t first_entry = 0;   // the slot of the guest cluster that was asked for
+    uint64_t entries = 0;       // slots from there to the end of the slice
+    GuestOffset first_cluster;  // the guest cluster of first_entry
   };
   // The slice is the active table's own: where there was no L2 table, one is allocated; one that a
   // snapshot shares is copied.
@@ -64,8 +68,8 @@ class Mapper {
   Task<absl::StatusOr<std::optional<L2Slice>>> ExistingSliceForChange(GuestOffset offset);
 
   // Enters `filled` from slot first_entry on, which becomes visible to the guest. Ordered on the
-  // disk behind the refcounts and, for kOther, behind the data. References that the entries held
-  // are given up.
+  // disk behind the refcounts and, for kOther, behind the data (that of a data file is durable
+  // before any table, see WriteBack). References that the entries held are given up.
   Task<absl::Status> Enter(const L2Slice& slice, const FilledRun& filled, Exposure exposure);
 
   // The same for slot first_entry and a compressed cluster, `bytes` long at `place`.

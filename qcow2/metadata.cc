@@ -68,11 +68,12 @@ absl::Status Named(const Disk& disk, const absl::Status& status) {
 }
 
 Metadata::Metadata(Disk& disk, const Header& header, const Geometry& geometry,
-                   const MetadataOptions& options)
+                   const MetadataOptions& options, Disk* data_file)
     : disk(disk),
+      data_disk(data_file != nullptr ? *data_file : disk),
       header(header),
       geometry(geometry),
-      write_back(disk, options.write_back),
+      write_back(disk, options.write_back, data_file),
       header_cache(write_back, CacheOf(Content::kHeader, geometry, 4096, 0)),
       // Also of a new image, which has no L1 table yet: tables are made one by one beyond this.
       l1_cache(write_back, CacheOf(Content::kL1, geometry, kMaxResidentSlice,

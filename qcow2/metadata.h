@@ -32,8 +32,9 @@ absl::Status Named(const Disk& disk, const absl::Status& status);
 // WriteBack. Every byte of metadata that is changed while the image is open goes through here, so
 // that its order against all others can be declared.
 struct Metadata {
+  // `data_file`: the external data file, of an image that has one.
   Metadata(Disk& disk, const Header& header, const Geometry& geometry,
-           const MetadataOptions& options);
+           const MetadataOptions& options, Disk* data_file = nullptr);
   Metadata(const Metadata&) = delete;
   Metadata& operator=(const Metadata&) = delete;
 
@@ -54,7 +55,15 @@ struct Metadata {
   // damaged entry must not make us overwrite what holds the image together.
   absl::Status CheckPlace(HostOffset begin, uint64_t length, absl::string_view what) const;
 
+  // Guest data lies in a file of its own: each guest cluster at its own offset, none of them
+  // counted by refcounts.
+  bool has_data_file() const { return &data_disk != &disk; }
+
+  // And that file by itself is the guest's disk.
+  bool has_raw_data_file() const { return has_data_file() && header.raw_external_data(); }
+
   Disk& disk;
+  Disk& data_disk;  // where the guest's uncompressed clusters are: `disk`, but for a data file
   Header header;
   Geometry geometry;  // only its virtual size ever changes
   WriteBack write_back;

@@ -14,6 +14,13 @@
 namespace ringcow {
 namespace {
 
+// The raw file would not read as the guest does.
+absl::Status CheckRawDataFile(const Header& header) {
+  if (!header.raw_external_data() || header.backing_file.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      "Backing file and data-file-raw cannot be used at the same time");
+}
+
 absl::Status CheckWritable(const Header& header) {
   if (header.corrupt()) {
     return absl::FailedPreconditionError("Image is corrupt; cannot be opened read/write");
@@ -27,6 +34,7 @@ Task<absl::StatusOr<CheckedHeader>> ReadAndCheckHeader(Disk& disk, bool read_onl
   absl::StatusOr<Header> header = co_await ReadHeader(disk);
   CO_RETURN_IF_ERROR(Named(disk, header.status()));
   CO_RETURN_IF_ERROR(Named(disk, CheckSupported(*header)));
+  CO_RETURN_IF_ERROR(Named(disk, CheckRawDataFile(*header)));
   if (!read_only) CO_RETURN_IF_ERROR(Named(disk, CheckWritable(*header)));
   if (!read_only && header->dirty()) {
     CO_RETURN_IF_ERROR(co_await RepairDirtyImage(disk));

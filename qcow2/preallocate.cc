@@ -30,14 +30,16 @@ uint64_t MissingClusters(const Geometry& geometry, GuestOffset offset) {
 }
 
 // Maps the guest clusters from `offset` on to those of `run`. Subclusters stay unallocated, so that
-// the host clusters show nothing that they hold, and hide nothing of a backing file.
-Task<absl::Status> Enter(Mapper& mapper, const Geometry& geometry, GuestOffset offset,
-                         AllocatedRun run) {
+// the host clusters show nothing that they hold, and hide nothing of a backing file. In a raw data
+// file they are allocated, unlike QEMU's: it must read as the guest does, also while one is
+// written.
+Task<absl::Status> Enter(Metadata& metadata, Mapper& mapper, GuestOffset offset, AllocatedRun run) {
+  const Geometry& geometry = metadata.geometry;
   while (run.count > 0) {
     CO_ASSIGN_OR_RETURN(const Mapper::L2Slice slice, co_await mapper.SliceForChange(offset));
     AllocatedRun piece = run;
     piece.count = std::min(run.count, slice.entries);
-    const bool shows = !geometry.extended_l2();
+    const bool shows = !geometry.extended_l2() || metadata.has_raw_data_file();
     const GuestOffset end = offset + (shows ? piece.count * geometry.cluster_bytes() : 0);
     CO_RETURN_IF_ERROR(co_await mapper.Enter(
         slice, {piece, offset, end}, piece.is_zero || !shows ? Exposure::kSame : Exposure::kOther));
@@ -66,7 +68,7 @@ Task<absl::Status> PreallocateMetadata(Metadata& metadata, Allocator& allocator,
       CO_RETURN_IF_ERROR(co_await ZeroOnDisk(metadata.disk, geometry.OffsetOf(run.first),
                                              run.count * geometry.cluster_bytes()));
     }
-    CO_RETURN_IF_ERROR(co_await Enter(mapper, geometry, offset, run));
+    CO_RETURN_IF_ERROR(co_await Enter(metadata, mapper, offset, run));
     missing -= run.count;
     offset += run.count * geometry.cluster_bytes();
   }
@@ -84,13 +86,28 @@ Task<absl::Status> PreallocateData(Metadata& metadata, Allocator& allocator, Map
                                                   geometry.ClusterOf(end), clusters, l2_tables));
   CO_RETURN_IF_ERROR(co_await Reserve(metadata.disk, geometry.OffsetOf(run.first),
                                       clusters * geometry.cluster_bytes(), preallocation));
-  co_return co_await Enter(mapper, geometry, offset, run);
+  co_return co_await Enter(metadata, mapper, offset, run);
+}
+
+Task<absl::Status> PreallocateDataFile(Metadata& metadata, Mapper& mapper, GuestOffset offset,
+                                       Preallocation preallocation) {
+  const Geometry& geometry = metadata.geometry;
+  const HostOffset begin(offset.value());
+  if (preallocation != Preallocation::kMetadata) {
+    CO_RETURN_IF_ERROR(co_await Reserve(metadata.data_disk, begin,
+                                        geometry.virtual_size() - offset.value(), preallocation));
+  }
+  const ClusterRun run{geometry.ClusterOf(begin), MissingClusters(geometry, offset)};
+  co_return co_await Enter(metadata, mapper, offset, {run, /*is_zero=*/true});
 }
 
 }  // namespace
 
 Task<absl::Status> Preallocate(Metadata& metadata, Allocator& allocator, Mapper& mapper,
                                GuestOffset begin, HostOffset end, Preallocation preallocation) {
+  if (metadata.has_data_file() && preallocation != Preallocation::kOff) {
+    co_return co_await PreallocateDataFile(metadata, mapper, begin, preallocation);
+  }
   switch (preallocation) {
     case Preallocation::kOff:
       break;

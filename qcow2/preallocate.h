@@ -13,7 +13,8 @@ namespace ringcow {
 // Gives every guest cluster from `begin` on, none of which has one, a host cluster that reads as
 // zeroes: reserved by the size of the file alone (kMetadata), by fallocate (kFalloc), or by written
 // zeroes (kFull). In memory, as far as tables are concerned: a flush must follow. A fresh image is
-// laid out as QEMU's is; nothing in it lies behind `end` before.
+// laid out as QEMU's is; nothing in it lies behind `end` before. An external data file reads as
+// zeroes from `begin` on before.
 Task<absl::Status> Preallocate(Metadata& metadata, Allocator& allocator, Mapper& mapper,
                                GuestOffset begin, HostOffset end, Preallocation preallocation);
 

@@ -40,7 +40,7 @@ Task<absl::Status> ReadPath::ReadPiece(GuestOffset offset, std::span<std::byte> 
       std::memset(into.data(), 0, into.size());
       co_return absl::OkStatus();
     case Mapping::Kind::kNormal:
-      co_return co_await metadata_.disk.Read(mapping.host, into);
+      co_return co_await metadata_.data_disk.Read(mapping.host, into);
     case Mapping::Kind::kCompressed:
       break;
   }

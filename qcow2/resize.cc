@@ -1,12 +1,16 @@
 #include "qcow2/resize.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <optional>
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_format.h"
+#include "engine/errno_status.h"
 #include "engine/status_macros.h"
 #include "qcow2/active_l1.h"
+#include "qcow2/disk_zeroes.h"
 #include "qcow2/preallocate.h"
 
 namespace ringcow {
@@ -29,6 +33,14 @@ Task<absl::Status> Resize::Grow(Geometry grown, uint64_t backing_bytes,
     std::vector<L1Entry> l1 = ActiveL1(metadata_);
     l1.resize(grown.l1_entries(), L1Entry::Unallocated());
     CO_RETURN_IF_ERROR(co_await ReplaceActiveL1(metadata_, allocator_, std::move(l1), old));
+  }
+  // All of a raw data file is the guest's disk: its metadata says so everywhere, as QEMU's does.
+  if (metadata_.has_raw_data_file() && preallocation == Preallocation::kOff) {
+    preallocation = Preallocation::kMetadata;
+  }
+  if (metadata_.has_data_file()) {
+    CO_RETURN_IF_ERROR(co_await GrowDataFile(old.virtual_size(), grown.virtual_size(),
+                                             preallocation != Preallocation::kOff));
   }
   metadata_.geometry = grown;
   absl::Status status = co_await FillNew(old.virtual_size(), backing_bytes, preallocation);
@@ -53,10 +65,31 @@ Task<absl::Status> Resize::FillNew(uint64_t old_size, uint64_t backing_bytes,
                                  metadata_.clusters_end, preallocation);
 }
 
+// What a data file holds behind the end of the disk is nobody's, and must not become the guest's.
+Task<absl::Status> Resize::GrowDataFile(uint64_t old_size, uint64_t new_size, bool must_be_zero) {
+  Disk& disk = metadata_.data_disk;
+  if (must_be_zero && disk.size() > old_size) {
+    const absl::Status status = co_await disk.Truncate(old_size);
+    if (ErrnoOf(status) == EINVAL) {  // a block device
+      const uint64_t end = std::min(disk.size(), new_size);
+      CO_RETURN_IF_ERROR(co_await ZeroOnDisk(disk, HostOffset(old_size), end - old_size));
+    } else {
+      CO_RETURN_IF_ERROR(status);
+    }
+  }
+  if (disk.size() >= new_size) co_return absl::OkStatus();
+  const absl::Status status = co_await disk.Truncate(new_size);
+  if (ErrnoOf(status) != EINVAL) co_return status;
+  co_return ErrnoStatus(ENOSPC, absl::StrFormat("'%s' ends at %d bytes and %d are needed",
+                                                disk.name(), disk.size(), new_size));
+}
+
 Task<absl::Status> Resize::Shrink(Geometry shrunk) {
   const uint64_t end = AlignUp(shrunk.virtual_size(), shrunk.cluster_bytes());
   const uint64_t old_end = metadata_.geometry.virtual_size();
-  const uint64_t zero_end = std::min(end, old_end);
+  // A raw data file must read as the guest does also when the power fails before the new size is
+  // durable, and clusters that are unmapped by then read as zeroes.
+  const uint64_t zero_end = metadata_.has_raw_data_file() ? old_end : std::min(end, old_end);
   if (zero_end > shrunk.virtual_size()) {
     CO_RETURN_IF_ERROR(
         co_await MakeZero(GuestOffset(shrunk.virtual_size()), GuestOffset(zero_end)));
@@ -67,7 +100,13 @@ Task<absl::Status> Resize::Shrink(Geometry shrunk) {
   UnlinkL2Tables(shrunk.l1_entries());
   CO_RETURN_IF_ERROR(co_await metadata_.write_back.Flush());
   metadata_.geometry = shrunk;
-  co_return co_await StoreSize();
+  CO_RETURN_IF_ERROR(co_await StoreSize());
+  if (!metadata_.has_data_file() || metadata_.data_disk.size() <= shrunk.virtual_size()) {
+    co_return absl::OkStatus();
+  }
+  const absl::Status status = co_await metadata_.data_disk.Truncate(shrunk.virtual_size());
+  // A block device has the size it has.
+  co_return ErrnoOf(status) == EINVAL ? absl::OkStatus() : status;
 }
 
 Task<absl::Status> Resize::MakeZero(GuestOffset begin, GuestOffset end) {

@@ -22,6 +22,7 @@ namespace ringcow {
 //     zeroes (a longer backing file would shine through),
 //   - shrinking, when the clusters behind the new end are no longer referred to. A power cut before
 //     that leaves the old size, with zeroes where they were, or the backing file's bytes.
+// An external data file becomes longer before that, with zeroes, and shorter after it.
 class Resize {
  public:
   Resize(Metadata& metadata, Allocator& allocator, DeferredFrees& frees, Mapper& mapper,
@@ -44,6 +45,7 @@ class Resize {
   Task<absl::Status> Shrink(Geometry shrunk);
   // Changes nothing where zeroes are read already.
   Task<absl::Status> MakeZero(GuestOffset begin, GuestOffset end);
+  Task<absl::Status> GrowDataFile(uint64_t old_size, uint64_t new_size, bool must_be_zero);
   void UnlinkL2Tables(uint64_t first_l1_index);
   // Stores the size of metadata_.geometry, durably.
   Task<absl::Status> StoreSize();

@@ -58,7 +58,7 @@ Task<absl::Status> WritePath::WritePiece(GuestOffset offset, std::span<const std
                                          Mapping mapping) {
   if (mapping.is_writable()) {
     CO_RETURN_IF_ERROR(GuardInPlace(mapping, from.size()));
-    co_return co_await metadata_.disk.Write(mapping.host, from);
+    co_return co_await metadata_.data_disk.Write(mapping.host, from);
   }
   co_return co_await WriteChanging(offset, from);
 }
@@ -84,7 +84,7 @@ Task<absl::Status> WritePath::WriteLocked(GuestOffset offset, std::span<const st
     uint64_t written = mapping.bytes;
     if (mapping.is_writable()) {
       CO_RETURN_IF_ERROR(GuardInPlace(mapping, written));
-      CO_RETURN_IF_ERROR(co_await metadata_.disk.Write(mapping.host, from.first(written)));
+      CO_RETURN_IF_ERROR(co_await metadata_.data_disk.Write(mapping.host, from.first(written)));
     } else {
       CO_ASSIGN_OR_RETURN(written,
                           co_await AllocateAndWrite(offset, from.first(mapping.bytes), mapping));
@@ -112,7 +112,7 @@ Task<absl::StatusOr<uint64_t>> WritePath::AllocateAndWrite(GuestOffset offset,
   CO_ASSIGN_OR_RETURN(FilledRun filled, ToFill(slice, clusters, offset, from.size(),
                                                /*moves=*/!keeps_cluster));
   if (!keeps_cluster) {
-    CO_ASSIGN_OR_RETURN(run, co_await allocator_.Allocate(clusters));
+    CO_ASSIGN_OR_RETURN(run, co_await Allocate(offset, clusters));
   }
   filled.run = run;
   const absl::StatusOr<Exposure> exposure =
@@ -120,8 +120,19 @@ Task<absl::StatusOr<uint64_t>> WritePath::AllocateAndWrite(GuestOffset offset,
   absl::Status status = exposure.status();
   if (status.ok()) status = co_await mapper_.Enter(slice, filled, *exposure);
   if (status.ok()) co_return from.size();
-  if (!keeps_cluster) status.Update(co_await allocator_.Free(run));
+  if (!keeps_cluster && !metadata_.has_data_file()) status.Update(co_await allocator_.Free(run));
   co_return status;
+}
+
+Task<absl::StatusOr<AllocatedRun>> WritePath::Allocate(GuestOffset offset, uint64_t clusters) {
+  if (!metadata_.has_data_file()) return allocator_.Allocate(clusters);
+  return AtSameOffset(offset, clusters);
+}
+
+// What the data file holds there is not known: a discard need not have cleared it.
+Task<absl::StatusOr<AllocatedRun>> WritePath::AtSameOffset(GuestOffset offset, uint64_t clusters) {
+  const ClusterIndex first = metadata_.geometry.ClusterOf(HostOffset(offset.value()));
+  co_return AllocatedRun{{first, clusters}, /*is_zero=*/false};
 }
 
 absl::StatusOr<FilledRun> WritePath::ToFill(const Mapper::L2Slice& slice, uint64_t clusters,

@@ -46,6 +46,9 @@ class WritePath {
   // Writes what it can from the front of `from`; says how much.
   Task<absl::StatusOr<uint64_t>> AllocateAndWrite(GuestOffset offset,
                                                   std::span<const std::byte> from, Mapping mapping);
+  // Host clusters for guest clusters from that of `offset` on.
+  Task<absl::StatusOr<AllocatedRun>> Allocate(GuestOffset offset, uint64_t clusters);
+  Task<absl::StatusOr<AllocatedRun>> AtSameOffset(GuestOffset offset, uint64_t clusters);
   // What a write of `length` bytes into `clusters` guest clusters has to fill: whole subclusters,
   // and, when the data moves to another host cluster, all that had data in the old one. The run is
   // left to the caller.

@@ -1,11 +1,14 @@
 #include "qcow2/zero_path.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <optional>
 
 #include "engine/aligned_buffer.h"
+#include "engine/errno_status.h"
 #include "engine/status_macros.h"
+#include "qcow2/disk_zeroes.h"
 
 namespace ringcow {
 namespace {
@@ -45,6 +48,9 @@ GuestOffset ZeroPath::AlignEndUp(GuestOffset end) const {
 }
 
 Task<absl::Status> ZeroPath::WriteZeroes(GuestOffset offset, uint64_t length, ZeroManner manner) {
+  if (metadata_.has_raw_data_file()) {
+    co_return co_await ZeroRawData({offset, offset + length}, manner);
+  }
   const uint64_t unit = metadata_.geometry.subcluster_bytes();
   const GuestOffset end = AlignEndUp(offset + length);
   const GuestOffset first = AlignUp(offset, unit);
@@ -62,6 +68,7 @@ Task<absl::Status> ZeroPath::ZeroUnits(Range units, ZeroManner manner) {
     co_await hold;
     co_return co_await WriteZeroBytes(units);
   }
+  if (metadata_.has_data_file() && manner == ZeroManner::kMayUnmap) co_await PunchData(units);
   const auto zeroed = [manner](ExtendedL2Entry entry, SubclusterRange subclusters) {
     return Zeroed(entry, subclusters, manner);
   };
@@ -73,6 +80,31 @@ Task<absl::Status> ZeroPath::ZeroLocked(GuestOffset offset, uint64_t length) {
     return Zeroed(entry, subclusters, ZeroManner::kKeepSpace);
   };
   co_return co_await ChangeLocked({offset, AlignEndUp(offset + length)}, Holes::kFill, zeroed);
+}
+
+ZeroPath::Range ZeroPath::InDataFile(Range range) const {
+  const uint64_t end = std::min(metadata_.geometry.virtual_size(), metadata_.data_disk.size());
+  return {range.begin, std::min(range.end, GuestOffset(end))};
+}
+
+Task<absl::Status> ZeroPath::ZeroRawData(Range range, ZeroManner manner) {
+  range = InDataFile(range);
+  if (range.empty()) co_return absl::OkStatus();
+  const HostOffset begin(range.begin.value());
+  const uint64_t length = range.end - range.begin;
+  if (manner == ZeroManner::kMayUnmap) {
+    const absl::Status status = co_await metadata_.data_disk.Punch(begin, length);
+    if (ErrnoOf(status) != EOPNOTSUPP) co_return status;
+  }
+  co_return co_await ZeroOnDisk(metadata_.data_disk, begin, length);
+}
+
+// Space that is not given back is no failure of what the guest asked for.
+Task<void> ZeroPath::PunchData(Range range) {
+  range = InDataFile(range);
+  if (range.empty()) co_return;
+  (void)co_await metadata_.data_disk.Punch(HostOffset(range.begin.value()),
+                                           range.end - range.begin);
 }
 
 Task<absl::Status> ZeroPath::ZeroPart(Range part, ZeroManner manner) {
@@ -127,6 +159,10 @@ Task<absl::Status> ZeroPath::Discard(GuestOffset offset, uint64_t length) {
   if (!has_zero_clusters && has_backing_) co_return absl::OkStatus();
   const Range clusters{AlignUp(offset, geometry.cluster_bytes()),
                        AlignDown(AlignEndUp(offset + length), geometry.cluster_bytes())};
+  if (metadata_.has_raw_data_file()) {
+    co_return co_await ZeroRawData(clusters, ZeroManner::kMayUnmap);
+  }
+  if (metadata_.has_data_file()) co_await PunchData(clusters);
   const auto discarded = [this, has_zero_clusters](ExtendedL2Entry entry, SubclusterRange) {
     const bool is_allocated =
         entry.entry().kind() == L2Entry::Kind::kCompressed || entry.host_offset().has_value();

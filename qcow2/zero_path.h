@@ -23,6 +23,11 @@ namespace ringcow {
 //
 // No order is needed: an entry that reads as zeroes refers to nothing new, and whatever it replaces
 // stays as it was until the new entry is durable.
+//
+// An external data file has no clusters to be given back: space goes by a punch, before the entry
+// changes. (Meanwhile, and after a crash, the old entry shows the punched bytes, that is zeroes.)
+// One that is a raw image by itself gets its zeroes written, and entries stay as they are: what it
+// holds is what the guest reads, at every instant and whatever else is under way.
 class ZeroPath {
  public:
   // `changing` as in WritePath, and shared with it.
@@ -67,6 +72,11 @@ class ZeroPath {
   Task<absl::Status> ChangeCluster(const Mapper::L2Slice& slice, uint64_t i, Range units,
                                    NextEntry next);
   Task<absl::Status> ZeroUnits(Range units, ZeroManner manner);
+  // In a data file that is raw; and in another, where it costs nothing.
+  Task<absl::Status> ZeroRawData(Range range, ZeroManner manner);
+  Task<void> PunchData(Range range);
+  // What of `range` the data file has: nothing else can be other than zeroes.
+  Range InDataFile(Range range) const;
   // A part of one subcluster.
   Task<absl::Status> ZeroPart(Range part, ZeroManner manner);
   Task<absl::StatusOr<bool>> IsZeroAround(Range part, Range unit);

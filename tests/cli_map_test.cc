@@ -54,6 +54,14 @@ TEST_F(MapTest, ShowsEveryKindOfCluster) {
   }
 }
 
+TEST_F(MapTest, NamesTheDataFile) {
+  for (const char* options : {"data_file=d", "data_file=d,data_file_raw=on"}) {
+    SCOPED_TRACE(options);
+    Make(options, "a", "8M", {"write 0 128k", "write -z 1M 64k", "write 4M 2M", "discard 5M 64k"});
+    ExpectSameMaps("a");
+  }
+}
+
 TEST_F(MapTest, LooksThroughBackingFiles) {
   WriteBytes(scratch_.File("raw"), std::string(100'000, 'r'));
   Make("cluster_size=4k", "a", "4M", {"write 64k 64k", "write -z 1M 100k"},

@@ -50,6 +50,16 @@ class SnapshotTest : public testing::Test {
   const ScratchDirectory theirs_;
 };
 
+TEST_F(SnapshotTest, NeedsClustersWithRefcounts) {
+  for (const ScratchDirectory* directory : {&ours_, &theirs_}) {
+    Qemu(directory->path(),
+         {"qemu-img", "create", "-q", "-f", "qcow2", "-o", "data_file=data", "d", "4M"});
+  }
+  ExpectSame({"-l", "d"});
+  ExpectSame({"-c", "one", "d"});
+  ExpectSame({"-d", "one", "d"});
+}
+
 TEST_F(SnapshotTest, CreatesAppliesAndDeletes) {
   ExpectSame({"a"});
   ExpectSame({"-l", "a"});

@@ -48,16 +48,21 @@ std::string ToString(const TraceEvent& event) {
   return "?";
 }
 
+TraceEvent& DiskTrace::Append() {
+  if (other_ != nullptr) other_->events_.emplace_back().mark = "on the other disk";
+  return events_.emplace_back();
+}
+
 void DiskTrace::Add(TraceEvent::Kind kind, std::shared_ptr<const TracedRequest> request,
                     int64_t result) {
-  TraceEvent& event = events_.emplace_back();
+  TraceEvent& event = Append();
   event.kind = kind;
   event.request = std::move(request);
   event.result = result;
 }
 
 void DiskTrace::Mark(std::string label, uint64_t id) {
-  TraceEvent& event = events_.emplace_back();
+  TraceEvent& event = Append();
   event.kind = TraceEvent::Kind::kMark;
   event.mark = std::move(label);
   event.mark_id = id;

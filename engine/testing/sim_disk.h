@@ -101,6 +101,9 @@ class SimDisk final : public Disk, private CompletionSource {
   // Notes in the trace what the scenario knows, such as "the guest's write 7 was acknowledged".
   void Mark(std::string label, uint64_t id = 0);
 
+  // Of two disks on one loop that have done nothing yet: see DiskTrace::ShareTime.
+  static void ShareTime(SimDisk& a, SimDisk& b) { DiskTrace::ShareTime(a.trace_, b.trace_); }
+
   // Requests handed over: the next one's ordinal.
   uint64_t requests() const { return next_ordinal_; }
   // Writes whose memory was not the same at their start and when they took effect. Such a write may

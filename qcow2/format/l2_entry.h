@@ -25,6 +25,11 @@ struct CompressedExtent {
 //   standard:   bit 0 reads as zeroes, bits 9-55 host offset, bit 63 COPIED
 //   compressed: bit 62, and a descriptor in bits 0-61
 // COPIED is set exactly when the host cluster's refcount is one; it is never set when compressed.
+//
+// Offset 0 means that there is no host cluster, unless COPIED says that it is the image's own: in
+// an external data file, which has no header, the first cluster holds data like any other. (With
+// the zero flag it still means that there is none.) In images without such a file COPIED says
+// nothing there: whoever reads entries of both kinds drops it first (LoadL2Slot).
 class L2Entry {
  public:
   enum class Kind {
@@ -39,12 +44,13 @@ class L2Entry {
   static constexpr L2Entry FromRaw(uint64_t raw) { return L2Entry(raw); }
   static constexpr L2Entry Unallocated() { return L2Entry(0); }
   static constexpr L2Entry ZeroPlain() { return L2Entry(kZero); }
-  // `cluster` is cluster-aligned, not 0, and at most kMaxEntryHostOffset.
+  // `cluster` is cluster-aligned, not 0 (unless it is COPIED, in an external data file), and at
+  // most kMaxEntryHostOffset.
   static constexpr L2Entry ZeroAllocated(HostOffset cluster, bool copied) {
     return L2Entry(Normal(cluster, copied).raw_ | kZero);
   }
   static constexpr L2Entry Normal(HostOffset cluster, bool copied) {
-    RINGCOW_INVARIANT(cluster.value() != 0 && (cluster.value() & ~kOffsetMask) == 0,
+    RINGCOW_INVARIANT((cluster.value() != 0 || copied) && (cluster.value() & ~kOffsetMask) == 0,
                       "not a data cluster offset");
     return L2Entry(cluster.value() | (copied ? kCopied : 0));
   }
@@ -60,9 +66,8 @@ class L2Entry {
 
   constexpr Kind kind() const {
     if ((raw_ & kCompressed) != 0) return Kind::kCompressed;
-    const bool allocated = (raw_ & kOffsetMask) != 0;
-    if ((raw_ & kZero) != 0) return allocated ? Kind::kZeroAllocated : Kind::kZeroPlain;
-    return allocated ? Kind::kNormal : Kind::kUnallocated;
+    if ((raw_ & kZero) != 0) return has_cluster() ? Kind::kZeroAllocated : Kind::kZeroPlain;
+    return has_cluster() ? Kind::kNormal : Kind::kUnallocated;
   }
 
   constexpr bool copied() const { return (raw_ & kCopied) != 0; }
@@ -73,9 +78,8 @@ class L2Entry {
 
   // The host cluster of kNormal and kZeroAllocated; nothing for the other kinds.
   constexpr std::optional<HostOffset> host_offset() const {
-    const uint64_t offset = raw_ & kOffsetMask;
-    if ((raw_ & kCompressed) != 0 || offset == 0) return std::nullopt;
-    return HostOffset(offset);
+    if ((raw_ & kCompressed) != 0 || !has_cluster()) return std::nullopt;
+    return HostOffset(raw_ & kOffsetMask);
   }
 
   // The extent of kCompressed; nothing for the other kinds. offset + bytes does not overflow.
@@ -109,6 +113,10 @@ class L2Entry {
 
   constexpr explicit L2Entry(uint64_t raw) : raw_(raw) {}
 
+  // Of entries that are not compressed.
+  constexpr bool has_cluster() const {
+    return (raw_ & kOffsetMask) != 0 || (raw_ & (kCopied | kZero)) == kCopied;
+  }
   bool IsValidCompressed(const Geometry& geometry) const;
 
   uint64_t raw_;

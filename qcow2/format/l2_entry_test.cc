@@ -41,7 +41,8 @@ TEST(L2EntryTest, ReadsTheSpecifiedBits) {
     bool copied = false;
   } kCases[] = {
       {0, Kind::kUnallocated, std::nullopt, false},
-      {kCopied, Kind::kUnallocated, std::nullopt, true},
+      {kCopied, Kind::kNormal, HostOffset(0), true},  // in an external data file
+      {kCopied | 1, Kind::kZeroPlain, std::nullopt, true},
       {1, Kind::kZeroPlain, std::nullopt, false},
       {0x50001, Kind::kZeroAllocated, HostOffset(0x50000), false},
       {kCopied | 0x50000, Kind::kNormal, HostOffset(0x50000), true},
@@ -130,7 +131,7 @@ TEST(L2EntryTest, ValidityOfCompressedEntries) {
 }
 
 TEST(L2EntryDeathTest, RefusesToBuildWhatCannotBeStored) {
-  EXPECT_DEATH(L2Entry::Normal(HostOffset(0), true), "not a data cluster offset");
+  EXPECT_DEATH(L2Entry::Normal(HostOffset(0), false), "not a data cluster offset");
   EXPECT_DEATH(L2Entry::Normal(HostOffset(0x50001), true), "not a data cluster offset");
   EXPECT_DEATH(L2Entry::ZeroAllocated(HostOffset(uint64_t{1} << 56), true),
                "not a data cluster offset");

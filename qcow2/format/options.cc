@@ -30,6 +30,17 @@ absl::Status CheckFeatures(const CreateOptions& options) {
                         "bytes",
                         kMinExtendedL2ClusterBytes));
   }
+  if (version2 && !options.data_file.empty()) {
+    return needs_version3(
+        "External data files are only supported with compatibility level 1.1 and above");
+  }
+  if (options.data_file_raw && options.data_file.empty()) {
+    return absl::InvalidArgumentError("data-file-raw requires data-file");
+  }
+  if (options.data_file_raw && !options.backing_file.empty()) {
+    return absl::InvalidArgumentError(
+        "Backing file and data-file-raw cannot be used at the same time");
+  }
   if (!IsPowerOfTwo(options.refcount_bits) || options.refcount_bits > 64) {
     return absl::InvalidArgumentError(
         "Refcount width must be a power of two and may not exceed 64 bits");

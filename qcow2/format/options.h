@@ -25,6 +25,8 @@ struct CreateOptions {
   Preallocation preallocation = Preallocation::kOff;
   std::string backing_file = {};    // as the header will name it; empty: none
   std::string backing_format = {};  // "qcow2", "raw"; empty: whoever opens it has to look
+  std::string data_file = {};       // the external one, as the header will name it; empty: none
+  bool data_file_raw = false;       // which by itself is the disk
 };
 
 // The geometry of such an image, its virtual size rounded up. InvalidArgument for options that do

@@ -10,10 +10,6 @@ absl::Status CheckSupported(const Header& header) {
         absl::StrFormat("The image is encrypted (%s); encryption is not supported yet",
                         header.crypt_method == CryptMethod::kAes ? "AES" : "LUKS"));
   }
-  if ((header.incompatible_features & kIncompatibleExternalDataFile) != 0) {
-    return absl::UnimplementedError(
-        "The image keeps its data in an external data file; that is not supported yet");
-  }
   return absl::OkStatus();
 }
 

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 namespace ringcow {
@@ -17,13 +18,13 @@ constexpr std::array kOthers = {Others::kThere, Others::kGone, Others::kSampled}
 
 class Enumeration {
  public:
-  Enumeration(const CrashPoint& point, const StateBudget& budget, std::mt19937_64& random,
+  Enumeration(std::vector<uint64_t> sectors, const StateBudget& budget, std::mt19937_64& random,
               absl::FunctionRef<bool(const Remnants&)> visit)
-      : point_(point),
+      : sectors_(std::move(sectors)),
         budget_(budget),
         random_(random),
         visit_(visit),
-        count_(point.pending().size()) {}
+        count_(sectors_.size()) {}
 
   void Run() {
     const bool few = count_ < 64 && uint64_t{1} << count_ <= budget_.subsets;
@@ -66,7 +67,7 @@ class Enumeration {
   void VisitTorn() {
     std::vector<size_t> can_be_torn;
     for (size_t i = 0; i < count_; ++i) {
-      if (point_.pending()[i].sectors() > 1) can_be_torn.push_back(i);
+      if (sectors_[i] > 1) can_be_torn.push_back(i);
     }
     const size_t all = can_be_torn.size() * kTears.size() * kOthers.size();
     for (size_t i = 0; i < all && all <= budget_.torn && !ended_; ++i) {
@@ -94,7 +95,7 @@ class Enumeration {
     Remnants remnants(count_);
     for (size_t i = 0; i < count_; ++i) {
       remnants[i] = random_() % 8 < odds ? kAll : kNothing;
-      if (tears && random_() % 4 == 0 && point_.pending()[i].sectors() > 1) {
+      if (tears && random_() % 4 == 0 && sectors_[i] > 1) {
         remnants[i] = {Choose(kTears), random_()};
       }
     }
@@ -106,7 +107,7 @@ class Enumeration {
     return list[random_() % list.size()];
   }
 
-  const CrashPoint& point_;
+  const std::vector<uint64_t> sectors_;  // of each pending change
   const StateBudget& budget_;
   std::mt19937_64& random_;
   const absl::FunctionRef<bool(const Remnants&)> visit_;
@@ -118,7 +119,14 @@ class Enumeration {
 
 void ForEachCrash(const CrashPoint& point, const StateBudget& budget, std::mt19937_64& random,
                   absl::FunctionRef<bool(const Remnants& remnants)> visit) {
-  Enumeration(point, budget, random, visit).Run();
+  std::vector<uint64_t> sectors;
+  for (const PendingChange& change : point.pending()) sectors.push_back(change.sectors());
+  ForEachCrash(std::move(sectors), budget, random, visit);
+}
+
+void ForEachCrash(std::vector<uint64_t> sectors, const StateBudget& budget, std::mt19937_64& random,
+                  absl::FunctionRef<bool(const Remnants& remnants)> visit) {
+  Enumeration(std::move(sectors), budget, random, visit).Run();
 }
 
 }  // namespace ringcow

@@ -2,7 +2,9 @@
 #define RINGCOW_TESTS_EXPLORER_CRASH_STATES_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <random>
+#include <vector>
 
 #include "absl/functional/function_ref.h"
 #include "engine/testing/crash_point.h"
@@ -22,6 +24,9 @@ struct StateBudget {
 // samples. Torn ones: each change that can be torn in each way, the others all there, all gone or
 // sampled; all of them, or samples. Ends early when `visit` says false.
 void ForEachCrash(const CrashPoint& point, const StateBudget& budget, std::mt19937_64& random,
+                  absl::FunctionRef<bool(const Remnants& remnants)> visit);
+// The same for pending changes of any disks, of which the i-th has sectors[i] sectors.
+void ForEachCrash(std::vector<uint64_t> sectors, const StateBudget& budget, std::mt19937_64& random,
                   absl::FunctionRef<bool(const Remnants& remnants)> visit);
 
 }  // namespace ringcow
