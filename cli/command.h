@@ -20,6 +20,7 @@ struct Command {
 
 // Each is defined in the file of its name.
 extern const Command kBenchCommand;
+extern const Command kBitmapCommand;
 extern const Command kCheckCommand;
 extern const Command kCommitCommand;
 extern const Command kCompareCommand;

@@ -11,6 +11,7 @@
 #include "engine/range_lock.h"
 #include "engine/status_macros.h"
 #include "qcow2/allocator.h"
+#include "qcow2/bitmaps.h"
 #include "qcow2/compressed_writer.h"
 #include "qcow2/copy_on_read.h"
 #include "qcow2/corruption.h"
@@ -62,6 +63,7 @@ struct Image::Parts {
         copier(metadata, mapper, reader, writer, zeroer, changing),
         copies_on_read(options.copy_on_read && options.backing != nullptr && !options.read_only),
         snapshots(metadata, allocator),
+        bitmaps(metadata, allocator),
         resize(metadata, allocator, frees, mapper, reader, zeroer) {}
 
   absl::Status CheckRange(GuestOffset offset, uint64_t length) const;
@@ -83,6 +85,7 @@ struct Image::Parts {
   Task<absl::Status> Failed(Request request, absl::Status status);
   // Runs an operation with no guest request under way.
   Task<absl::Status> RunAlone(Task<absl::Status> operation);
+  Task<absl::Status> ResizeTo(uint64_t virtual_size, Preallocation preallocation);
   Task<absl::Status> RunOnSnapshots(Task<absl::Status> operation);
   Task<absl::Status> TrimFiles();
 
@@ -107,6 +110,7 @@ struct Image::Parts {
   CopyOnRead copier;
   const bool copies_on_read;
   Snapshots snapshots;
+  Bitmaps bitmaps;
   class Resize resize;
 };
 
@@ -141,6 +145,11 @@ Task<absl::StatusOr<std::unique_ptr<Image>>> Image::Open(Disk& disk, OpenOptions
         absl::StrFormat("'%s': its data file '%s' was not opened", disk.name(),
                         read.header.extensions.external_data_file.value_or("")));
   }
+  // The raw file would not read as the guest does.
+  if (read.header.raw_external_data() && options.backing != nullptr) {
+    co_return absl::InvalidArgumentError(absl::StrFormat(
+        "'%s': Backing file and data-file-raw cannot be used at the same time", disk.name()));
+  }
   // What a killed process wrote may be read back and still be lost in a power cut. Everything is
   // ordered behind what is read from here on, so that has to be durable.
   if (!options.read_only) {
@@ -152,7 +161,11 @@ Task<absl::StatusOr<std::unique_ptr<Image>>> Image::Open(Disk& disk, OpenOptions
   auto parts = std::make_unique<Parts>(disk, read, options);
   CO_RETURN_IF_ERROR(co_await parts->metadata.Load());
   CO_RETURN_IF_ERROR(co_await parts->snapshots.Load());
-  if (!options.read_only) CO_RETURN_IF_ERROR(co_await ClearAutoclearFeatures(parts->metadata));
+  if (!options.read_only) {
+    CO_RETURN_IF_ERROR(co_await ClearAutoclearFeatures(parts->metadata));
+    CO_RETURN_IF_ERROR(co_await parts->bitmaps.Load());
+    CO_RETURN_IF_ERROR(co_await parts->bitmaps.BeginTracking());
+  }
   co_return std::unique_ptr<Image>(new Image(std::move(parts)));
 }
 
@@ -226,6 +239,9 @@ Task<absl::Status> Image::CreateSnapshot(Snapshot snapshot) {
 }
 
 Task<absl::Status> Image::ApplySnapshot(size_t index) {
+  if (!parts_->bitmaps.empty()) {
+    co_return absl::FailedPreconditionError("Device has active dirty bitmaps");
+  }
   co_return co_await parts_->RunOnSnapshots(parts_->snapshots.Apply(index));
 }
 
@@ -240,9 +256,48 @@ Task<absl::Status> Image::Resize(uint64_t virtual_size, Preallocation preallocat
   if (virtual_size > kMaxFileOffset) {
     co_return absl::OutOfRangeError("The image size is too large for file format 'qcow2'");
   }
-  const uint64_t backing_bytes = parts_->backing != nullptr ? parts_->backing->size() : 0;
   co_return co_await parts_->RunAlone(
-      parts_->resize.To(AlignUp(virtual_size, kSectorBytes), backing_bytes, preallocation));
+      parts_->ResizeTo(AlignUp(virtual_size, kSectorBytes), preallocation));
+}
+
+Task<absl::Status> Image::Parts::ResizeTo(uint64_t virtual_size, Preallocation preallocation) {
+  CO_ASSIGN_OR_RETURN(const Geometry resized, metadata.geometry.Resized(virtual_size));
+  CO_RETURN_IF_ERROR(co_await bitmaps.PrepareResize(resized));
+  const uint64_t backing_bytes = backing != nullptr ? backing->size() : 0;
+  const absl::Status status = co_await resize.To(virtual_size, backing_bytes, preallocation);
+  bitmaps.Resize();
+  co_return status;
+}
+
+Task<absl::StatusOr<std::vector<BitmapDirectoryEntry>>> Image::ListBitmaps() {
+  CO_RETURN_IF_ERROR(co_await parts_->bitmaps.Load());
+  co_return parts_->bitmaps.List();
+}
+
+Task<absl::StatusOr<DirtyBitmap>> Image::ReadBitmap(std::string name) {
+  CO_RETURN_IF_ERROR(co_await parts_->bitmaps.Load());
+  CO_ASSIGN_OR_RETURN(const DirtyBitmap* const bitmap, parts_->bitmaps.Find(name));
+  co_return *bitmap;
+}
+
+Task<absl::Status> Image::AddBitmap(std::string name, uint64_t granularity, bool enabled) {
+  co_return co_await parts_->RunAlone(parts_->bitmaps.Add(std::move(name), granularity, enabled));
+}
+
+Task<absl::Status> Image::RemoveBitmap(std::string name) {
+  co_return co_await parts_->RunAlone(parts_->bitmaps.Remove(std::move(name)));
+}
+
+Task<absl::Status> Image::ClearBitmap(std::string name) {
+  co_return co_await parts_->RunAlone(parts_->bitmaps.Clear(std::move(name)));
+}
+
+Task<absl::Status> Image::SetBitmapEnabled(std::string name, bool enabled) {
+  co_return co_await parts_->RunAlone(parts_->bitmaps.SetEnabled(std::move(name), enabled));
+}
+
+Task<absl::Status> Image::MergeBitmap(std::string name, const DirtyBitmap& from) {
+  co_return co_await parts_->RunAlone(parts_->bitmaps.Merge(std::move(name), from));
 }
 
 Task<absl::Status> Image::Empty() { co_return co_await parts_->RunAlone(parts_->Empty()); }
@@ -268,6 +323,7 @@ Task<absl::Status> Image::Parts::Write(GuestOffset offset, std::span<const std::
   co_await request;
   CO_RETURN_IF_ERROR(CheckChange(offset, from.size()));
   if (from.empty()) co_return absl::OkStatus();
+  bitmaps.SetDirty(offset, from.size());
   co_return co_await writer.Write(offset, from);
 }
 
@@ -289,6 +345,7 @@ Task<absl::Status> Image::Parts::WriteCompressed(GuestOffset offset,
   CO_RETURN_IF_ERROR(CheckChange(offset, from.size()));
   if (from.empty()) co_return absl::OkStatus();
   CO_RETURN_IF_ERROR(CheckCompressible(offset, from.size()));
+  bitmaps.SetDirty(offset, from.size());
   co_return co_await compressor.Write(offset, from, done);
 }
 
@@ -326,6 +383,7 @@ Task<absl::Status> Image::WriteZeroes(GuestOffset offset, uint64_t length, ZeroM
     co_await request;
     CO_RETURN_IF_ERROR(parts_->CheckChange(offset, length));
     if (length == 0) co_return absl::OkStatus();
+    parts_->bitmaps.SetDirty(offset, length);
     absl::Status status = co_await parts_->zeroer.WriteZeroes(offset, length, manner);
     if (!status.ok()) {
       co_return co_await parts_->Failed(Parts::Request::kChange, std::move(status));
@@ -340,6 +398,7 @@ Task<absl::Status> Image::Discard(GuestOffset offset, uint64_t length) {
     co_await request;
     CO_RETURN_IF_ERROR(parts_->CheckChange(offset, length));
     if (length == 0) co_return absl::OkStatus();
+    parts_->bitmaps.SetDirty(offset, length);
     absl::Status status = co_await parts_->zeroer.Discard(offset, length);
     if (!status.ok()) {
       co_return co_await parts_->Failed(Parts::Request::kChange, std::move(status));
@@ -374,6 +433,7 @@ Task<absl::Status> Image::Close() {
   CO_RETURN_IF_ERROR(co_await parts_->Flush());
   // The first flush made the removals durable whose refcounts the second one writes.
   CO_RETURN_IF_ERROR(co_await parts_->Flush());
+  CO_RETURN_IF_ERROR(co_await parts_->bitmaps.Store());
   co_return co_await parts_->TrimFiles();
 }
 

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -13,6 +14,8 @@
 #include "cache/write_back.h"
 #include "engine/disk.h"
 #include "engine/task.h"
+#include "qcow2/format/bitmap_directory.h"
+#include "qcow2/format/dirty_bitmap.h"
 #include "engine/worker_pool.h"
 #include "qcow2/format/geometry.h"
 #include "qcow2/format/header.h"
@@ -99,9 +102,26 @@ class Image final : public GuestDisk {
   // image with an external data file, and the disk's own.
   Task<absl::Status> CreateSnapshot(Snapshot snapshot);
   // The guest's disk becomes what it was, with the size it had. `index` is that in snapshots() when
-  // it is this operation's turn; NotFound when there is none.
+  // it is this operation's turn; NotFound when there is none, FailedPrecondition while there are
+  // bitmaps, which do not know what differs.
   Task<absl::Status> ApplySnapshot(size_t index);
   Task<absl::Status> DeleteSnapshot(size_t index);
+
+  // The persistent dirty bitmaps. What the guest changes is marked in those that are enabled
+  // ("automatic"), and all of them are stored by Close; after a crash those that could be wrong are
+  // found in_use, that is, inconsistent: they are kept, but can only be removed, and the image
+  // cannot be resized with them. Images open for reading have them too, as they are stored. Errors,
+  // in QEMU's words: NotFound, AlreadyExists, FailedPrecondition for one that is inconsistent,
+  // InvalidArgument for a name or granularity that cannot be (see ValidateNewBitmap).
+  Task<absl::StatusOr<std::vector<BitmapDirectoryEntry>>> ListBitmaps();
+  Task<absl::StatusOr<DirtyBitmap>> ReadBitmap(std::string name);
+  // Guest requests wait meanwhile. `granularity` is in bytes.
+  Task<absl::Status> AddBitmap(std::string name, uint64_t granularity, bool enabled);
+  Task<absl::Status> RemoveBitmap(std::string name);
+  Task<absl::Status> ClearBitmap(std::string name);
+  Task<absl::Status> SetBitmapEnabled(std::string name, bool enabled);
+  // Sets what is set in `from`, of any image of this size; it must live until the task ends.
+  Task<absl::Status> MergeBitmap(std::string name, const DirtyBitmap& from);
 
   // A new virtual size, rounded up to whole sectors. Guest requests wait meanwhile. What is added
   // reads as zeroes, and gets clusters as `preallocation` says; what is cut off is lost. Errors:

@@ -66,7 +66,9 @@ Task<absl::Status> GoToSnapshot(Disk& disk, const SnapshotChoice& choice, Checke
 }
 
 Task<absl::Status> ClearAutoclearFeatures(Metadata& metadata) {
-  const uint64_t kept = metadata.header.autoclear_features & kMaintainedAutoclearFeatures;
+  uint64_t kept = metadata.header.autoclear_features & kMaintainedAutoclearFeatures;
+  // A bit that vouches for nothing.
+  if (!metadata.header.extensions.bitmaps.has_value()) kept &= ~kAutoclearBitmaps;
   if (kept == metadata.header.autoclear_features) co_return absl::OkStatus();
   metadata.header.autoclear_features = kept;
   metadata.StoreHeader();

@@ -28,9 +28,9 @@ inline constexpr uint64_t kCompatibleLazyRefcounts = uint64_t{1} << 0;
 
 inline constexpr uint64_t kAutoclearBitmaps = uint64_t{1} << 0;
 inline constexpr uint64_t kAutoclearRawExternalData = uint64_t{1} << 1;
-// What may stay set in an image that this build writes to. Bitmaps are not kept up to date, so
-// their bit must go before the first write.
-inline constexpr uint64_t kMaintainedAutoclearFeatures = kAutoclearRawExternalData;
+// What may stay set in an image that this build writes to, because it is kept up to date.
+inline constexpr uint64_t kMaintainedAutoclearFeatures =
+    kAutoclearBitmaps | kAutoclearRawExternalData;
 
 struct KnownFeature {
   FeatureType type = FeatureType::kIncompatible;
