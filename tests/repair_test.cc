@@ -155,7 +155,9 @@ const Damage kDamages[] = {
      false, true},
     {"snapshot with too much extra data", [](Patient& p) { p.Put32(p.snapshots() + 36, 1025); },
      true, true},
-    {"snapshot with too little extra data", [](Patient& p) { p.Put32(p.snapshots() + 36, 8); },
+    // The second entry, which begins at 72: what is behind a shorter one would be read as another,
+    // from bytes that tell the time.
+    {"snapshot with too little extra data", [](Patient& p) { p.Put32(p.snapshots() + 72 + 36, 8); },
      true, true},
     {"more snapshots than there are", [](Patient& p) { p.Put32(60, 3); }, true, true},
 };
