@@ -39,8 +39,9 @@ Bytes Incompressible(uint64_t clusters, uint64_t seed) {
 
 class ImageCompressedTest : public testing::Test {
  protected:
-  void Make(CreateOptions options = {}, uint64_t seed = 1) {
-    disk_ = std::make_unique<SimDisk>(loop_, SimDisk::Options{.seed = seed, .record = false});
+  void Make(CreateOptions options = {}, SimDisk::Options disk = {}) {
+    disk.record = false;
+    disk_ = std::make_unique<SimDisk>(loop_, disk);
     options.virtual_size = kClusters * kCluster;
     options.cluster_size = kCluster;
     ASSERT_EQ(Create(*disk_, options), absl::OkStatus());
@@ -246,21 +247,21 @@ TEST_F(ImageCompressedTest, StreamsAreSharedWithSnapshots) {
 TEST_F(ImageCompressedTest, PacksNothingIntoAClusterThatBecameFree) {
   Make();
   ASSERT_EQ(WriteCompressed(0, Compressible(1, 1)), absl::OkStatus());
-  ASSERT_EQ(Discard(0, 1), absl::OkStatus());
+  ASSERT_EQ(Write(0, Incompressible(1, 4)), absl::OkStatus());
   ASSERT_EQ(Flush(), absl::OkStatus());
-  ASSERT_EQ(Flush(), absl::OkStatus());
-  ASSERT_EQ(Write(1, Incompressible(2, 2)), absl::OkStatus());  // reuses it
+  ASSERT_EQ(Write(1, Incompressible(1, 2)), absl::OkStatus());  // reuses it
   ASSERT_EQ(WriteCompressed(3, Compressible(1, 3)), absl::OkStatus());
-  ExpectReads(1, Incompressible(2, 2));
+  ExpectReads(1, Incompressible(1, 2));
   ExpectReads(3, Compressible(1, 3));
   CloseAndCheck();
 }
 
-// The same while its space is being given back to the host, whatever comes first.
+// The same while its space is being given back to the host. On a disk that takes any bytes: on
+// another one a write of parts of blocks waits for the end of the punch.
 TEST_F(ImageCompressedTest, PacksNothingIntoAClusterThatIsBeingPunched) {
   for (uint64_t seed = 1; seed <= 40; ++seed) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
-    Make({}, seed);
+    Make({}, {.seed = seed, .alignment = 1, .memory_alignment = 1, .latency = 8});
     ASSERT_EQ(WriteCompressed(0, Compressible(1, 1)), absl::OkStatus());
     ASSERT_EQ(Flush(), absl::OkStatus());
     ASSERT_EQ(Discard(0, 1), absl::OkStatus());
