@@ -43,7 +43,7 @@ Task<absl::Status> CopiedVisitor::VisitL1Entry(uint64_t raw, uint64_t index, uin
     counter_.findings().Corruption(line("ERROR"));
     co_return absl::OkStatus();
   }
-  std::array<std::byte, kTableEntryBytes> bytes;
+  std::array<std::byte, kTableEntryBytes> bytes = {};
   StoreBe64At(bytes, 0, entry.WithCopied(!entry.copied()).raw());
   CO_RETURN_IF_ERROR(co_await disk_.Write(place, bytes, Content::kL1));
   counter_.findings().FixedCorruption(line("Repairing"));

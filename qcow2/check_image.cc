@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <climits>
+#include <memory>
 #include <span>
 
 #include "engine/status_macros.h"
@@ -56,7 +57,7 @@ Task<absl::Status> ImageCheck::CountReferences(const SnapshotTable& snapshots, E
     findings_.Stop(EFBIG);
     co_return absl::OkStatus();
   }
-  walk_.emplace(disk_, counter_.geometry(), L1Tables(snapshots));
+  walk_ = std::make_unique<TableWalk>(disk_, counter_.geometry(), L1Tables(snapshots));
   CO_RETURN_IF_ERROR(co_await walk_->CountUses());
   co_return co_await CountAll(snapshots, repair);
 }

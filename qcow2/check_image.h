@@ -1,7 +1,7 @@
 #ifndef RINGCOW_QCOW2_CHECK_IMAGE_H_
 #define RINGCOW_QCOW2_CHECK_IMAGE_H_
 
-#include <optional>
+#include <memory>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -51,7 +51,7 @@ class ImageCheck {
   const bool external_data_;
   ReferenceCounter counter_;
   StoredRefcounts refcounts_;
-  std::optional<TableWalk> walk_;  // when it is known where the L1 tables are
+  std::unique_ptr<TableWalk> walk_;  // when it is known where the L1 tables are
 };
 
 }  // namespace ringcow

@@ -123,7 +123,7 @@ Task<absl::Status> Metadata::MarkCorrupt(absl::Status why) {
   if (header.version < 3 || header.corrupt()) co_return absl::OkStatus();
   header.incompatible_features |= kIncompatibleCorrupt;
   // This field of the header that is on the disk: in memory others may be ahead of it.
-  std::array<std::byte, sizeof(uint64_t)> field;
+  std::array<std::byte, sizeof(uint64_t)> field = {};
   StoreBe<uint64_t>(field.data(), header.incompatible_features);
   CO_RETURN_IF_ERROR(co_await disk.Write(HostOffset(offsetof(HeaderOnDisk, incompatible_features)),
                                          field, Content::kHeader));

@@ -24,7 +24,7 @@ Task<absl::Status> WriteField(Disk& disk, HostOffset field, std::span<const std:
 }
 
 Task<absl::Status> WriteBits(Disk& disk, HostOffset field, uint64_t bits) {
-  std::array<std::byte, sizeof(bits)> bytes;
+  std::array<std::byte, sizeof(bits)> bytes = {};
   StoreBe<uint64_t>(bytes.data(), bits);
   co_return co_await WriteField(disk, field, bytes);
 }
@@ -38,14 +38,14 @@ Task<absl::Status> ClearUnknownAutoclear(Disk& disk, const Header& header) {
 }
 
 Task<absl::Status> SwitchRefcountTable(Disk& disk, const RefcountTablePlace& place) {
-  std::array<std::byte, sizeof(uint64_t) + sizeof(uint32_t)> bytes;
+  std::array<std::byte, sizeof(uint64_t) + sizeof(uint32_t)> bytes = {};
   StoreBe<uint64_t>(bytes.data(), place.offset.value());
   StoreBe<uint32_t>(bytes.data() + sizeof(uint64_t), place.clusters);
   co_return co_await WriteField(disk, kRefcountTableField, bytes);
 }
 
 Task<absl::Status> SwitchSnapshotTable(Disk& disk, HostOffset offset, uint32_t count) {
-  std::array<std::byte, sizeof(uint32_t) + sizeof(uint64_t)> bytes;
+  std::array<std::byte, sizeof(uint32_t) + sizeof(uint64_t)> bytes = {};
   StoreBe<uint32_t>(bytes.data(), count);
   StoreBe<uint64_t>(bytes.data() + sizeof(uint32_t), offset.value());
   co_return co_await WriteField(disk, kSnapshotTableField, bytes);
