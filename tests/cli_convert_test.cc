@@ -62,7 +62,9 @@ TEST_F(ConvertTest, CopiesImagesOfEveryFormat) {
          std::vector<Words>{{"-O", "raw"},
                             {"-O", "qcow2"},
                             {"-O", "qcow2", "-S", "64k"},
-                            {"-O", "qcow2", "-S", "0"},
+                            // One at a time, so that all is in one piece, up to the end: that shows
+                            // in the block status.
+                            {"-m", "1", "-O", "qcow2", "-S", "0"},
                             {"-O", "raw", "-S", "0"},
                             {"-O", "qcow2", "-o", "cluster_size=4k"},
                             {"-O", "qcow2", "-o", "compat=0.10"},
@@ -75,6 +77,7 @@ TEST_F(ConvertTest, CopiesImagesOfEveryFormat) {
       arguments.insert(arguments.end(), options.begin(), options.end());
       if (source == std::string("raw")) arguments.insert(arguments.end(), {"-f", "raw"});
       arguments.insert(arguments.end(), {source, "out"});
+      SCOPED_TRACE(testing::PrintToString(arguments));
       ExpectSame(arguments);
       ExpectSameImages(options[1] == "raw" ? "raw" : "qcow2", "out");
     }
