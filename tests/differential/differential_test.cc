@@ -61,24 +61,28 @@ class DifferentialTest : public testing::TestWithParam<uint64_t> {
   Twin first_;
   Twin second_;
   bool has_comparable_maps_ = true;
+  std::string script_;  // what was done
 };
 
 void DifferentialTest::DoSteps() {
   Hand* hands[] = {&ours_, &qemus_};
-  std::string script;
   for (int i = 0; i < 10; ++i) {
     // Each works on what the other left.
     if (random_() % 3 == 0) std::swap(hands[0], hands[1]);
     const Step step = RandomStep(setup_, model_.state(), random_);
-    absl::StrAppend(&script, "\n  ", hands[0]->name(), ": ", Describe(step));
-    SCOPED_TRACE(testing::Message() << "first image, by" << script);
+    absl::StrAppend(&script_, "\n  ", hands[0]->name(), ": ", Describe(step));
+    SCOPED_TRACE(testing::Message() << "first image, by" << script_);
     first_.Do(*hands[0], step);
     second_.Do(*hands[1], step);
+    const uint64_t size_before = model_.bytes().size();
     model_.Apply(step);
     // Version 2 has no zero clusters, and QEMU allocates what is zero already. In front of a longer
-    // backing file it makes zero clusters of all that is new, we of what would shine through.
+    // backing file it makes zero clusters of all that is new, we of what would shine through; and
+    // we write zeroes behind the old end of the disk, where a cluster may hold something else.
     has_comparable_maps_ &=
-        setup_.create.version > 2 && (step.kind != Step::Kind::kResize || setup_.backing.empty());
+        setup_.create.version > 2 &&
+        (step.kind != Step::Kind::kResize ||
+         (setup_.backing.empty() && size_before % setup_.create.cluster_size == 0));
     if (HasFailure() || i % 3 == 2) Compare();
     if (HasFailure()) return;
   }
@@ -108,6 +112,7 @@ INSTANTIATE_TEST_SUITE_P(Seed, DifferentialTest,
 TEST_P(DifferentialTest, SameAsQemu) {
   SCOPED_TRACE(testing::Message() << setup_);
   if (!HasFailure()) DoSteps();
+  SCOPED_TRACE(testing::Message() << "first image, by" << script_);
   if (!HasFailure()) Compare();
 }
 

@@ -16,8 +16,6 @@ namespace {
 
 using Kind = GuestRequest::Kind;
 
-bool IsCompressed(const GuestRequest& request) { return request.kind == Kind::kWriteCompressed; }
-
 Task<absl::Status> Carry(GuestDisk& disk, const GuestRequest& request) {
   const GuestOffset offset(request.offset);
   switch (request.kind) {
@@ -35,10 +33,12 @@ Task<absl::Status> Carry(GuestDisk& disk, const GuestRequest& request) {
       co_return co_await disk.WriteZeroes(offset, request.length, ZeroManner::kMayUnmap);
     case Kind::kDiscard:
       co_return co_await disk.Discard(offset, request.length);
-    case Kind::kWriteCompressed:
-      break;
+    case Kind::kWriteCompressed: {
+      const std::vector<std::byte> bytes(request.length, std::byte{request.pattern});
+      co_return co_await disk.WriteCompressed(offset, bytes);
+    }
   }
-  co_return absl::UnimplementedError("compressed writes");
+  co_return absl::InternalError("a request of no kind");
 }
 
 Snapshot Named(const std::string& name) {
@@ -100,10 +100,8 @@ void RingcowHand::Create(const std::string& path, const CreateOptions& options,
   ASSERT_EQ(loop.Run(CreateImage(**disk, with_backing)), absl::OkStatus());
 }
 
-bool RingcowHand::CanDo(const Step& step) const {
-  return step.kind != Step::Kind::kCommit &&
-         std::none_of(step.requests.begin(), step.requests.end(), IsCompressed);
-}
+// To commit is the tool's work, not the library's.
+bool RingcowHand::CanDo(const Step& step) const { return step.kind != Step::Kind::kCommit; }
 
 void RingcowHand::Do(const std::string& path, const Step& step) {
   Loop loop;
