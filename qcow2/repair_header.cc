@@ -8,15 +8,15 @@
 #include "engine/status_macros.h"
 #include "qcow2/format/big_endian.h"
 #include "qcow2/format/feature_bits.h"
+#include "qcow2/format/header_layout.h"
 
 namespace ringcow {
 namespace {
 
-// Where the fields are, in bytes.
-constexpr HostOffset kRefcountTableField(48);
-constexpr HostOffset kSnapshotTableField(60);
-constexpr HostOffset kIncompatibleField(72);
-constexpr HostOffset kAutoclearField(88);
+constexpr HostOffset kRefcountTableField(offsetof(HeaderOnDisk, refcount_table_offset));
+constexpr HostOffset kSnapshotTableField(offsetof(HeaderOnDisk, nb_snapshots));
+constexpr HostOffset kIncompatibleField(offsetof(HeaderOnDisk, incompatible_features));
+constexpr HostOffset kAutoclearField(offsetof(HeaderOnDisk, autoclear_features));
 
 Task<absl::Status> WriteField(Disk& disk, HostOffset field, std::span<const std::byte> bytes) {
   CO_RETURN_IF_ERROR(co_await disk.Write(field, bytes, Content::kHeader));
