@@ -14,6 +14,7 @@
 #include "engine/scope.h"
 #include "engine/status_macros.h"
 #include "engine/uring_disk.h"
+#include "engine/zeroes.h"
 
 namespace ringcow {
 namespace {
@@ -151,11 +152,7 @@ class Barriers {
 };
 
 Task<absl::Status> Fill(UringDisk& disk) {
-  const AlignedBuffer bytes(1 << 20);
-  std::memset(bytes.data(), 0, bytes.size());
-  for (uint64_t at = 0; at < kFileBytes; at += bytes.size()) {
-    CO_RETURN_IF_ERROR(co_await disk.Write(HostOffset(at), bytes.span()));
-  }
+  CO_RETURN_IF_ERROR(co_await WriteZeroBytes(disk, HostOffset(0), kFileBytes));
   co_return co_await disk.Fdatasync();
 }
 

@@ -12,9 +12,9 @@
 #include "cli/io_memory.h"
 #include "cli/progress.h"
 #include "cli/target.h"
-#include "cli/zero_bytes.h"
 #include "engine/scope.h"
 #include "engine/status_macros.h"
+#include "engine/zeroes.h"
 
 namespace ringcow {
 namespace {

@@ -10,6 +10,7 @@
 #include "cli/zero_bytes.h"
 #include "engine/scope.h"
 #include "engine/status_macros.h"
+#include "engine/zeroes.h"
 
 namespace ringcow {
 namespace {

@@ -4,33 +4,20 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstring>
 #include <memory>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "engine/aligned_buffer.h"
 #include "engine/status_macros.h"
 #include "engine/uring_disk.h"
+#include "engine/zeroes.h"
 #include "qcow2/backing_name.h"
 #include "qcow2/create.h"
 #include "qcow2/format/units.h"
 
 namespace ringcow {
 namespace {
-
-// `length` bytes of zeroes, written, at the beginning of `disk`.
-Task<absl::Status> WriteZeroBytes(Disk& disk, uint64_t length) {
-  constexpr uint64_t kChunk = 1 << 20;
-  const AlignedBuffer zeroes(kChunk);
-  std::memset(zeroes.data(), 0, zeroes.size());
-  for (uint64_t at = 0; at < length; at += kChunk) {
-    CO_RETURN_IF_ERROR(co_await disk.Write(
-        HostOffset(at), zeroes.span().first(std::min<uint64_t>(kChunk, length - at))));
-  }
-  co_return absl::OkStatus();
-}
 
 // A device has its size and its space. Only its first sector is cleared, so that it is not taken
 // for what was on it before.
@@ -39,7 +26,7 @@ Task<absl::Status> CreateRawOnDevice(Disk& disk, uint64_t size, Preallocation pr
   if (preallocation != Preallocation::kOff) {
     co_return absl::InvalidArgumentError("Preallocation is for files, not for devices");
   }
-  CO_RETURN_IF_ERROR(co_await WriteZeroBytes(disk, std::min(size, kSectorBytes)));
+  CO_RETURN_IF_ERROR(co_await WriteZeroBytes(disk, HostOffset(0), std::min(size, kSectorBytes)));
   co_return co_await disk.Fdatasync();
 }
 
@@ -55,7 +42,7 @@ Task<absl::Status> CreateRaw(UringDisk& disk, uint64_t size, Preallocation preal
     CO_RETURN_IF_ERROR(co_await disk.Allocate(HostOffset(0), size));
   }
   if (preallocation == Preallocation::kFull) {
-    CO_RETURN_IF_ERROR(co_await WriteZeroBytes(disk, size));
+    CO_RETURN_IF_ERROR(co_await WriteZeroBytes(disk, HostOffset(0), size));
   }
   co_return co_await disk.Fdatasync();
 }

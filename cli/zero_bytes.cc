@@ -1,8 +1,8 @@
 #include "cli/zero_bytes.h"
 
 #include <algorithm>
-#include <cstring>
 
+#include "engine/zeroes.h"
 #include "qcow2/format/units.h"
 
 namespace ringcow {
@@ -24,12 +24,6 @@ SparseRun FirstAlike(std::span<const std::byte> bytes, uint64_t offset, uint64_t
 }
 
 }  // namespace
-
-bool AreZeroes(std::span<const std::byte> bytes) {
-  if (bytes.empty()) return true;
-  return bytes[0] == std::byte{} &&
-         std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0;
-}
 
 SparseRun FirstSparseRun(std::span<const std::byte> bytes, uint64_t offset, uint64_t grain,
                          uint64_t min_zeroes) {

@@ -7,9 +7,6 @@
 
 namespace ringcow {
 
-// Whether all bytes are zero.
-bool AreZeroes(std::span<const std::byte> bytes);
-
 // Bytes, all of them to be written or all of them zeroes.
 struct SparseRun {
   uint64_t bytes = 0;

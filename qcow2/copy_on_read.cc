@@ -6,15 +6,12 @@
 
 #include "engine/aligned_buffer.h"
 #include "engine/status_macros.h"
+#include "engine/zeroes.h"
 
 namespace ringcow {
 namespace {
 
 constexpr uint64_t kCopiedAtOnce = uint64_t{1} << 20;
-
-bool IsZero(std::span<const std::byte> bytes) {
-  return std::all_of(bytes.begin(), bytes.end(), [](std::byte b) { return b == std::byte{0}; });
-}
 
 }  // namespace
 
@@ -46,7 +43,7 @@ Task<absl::Status> CopyOnRead::CopyPiece(GuestOffset begin, GuestOffset end) {
     if (mapping.kind == Mapping::Kind::kUnallocated) {
       const std::span<std::byte> bytes = buffer.span().first(mapping.bytes);
       CO_RETURN_IF_ERROR(co_await reader_.Read(begin, bytes));
-      const bool is_zero_cluster = geometry.version() >= 3 && IsZero(bytes);
+      const bool is_zero_cluster = geometry.version() >= 3 && AreZeroes(bytes);
       CO_RETURN_IF_ERROR(is_zero_cluster ? co_await zeroer_.ZeroLocked(begin, bytes.size())
                                          : co_await writer_.WriteLocked(begin, bytes));
     }

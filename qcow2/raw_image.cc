@@ -6,7 +6,7 @@
 #include "absl/strings/str_format.h"
 #include "engine/errno_status.h"
 #include "engine/status_macros.h"
-#include "qcow2/disk_zeroes.h"
+#include "engine/zeroes.h"
 #include "qcow2/format/limits.h"
 
 namespace ringcow {

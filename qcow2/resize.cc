@@ -9,8 +9,8 @@
 #include "absl/strings/str_format.h"
 #include "engine/errno_status.h"
 #include "engine/status_macros.h"
+#include "engine/zeroes.h"
 #include "qcow2/active_l1.h"
-#include "qcow2/disk_zeroes.h"
 #include "qcow2/preallocate.h"
 
 namespace ringcow {

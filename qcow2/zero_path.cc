@@ -8,7 +8,7 @@
 #include "engine/aligned_buffer.h"
 #include "engine/errno_status.h"
 #include "engine/status_macros.h"
-#include "qcow2/disk_zeroes.h"
+#include "engine/zeroes.h"
 
 namespace ringcow {
 namespace {

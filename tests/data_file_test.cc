@@ -19,6 +19,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/errno_status.h"
 #include "engine/testing/sim_disk.h"
+#include "engine/zeroes.h"
 #include "gtest/gtest.h"
 #include "qcow2/image_chain.h"
 #include "tests/support/checked.h"
@@ -64,9 +65,8 @@ void ExpectRaw(const DiskImage& data, std::span<const std::byte> bytes) {
   ASSERT_GE(data.size(), bytes.size());
   Bytes found(data.size());
   data.Read(0, found);
-  const auto end = found.begin() + static_cast<ptrdiff_t>(bytes.size());
   EXPECT_TRUE(std::equal(bytes.begin(), bytes.end(), found.begin()));
-  EXPECT_TRUE(std::all_of(end, found.end(), [](std::byte byte) { return byte == std::byte{0}; }));
+  EXPECT_TRUE(AreZeroes(std::span(found).subspan(bytes.size())));
 }
 
 // The parameter is the seed.

@@ -12,6 +12,7 @@
 #include "absl/strings/string_view.h"
 #include "engine/errno_status.h"
 #include "engine/status_macros.h"
+#include "engine/zeroes.h"
 
 namespace ringcow {
 namespace {
@@ -25,11 +26,6 @@ uint64_t Mix(uint64_t value) {
     value ^= value >> 32;
   }
   return value;
-}
-
-bool AllZero(std::span<const std::byte> bytes) {
-  return bytes.empty() || (bytes[0] == std::byte{0} &&
-                           std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0);
 }
 
 // Calls part(block, begin within the block, length) for each block that [offset, end) touches.
@@ -57,7 +53,7 @@ absl::Status ReadExtent(int fd, const std::string& path, uint64_t begin, uint64_
     if (got < 0) return FileError("read of", path);
     if (got == 0) break;
     const std::span<const std::byte> part(bytes.data(), static_cast<size_t>(got));
-    if (!AllZero(part)) image.Write(offset, part);
+    if (!AreZeroes(part)) image.Write(offset, part);
     offset += part.size();
   }
   return absl::OkStatus();
@@ -86,7 +82,7 @@ uint64_t DiskImage::Block::Hash() const {
     state = (state ^ word) * 0x9e3779b97f4a7c15;
     state ^= state >> 29;
   }
-  known = AllZero(bytes) ? kHashOfZeroes : std::max(Mix(state), kHashOfZeroes + 1);
+  known = AreZeroes(bytes) ? kHashOfZeroes : std::max(Mix(state), kHashOfZeroes + 1);
   hash.store(known, std::memory_order_relaxed);
   return known;
 }
@@ -192,7 +188,7 @@ bool operator==(const DiskImage& a, const DiskImage& b) {
     part.ForEachBlock([&](uint64_t number, const DiskImage::Block& block) {
       const DiskImage::Block* other = whole.Find(number);
       if (other == &block || !same) return;
-      same = other == nullptr ? AllZero(block.bytes) : block.bytes == other->bytes;
+      same = other == nullptr ? AreZeroes(block.bytes) : block.bytes == other->bytes;
     });
     return same;
   };

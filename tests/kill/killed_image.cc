@@ -4,7 +4,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
@@ -26,6 +25,7 @@
 #include "engine/rings.h"
 #include "engine/status_macros.h"
 #include "engine/uring_disk.h"
+#include "engine/zeroes.h"
 #include "qcow2/image.h"
 #include "tests/kill/guest.h"
 #include "tests/support/checked.h"
@@ -196,9 +196,7 @@ std::string KilledImage::JudgeAbandonedCreation() const {
   if (access(path_.c_str(), F_OK) != 0) return "";
   const AlignedBuffer found(create_.virtual_size);
   if (!CheckAndRead(path_, found.span()).ok()) return "";
-  const bool is_fresh =
-      std::ranges::all_of(found.span(), [](std::byte byte) { return byte == std::byte{0}; });
-  return is_fresh ? "" : "an image that was not finished holds data";
+  return AreZeroes(found.span()) ? "" : "an image that was not finished holds data";
 }
 
 }  // namespace ringcow

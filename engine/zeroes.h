@@ -1,7 +1,9 @@
-#ifndef RINGCOW_QCOW2_DISK_ZEROES_H_
-#define RINGCOW_QCOW2_DISK_ZEROES_H_
+#ifndef RINGCOW_ENGINE_ZEROES_H_
+#define RINGCOW_ENGINE_ZEROES_H_
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 
 #include "absl/status/status.h"
 #include "engine/disk.h"
@@ -9,6 +11,9 @@
 #include "engine/task.h"
 
 namespace ringcow {
+
+// Whether all bytes are zero; true where there are none.
+bool AreZeroes(std::span<const std::byte> bytes);
 
 // Writes zeroes, as bytes. Any range; the disk grows to its end. Fails with the disk's error.
 Task<absl::Status> WriteZeroBytes(Disk& disk, HostOffset offset, uint64_t length);
@@ -18,4 +23,4 @@ Task<absl::Status> ZeroOnDisk(Disk& disk, HostOffset offset, uint64_t length);
 
 }  // namespace ringcow
 
-#endif  // RINGCOW_QCOW2_DISK_ZEROES_H_
+#endif  // RINGCOW_ENGINE_ZEROES_H_

@@ -1,4 +1,4 @@
-#include "qcow2/disk_zeroes.h"
+#include "engine/zeroes.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -14,6 +14,12 @@ namespace {
 constexpr uint64_t kZeroesAtOnce = uint64_t{1} << 20;
 
 }  // namespace
+
+bool AreZeroes(std::span<const std::byte> bytes) {
+  if (bytes.empty()) return true;
+  return bytes[0] == std::byte{} &&
+         std::memcmp(bytes.data(), bytes.data() + 1, bytes.size() - 1) == 0;
+}
 
 Task<absl::Status> WriteZeroBytes(Disk& disk, HostOffset offset, uint64_t length) {
   if (length == 0) co_return absl::OkStatus();
