@@ -1,5 +1,3 @@
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <optional>
@@ -45,10 +43,7 @@ struct Settings {
 
 bool IsNamed(const ImageFile& file, const std::string& name) {
   const absl::StatusOr<std::string> path = LocalPath(name);
-  struct stat wanted{};
-  struct stat have{};
-  return path.ok() && stat(path->c_str(), &wanted) == 0 && fstat(file.disk().fd(), &have) == 0 &&
-         wanted.st_dev == have.st_dev && wanted.st_ino == have.st_ino;
+  return path.ok() && file.disk().IsNamed(*path);
 }
 
 // How many layers are above the one to commit to.

@@ -150,6 +150,14 @@ DiskExtent UringDisk::Find(HostOffset offset, uint64_t length) const {
   return {.bytes = hole > begin ? until(hole) : length};
 }
 
+// Looked at by name, not by opening it: its lock would be in our own way.
+bool UringDisk::IsNamed(const std::string& path) const {
+  struct stat named{};
+  struct stat open{};
+  return stat(path.c_str(), &named) == 0 && fstat(fd_.get(), &open) == 0 &&
+         named.st_dev == open.st_dev && named.st_ino == open.st_ino;
+}
+
 void UringDisk::Start(Request& request) {
   if (request.op == Op::kTruncate) {
     TruncateNow(request);

@@ -50,6 +50,8 @@ class UringDisk final : public Disk, private RingClient {
   // Empty, or a sentence about what this file does not offer; for front ends to say once.
   const std::string& notice() const { return notice_; }
   int fd() const { return fd_.get(); }
+  // Whether that is another name of this file.
+  bool IsNamed(const std::string& path) const;
 
  protected:
   void Start(Request& request) override;

@@ -1,7 +1,5 @@
 #include "qcow2/image_chain.h"
 
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <optional>
 #include <utility>
@@ -80,15 +78,9 @@ absl::StatusOr<std::unique_ptr<UringDisk>> OpenDataFile(Rings& rings, const std:
                           .force_share = options.force_share});
 }
 
-// Looked at by name, not by opening it: its lock would be in our own way.
 bool IsOpen(const std::vector<Layer>& layers, const std::string& path) {
-  struct stat wanted{};
-  if (stat(path.c_str(), &wanted) != 0) return false;
-  return std::any_of(layers.begin(), layers.end(), [&wanted](const Layer& layer) {
-    struct stat have{};
-    return fstat(layer.file.disk().fd(), &have) == 0 && have.st_dev == wanted.st_dev &&
-           have.st_ino == wanted.st_ino;
-  });
+  return std::any_of(layers.begin(), layers.end(),
+                     [&path](const Layer& layer) { return layer.file.disk().IsNamed(path); });
 }
 
 absl::Status CheckBacking(const std::vector<Layer>& layers, const ImageSource& backing) {
