@@ -1,6 +1,8 @@
 #include "qcow2/corruption.h"
 
 #include "absl/strings/cord.h"
+#include "absl/strings/str_cat.h"
+#include "qcow2/metadata.h"
 
 namespace ringcow {
 namespace {
@@ -10,9 +12,19 @@ constexpr absl::string_view kOverlapPayload = "ringcow/overlap";
 
 }  // namespace
 
-absl::Status WithCorruption(absl::Status status, Corruption::Kind kind, absl::string_view what) {
-  status.SetPayload(kind == Corruption::Kind::kEntry ? kEntryPayload : kOverlapPayload,
-                    absl::Cord(what));
+absl::Status CorruptEntry(const Disk& disk, const absl::Status& why) {
+  absl::Status status = Named(disk, why);
+  status.SetPayload(kEntryPayload, absl::Cord(why.message()));
+  return status;
+}
+
+std::string OverlapSentence(absl::string_view what) {
+  return absl::StrCat("Preventing invalid write on metadata (overlaps with ", what, ")");
+}
+
+absl::Status WithOverlap(absl::Status status, absl::string_view what) {
+  const std::string sentence = OverlapSentence(what);
+  status.SetPayload(kOverlapPayload, absl::Cord(absl::string_view(sentence)));
   return status;
 }
 

@@ -7,6 +7,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/string_view.h"
+#include "engine/disk.h"
 
 namespace ringcow {
 
@@ -22,8 +23,12 @@ struct Corruption {
   std::string what;
 };
 
-// `status`, not OK, with `corruption` attached.
-absl::Status WithCorruption(absl::Status status, Corruption::Kind kind, absl::string_view what);
+// `why`, which is not OK and does not name the disk, as an error of the image on it: kEntry.
+absl::Status CorruptEntry(const Disk& disk, const absl::Status& why);
+// QEMU's sentence about a write that would overwrite `what`.
+std::string OverlapSentence(absl::string_view what);
+// `status`, not OK, of a request that would do that: kOverlap.
+absl::Status WithOverlap(absl::Status status, absl::string_view what);
 std::optional<Corruption> CorruptionOf(const absl::Status& status);
 
 }  // namespace ringcow

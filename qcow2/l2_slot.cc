@@ -39,15 +39,16 @@ L2Entry ToStandard(ExtendedL2Entry entry) {
 absl::Status InvalidSlot(const Metadata& metadata, const TablePin& table, uint64_t slot,
                          const absl::Status& why) {
   const Geometry& geometry = metadata.geometry;
-  absl::Status status = Named(metadata.disk, why);
   const size_t words = geometry.extended_l2() ? 2 : 1;
   const L2Entry entry = L2Entry::FromRaw(LoadBe64At(table.bytes(), slot * words));
   const bool is_zero =
       entry.kind() == L2Entry::Kind::kZeroPlain || entry.kind() == L2Entry::Kind::kZeroAllocated;
   const bool is_misplaced = !geometry.IsClusterAligned(entry.host_offset().value_or(HostOffset(0)));
   const bool is_too_early = is_zero && geometry.version() < 3;
-  if (entry.reserved_bits() != 0 || (!is_misplaced && !is_too_early)) return status;
-  return WithCorruption(std::move(status), Corruption::Kind::kEntry, why.message());
+  if (entry.reserved_bits() != 0 || (!is_misplaced && !is_too_early)) {
+    return Named(metadata.disk, why);
+  }
+  return CorruptEntry(metadata.disk, why);
 }
 
 // As stored: without extended L2 entries all of it is in entry().

@@ -66,11 +66,10 @@ Mapper::Mapper(Metadata& metadata, Allocator& allocator, DeferredFrees& frees)
 absl::StatusOr<L1Entry> Mapper::L1EntryFor(GuestOffset offset) const {
   const uint64_t l1_index = metadata_.geometry.L1Index(offset);
   const L1Entry entry = L1Entry::FromRaw(metadata_.l1.Get(l1_index));
-  if (absl::Status valid = entry.Validate(metadata_.geometry, l1_index); !valid.ok()) {
-    absl::Status status = Named(metadata_.disk, valid);
+  if (const absl::Status valid = entry.Validate(metadata_.geometry, l1_index); !valid.ok()) {
     // QEMU does not mind reserved bits.
-    if (entry.reserved_bits() != 0) return status;
-    return WithCorruption(std::move(status), Corruption::Kind::kEntry, valid.message());
+    return entry.reserved_bits() != 0 ? Named(metadata_.disk, valid)
+                                      : CorruptEntry(metadata_.disk, valid);
   }
   if (const std::optional<HostOffset> table = entry.l2_table()) {
     RETURN_IF_ERROR(metadata_.CheckPlace(*table, metadata_.geometry.cluster_bytes(), "L2 table"));

@@ -151,9 +151,7 @@ absl::Status Metadata::CheckPlace(HostOffset begin, uint64_t length, absl::strin
   absl::Status status = absl::InvalidArgumentError(absl::StrFormat(
       "'%s': %s at host offset %#x lies %s", disk.name(), what, begin.value(), where));
   if (overlaps == nullptr) return status;
-  return WithCorruption(
-      std::move(status), Corruption::Kind::kOverlap,
-      absl::StrCat("Preventing invalid write on metadata (overlaps with ", overlaps, ")"));
+  return WithOverlap(std::move(status), overlaps);
 }
 
 }  // namespace ringcow

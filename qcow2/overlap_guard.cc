@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "qcow2/corruption.h"
 #include "qcow2/format/units.h"
@@ -27,12 +26,10 @@ absl::Status OverlapGuard::BeforeWrite(HostOffset begin, uint64_t length, Own ow
   if (check_ == OverlapCheck::kNone || length == 0) return absl::OkStatus();
   const char* what = WhatIsIn({begin, begin + length}, own);
   if (what == nullptr) return absl::OkStatus();
-  const std::string line =
-      absl::StrCat("Preventing invalid write on metadata (overlaps with ", what, ")");
-  return WithCorruption(
-      absl::InvalidArgumentError(
-          absl::StrFormat("'%s': host offset %#x: %s", metadata_.disk.name(), begin.value(), line)),
-      Corruption::Kind::kOverlap, line);
+  return WithOverlap(
+      absl::InvalidArgumentError(absl::StrFormat("'%s': host offset %#x: %s", metadata_.disk.name(),
+                                                 begin.value(), OverlapSentence(what))),
+      what);
 }
 
 const char* OverlapGuard::WhatIsIn(Range range, Own own) const {

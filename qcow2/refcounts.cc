@@ -25,10 +25,9 @@ absl::StatusOr<std::optional<HostOffset>> Refcounts::SliceOffset(ClusterIndex cl
   const RefcountTableEntry entry =
       RefcountTableEntry::FromRaw(metadata_.refcount_table.Get(table_index));
   if (const absl::Status valid = entry.Validate(geometry, table_index); !valid.ok()) {
-    absl::Status status = Named(metadata_.disk, valid);
     // QEMU does not mind reserved bits.
-    if (entry.reserved_bits() != 0) return status;
-    return WithCorruption(std::move(status), Corruption::Kind::kEntry, valid.message());
+    return entry.reserved_bits() != 0 ? Named(metadata_.disk, valid)
+                                      : CorruptEntry(metadata_.disk, valid);
   }
   const std::optional<HostOffset> block = entry.block();
   if (!block.has_value()) return std::nullopt;
