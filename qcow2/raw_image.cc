@@ -63,13 +63,24 @@ Task<absl::Status> RawImage::Discard(GuestOffset offset, uint64_t length) {
   co_return ErrnoOf(status) == EOPNOTSUPP ? absl::OkStatus() : status;
 }
 
+DiskExtent RawImage::FindOnDisk(HostOffset offset, uint64_t length) {
+  const bool is_up_to_date = data_.changes == disk_.changes();
+  if (is_up_to_date && offset >= data_.begin && offset < data_.end) {
+    return {.bytes = std::min(length, data_.end - offset)};
+  }
+  DiskExtent found = disk_.Find(offset, disk_.size() - offset.value());
+  if (!found.hole) data_ = {offset, offset + found.bytes, disk_.changes()};
+  found.bytes = std::min(found.bytes, length);
+  return found;
+}
+
 Task<absl::StatusOr<GuestExtent>> RawImage::Find(GuestOffset offset, uint64_t length) {
   CO_RETURN_IF_ERROR(CheckRange(offset, length));
   const HostOffset host(offset.value());
   if (offset.value() >= disk_.size()) {
     co_return GuestExtent{.bytes = length, .zero = true, .host = host};
   }
-  const DiskExtent found = disk_.Find(host, std::min(length, disk_.size() - offset.value()));
+  const DiskExtent found = FindOnDisk(host, std::min(length, disk_.size() - offset.value()));
   co_return GuestExtent{.bytes = found.bytes, .zero = found.hole, .host = host};
 }
 
@@ -77,7 +88,7 @@ Task<absl::StatusOr<bool>> RawImage::AreKnownZero(GuestOffset offset, uint64_t l
   CO_RETURN_IF_ERROR(CheckRange(offset, length));
   if (length == 0 || offset.value() >= disk_.size()) co_return true;
   const uint64_t stored = std::min(length, disk_.size() - offset.value());
-  const DiskExtent found = disk_.Find(HostOffset(offset.value()), stored);
+  const DiskExtent found = FindOnDisk(HostOffset(offset.value()), stored);
   co_return found.hole&& found.bytes == stored;
 }
 

@@ -34,10 +34,19 @@ class RawImage final : public GuestDisk {
  private:
   absl::Status CheckRange(GuestOffset offset, uint64_t length) const;
   absl::Status CheckChange(GuestOffset offset, uint64_t length) const;
+  // Disk::Find, inside the disk.
+  DiskExtent FindOnDisk(HostOffset offset, uint64_t length);
 
   Disk& disk_;
   const bool read_only_;
   uint64_t changes_synced_;
+  // Bytes that the disk said are stored, when it had seen so many changes. Copying on write asks
+  // again and again about neighbours, and each answer costs system calls.
+  struct {
+    HostOffset begin;
+    HostOffset end;
+    uint64_t changes = 0;
+  } data_;
 };
 
 }  // namespace ringcow
