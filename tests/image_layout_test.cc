@@ -10,6 +10,7 @@
 #include "engine/testing/disk_image.h"
 #include "gtest/gtest.h"
 #include "tests/support/hosts.h"
+#include "tests/support/qemu_options.h"
 #include "tests/support/tools.h"
 
 namespace ringcow {
@@ -17,16 +18,6 @@ namespace {
 
 constexpr uint64_t kMiB = uint64_t{1} << 20;
 constexpr uint64_t kGiB = uint64_t{1} << 30;
-
-std::string QemuOptions(const CreateOptions& options) {
-  return absl::StrCat(
-      "compat=", std::string(CompatName(options.version)), ",cluster_size=", options.cluster_size,
-      ",refcount_bits=", options.refcount_bits,
-      ",lazy_refcounts=", options.lazy_refcounts ? "on" : "off",
-      ",compression_type=", std::string(CompressionTypeName(options.compression_type)),
-      ",extended_l2=", options.extended_l2 ? "on" : "off",
-      ",preallocation=", std::string(PreallocationName(options.preallocation)));
-}
 
 struct Case {
   CreateOptions options;

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "absl/strings/str_cat.h"
+#include "tests/support/qemu_options.h"
 
 namespace ringcow {
 namespace {
@@ -23,16 +23,6 @@ CreateOptions RandomCreateOptions(std::mt19937_64& random) {
 }
 
 }  // namespace
-
-std::string QemuOptions(const CreateOptions& options) {
-  return absl::StrCat(
-      "compat=", std::string(CompatName(options.version)), ",cluster_size=", options.cluster_size,
-      ",refcount_bits=", options.refcount_bits,
-      ",lazy_refcounts=", options.lazy_refcounts ? "on" : "off",
-      ",compression_type=", std::string(CompressionTypeName(options.compression_type)),
-      ",extended_l2=", options.extended_l2 ? "on" : "off",
-      ",preallocation=", std::string(PreallocationName(options.preallocation)));
-}
 
 std::ostream& operator<<(std::ostream& out, const ImageSetup& setup) {
   out << setup.create.virtual_size << " bytes, " << QemuOptions(setup.create);

@@ -23,8 +23,6 @@ struct ImageSetup {
 };
 
 std::ostream& operator<<(std::ostream& out, const ImageSetup& setup);
-// As qemu-img create takes them with -o.
-std::string QemuOptions(const CreateOptions& options);
 
 ImageSetup RandomImageSetup(std::mt19937_64& random);
 // Whole sectors, mostly not whole clusters; a few megabytes at most.

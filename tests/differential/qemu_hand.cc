@@ -2,6 +2,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "tests/differential/hand.h"
+#include "tests/support/qemu_options.h"
 #include "tests/support/tools.h"
 
 namespace ringcow {

@@ -14,6 +14,7 @@
 #include "tests/support/exchange.h"
 #include "tests/support/hosts.h"
 #include "tests/support/image_model.h"
+#include "tests/support/qemu_options.h"
 
 namespace ringcow {
 namespace {
