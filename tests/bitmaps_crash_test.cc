@@ -5,22 +5,18 @@
 #include <cstdint>
 #include <memory>
 #include <ostream>
-#include <random>
 #include <string>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "engine/status_macros.h"
-#include "engine/testing/crash_point.h"
 #include "engine/testing/ignored_fsyncs.h"
 #include "engine/testing/sim_disk.h"
 #include "gtest/gtest.h"
 #include "qcow2/image.h"
-#include "tests/explorer/crash_states.h"
 #include "tests/explorer/failure_kind.h"
-#include "tests/explorer/remnant.h"
+#include "tests/explorer/first_violation.h"
 #include "tests/support/checked.h"
 #include "tests/support/hosts.h"
 
@@ -111,7 +107,11 @@ class BitmapsCrashTest : public testing::TestWithParam<Work> {
   void SetUp() override;
   // Does the work on a disk that has what was prepared. The image ends with or without success.
   static absl::Status Do(SimDisk& disk);
-  std::string FirstViolation(const DiskTrace& trace);
+  std::string Violation(const DiskTrace& trace) {
+    return FirstViolation(trace, prepared_, StateBudget(), states_, [this](const DiskImage& state) {
+      return Judge(state, states_ % 20 == 0);
+    });
+  }
   std::string Judge(const DiskImage& state, bool goes_on);
 
   DiskImage prepared_;
@@ -195,26 +195,6 @@ std::string BitmapsCrashTest::Judge(const DiskImage& state, bool goes_on) {
   return FindingsWithoutLeaks(disk);
 }
 
-std::string BitmapsCrashTest::FirstViolation(const DiskTrace& trace) {
-  std::mt19937_64 random(1);
-  std::unordered_set<uint64_t> judged;
-  std::string violation;
-  CrashPoint point(trace, prepared_);
-  do {
-    ForEachCrash(point, StateBudget(), random, [&](const Remnants& remnants) {
-      const DiskImage state = StateOf(point, remnants);
-      if (!judged.insert(state.Fingerprint()).second) return true;
-      violation = Judge(state, ++states_ % 20 == 0);
-      if (!violation.empty()) {
-        violation = absl::StrCat("crash after event ", point.position(), ": ", violation, "\n",
-                                 Describe(point, remnants));
-      }
-      return violation.empty();
-    });
-  } while (violation.empty() && point.Advance());
-  return violation;
-}
-
 INSTANTIATE_TEST_SUITE_P(All, BitmapsCrashTest, testing::ValuesIn(kWorks),
                          testing::PrintToStringParamName());
 
@@ -224,7 +204,7 @@ TEST_P(BitmapsCrashTest, NoBitmapCallsCleanWhatWasChanged) {
     SimDisk disk(loop, {.seed = seed}, prepared_);
     ASSERT_EQ(Do(disk), absl::OkStatus());
     EXPECT_EQ(Findings(disk), "") << "with leaks";
-    EXPECT_EQ(FirstViolation(disk.trace()), "");
+    EXPECT_EQ(Violation(disk.trace()), "");
   }
   EXPECT_GT(states_, 20U);
   EXPECT_GT(valid_, 0U);
@@ -238,8 +218,7 @@ TEST_P(BitmapsCrashTest, ControlForgottenFsyncsOfTheMarksAreFound) {
     Loop loop;
     SimDisk disk(loop, {.seed = seed}, prepared_);
     ASSERT_EQ(Do(disk), absl::OkStatus());
-    found =
-        FirstViolation(WithIgnoredFsyncs(disk.trace(), [](size_t n, Content) { return n > 0; }));
+    found = Violation(WithIgnoredFsyncs(disk.trace(), [](size_t n, Content) { return n > 0; }));
   }
   EXPECT_NE(found, "");
 }

@@ -7,21 +7,17 @@
 #include <functional>
 #include <memory>
 #include <ostream>
-#include <random>
 #include <string>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "engine/status_macros.h"
-#include "engine/testing/crash_point.h"
 #include "engine/testing/ignored_fsyncs.h"
 #include "engine/testing/sim_disk.h"
 #include "gtest/gtest.h"
 #include "qcow2/image.h"
-#include "tests/explorer/crash_states.h"
-#include "tests/explorer/remnant.h"
+#include "tests/explorer/first_violation.h"
 #include "tests/support/checked.h"
 #include "tests/support/hosts.h"
 #include "tests/support/image_model.h"
@@ -72,7 +68,11 @@ class CrashTransitionTest : public testing::TestWithParam<Transition> {
   void SetUp() override;
 
   // Cuts the power all along `trace`. What is wrong with the first bad state, if there is one.
-  std::string FirstViolation(const DiskTrace& trace);
+  std::string Violation(const DiskTrace& trace) {
+    return FirstViolation(trace, prepared_, StateBudget(), states_, [this](const DiskImage& state) {
+      return Judge(state, states_ % 20 == 0);
+    });
+  }
 
   Loop loop_;
   std::unique_ptr<SimDisk> disk_;
@@ -158,37 +158,16 @@ std::string CrashTransitionTest::Judge(const DiskImage& state, bool goes_on) {
   return FindingsExceptHarmlessCopied(disk);
 }
 
-std::string CrashTransitionTest::FirstViolation(const DiskTrace& trace) {
-  std::mt19937_64 random(1);
-  std::unordered_set<uint64_t> judged;
-  std::string violation;
-  CrashPoint point(trace, prepared_);
-  do {
-    ForEachCrash(point, StateBudget(), random, [&](const Remnants& remnants) {
-      const DiskImage state = StateOf(point, remnants);
-      if (!judged.insert(state.Fingerprint()).second) return true;
-      violation = Judge(state, ++states_ % 20 == 0);
-      if (!violation.empty()) {
-        violation = absl::StrCat("crash after event ", point.position(), ": ", violation, "\n",
-                                 Describe(point, remnants));
-      }
-      return violation.empty();
-    });
-  } while (violation.empty() && point.Advance());
-  return violation;
-}
-
 INSTANTIATE_TEST_SUITE_P(All, CrashTransitionTest, testing::ValuesIn(kTransitions),
                          testing::PrintToStringParamName());
 
 TEST_P(CrashTransitionTest, IsBeforeOrAfter) {
-  EXPECT_EQ(FirstViolation(disk_->trace()), "");
+  EXPECT_EQ(Violation(disk_->trace()), "");
   EXPECT_GT(states_, 5U);
 }
 
 TEST_P(CrashTransitionTest, ControlIgnoredFsyncsAreFound) {
-  EXPECT_NE(FirstViolation(WithIgnoredFsyncs(disk_->trace(), [](size_t, Content) { return true; })),
-            "");
+  EXPECT_NE(Violation(WithIgnoredFsyncs(disk_->trace(), [](size_t, Content) { return true; })), "");
 }
 
 }  // namespace

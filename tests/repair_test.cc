@@ -7,17 +7,14 @@
 #include <cerrno>
 #include <cstdint>
 #include <memory>
-#include <random>
 #include <set>
 #include <string>
-#include <unordered_set>
 #include <vector>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "engine/loop.h"
 #include "engine/status_macros.h"
-#include "engine/testing/crash_point.h"
 #include "engine/testing/ignored_fsyncs.h"
 #include "engine/testing/sim_disk.h"
 #include "gtest/gtest.h"
@@ -26,8 +23,7 @@
 #include "qcow2/format/refcount_block.h"
 #include "qcow2/format/units.h"
 #include "qcow2/image.h"
-#include "tests/explorer/crash_states.h"
-#include "tests/explorer/remnant.h"
+#include "tests/explorer/first_violation.h"
 #include "tests/support/checked.h"
 #include "tests/support/hosts.h"
 #include "tests/support/tools.h"
@@ -218,7 +214,10 @@ class RepairTest : public testing::TestWithParam<Base> {
 
   // Of the damaged image, as it is while it is being repaired.
   std::string Judge(const DiskImage& state);
-  std::string FirstViolation(const DiskTrace& trace);
+  std::string Violation(const DiskTrace& trace) {
+    return FirstViolation(trace, damaged_, {.subsets = 8, .samples = 2, .torn = 8}, states_,
+                          [this](const DiskImage& state) { return Judge(state); });
+  }
 
   DiskImage original_;
   DiskImage damaged_;
@@ -257,28 +256,6 @@ std::string RepairTest::Judge(const DiskImage& state) {
   return Findings(disk);
 }
 
-std::string RepairTest::FirstViolation(const DiskTrace& trace) {
-  std::mt19937_64 random(1);
-  std::unordered_set<uint64_t> judged;
-  std::string violation;
-  CrashPoint point(trace, damaged_);
-  do {
-    ForEachCrash(point, {.subsets = 8, .samples = 2, .torn = 8}, random,
-                 [&](const Remnants& remnants) {
-                   const DiskImage state = StateOf(point, remnants);
-                   if (!judged.insert(state.Fingerprint()).second) return true;
-                   ++states_;
-                   violation = Judge(state);
-                   if (!violation.empty()) {
-                     violation = absl::StrCat("crash after event ", point.position(), ": ",
-                                              violation, "\n", Describe(point, remnants));
-                   }
-                   return violation.empty();
-                 });
-  } while (violation.empty() && point.Advance());
-  return violation;
-}
-
 TEST_P(RepairTest, LeavesWhatBothFindCleanAndTheSameBytes) {
   const absl::StatusOr<View> original = ViewOf(original_);
   ASSERT_TRUE(original.ok()) << original.status();
@@ -307,11 +284,10 @@ TEST_P(RepairTest, IsRepairedAgainAfterAPowerCut) {
     ASSERT_TRUE(view.ok()) << view.status();
     repaired_ = *view;
     states_ = 0;
-    EXPECT_EQ(FirstViolation(disk.trace()), "");
+    EXPECT_EQ(Violation(disk.trace()), "");
     EXPECT_GT(states_, 1U);
     if (!damage.needs_order) return;
-    EXPECT_NE(FirstViolation(WithIgnoredFsyncs(disk.trace(), [](size_t, Content) { return true; })),
-              "")
+    EXPECT_NE(Violation(WithIgnoredFsyncs(disk.trace(), [](size_t, Content) { return true; })), "")
         << "control";
   });
 }
