@@ -5,7 +5,7 @@
 #include <cstdint>
 
 #include "absl/status/status.h"
-#include "cli/io_memory.h"
+#include "engine/io_memory.h"
 #include "engine/loop.h"
 #include "engine/scope.h"
 #include "engine/task.h"

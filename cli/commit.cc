@@ -1,13 +1,14 @@
-#include <algorithm>
+#include "qcow2/commit.h"
+
 #include <cstdlib>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "cli/command.h"
-#include "cli/copy_loop.h"
-#include "cli/copy_source.h"
 #include "cli/interrupt_notice.h"
 #include "cli/progress.h"
 #include "cli/target.h"
@@ -67,32 +68,23 @@ Task<absl::StatusOr<size_t>> LookForBase(Host& host, const Settings& settings) {
   co_return FindBase(target.chain(), settings);
 }
 
-// Everything that the layers above the base have is written to it, and durable, before the image
-// gives it up.
-Task<absl::Status> CommitTo(const Program& program, Host& host, const Settings& settings,
-                            const Target& target, size_t depth) {
-  const ImageChain& chain = target.chain();
-  GuestDisk& base = *chain.layers()[depth].guest;
+Task<absl::Status> CommitTo(const Program& program, const Settings& settings, const Target& target,
+                            size_t depth) {
   const InterruptNotice notice(
       absl::StrFormat("%s: interrupted: '%s' is committed in part, and complete as it is",
                       program.name(), settings.name));
-  if (base.size() < chain.size()) {
-    CO_RETURN_IF_ERROR(co_await base.Resize(chain.size(), Preallocation::kOff));
-  }
   Progress progress(settings.progress && !settings.quiet);
   progress.Begin();
-  const CopySource source(chain, depth);
-  const CopyOptions options = {.min_zeroes = 0, .zero_manner = ZeroManner::kMayUnmap};
-  absl::Status status = co_await CopyLoop(host.loop, source, base, options, progress).Run();
-  if (status.ok()) status = co_await base.Flush();
-  const bool empties = !settings.drops && !settings.base.has_value();
-  if (status.ok() && empties) status = co_await chain.image()->Empty();
+  CommitOptions options = {.depth = depth,
+                           .empties = !settings.drops && !settings.base.has_value(),
+                           .on_progress = progress.Listener()};
+  const absl::Status status = co_await Commit(target.chain(), std::move(options));
   if (status.ok()) progress.Finish();
   progress.End();
   co_return status;
 }
 
-Task<absl::Status> Commit(const Program& program, Host& host, const Settings& settings) {
+Task<absl::Status> OpenAndCommit(const Program& program, Host& host, const Settings& settings) {
   CO_ASSIGN_OR_RETURN(const size_t depth, co_await LookForBase(host, settings));
   TargetOptions options = settings.target;
   options.also_writable = depth;
@@ -100,14 +92,14 @@ Task<absl::Status> Commit(const Program& program, Host& host, const Settings& se
   if (target.chain().layers().size() <= depth) {
     co_return absl::AbortedError("The backing chain has changed meanwhile");
   }
-  absl::Status status = co_await CommitTo(program, host, settings, target, depth);
+  absl::Status status = co_await CommitTo(program, settings, target, depth);
   status.Update(co_await target.guest().Close());
   co_return status;
 }
 
 absl::Status RunOnHost(const Program& program, const Settings& settings) {
   ASSIGN_OR_RETURN(const std::unique_ptr<Host> host, Host::Create());
-  return host->loop.Run(Commit(program, *host, settings));
+  return host->loop.Run(OpenAndCommit(program, *host, settings));
 }
 
 int RunCommit(const Program& program, int argc, char** argv) {

@@ -6,15 +6,15 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "cli/chain_extent.h"
 #include "cli/command.h"
-#include "cli/io/failure.h"
-#include "cli/io_memory.h"
 #include "cli/progress.h"
 #include "cli/target.h"
+#include "engine/io_memory.h"
 #include "engine/scope.h"
 #include "engine/status_macros.h"
 #include "engine/zeroes.h"
+#include "qcow2/chain_extent.h"
+#include "qcow2/failure_reason.h"
 
 namespace ringcow {
 namespace {

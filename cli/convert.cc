@@ -13,8 +13,6 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "cli/command.h"
-#include "cli/copy_loop.h"
-#include "cli/copy_source.h"
 #include "cli/create_options.h"
 #include "cli/interrupt_notice.h"
 #include "cli/new_image.h"
@@ -24,6 +22,8 @@
 #include "cli/target.h"
 #include "engine/status_macros.h"
 #include "qcow2/backing_name.h"
+#include "qcow2/copy_loop.h"
+#include "qcow2/copy_source.h"
 
 namespace ringcow {
 namespace {
@@ -224,8 +224,9 @@ Task<absl::Status> CopyInto(const Program& program, Host& host, const Settings& 
   const CopySource source = SourceOf(sources, target, made);
   Progress progress(settings.progress && !settings.quiet);
   progress.Begin();
+  options.on_progress = progress.Listener();
   const absl::Status status =
-      co_await CopyLoop(host.loop, source, target.guest(), options, progress).Run();
+      co_await CopyLoop(host.loop, source, target.guest(), std::move(options)).Run();
   if (status.ok()) progress.Finish();
   progress.End();
   co_return status;

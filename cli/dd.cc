@@ -9,13 +9,13 @@
 #include "absl/strings/str_split.h"
 #include "cli/command.h"
 #include "cli/create_options.h"
-#include "cli/io/failure.h"
-#include "cli/io_memory.h"
 #include "cli/new_image.h"
 #include "cli/sizes.h"
 #include "cli/target.h"
+#include "engine/io_memory.h"
 #include "engine/status_macros.h"
 #include "qcow2/backing_name.h"
+#include "qcow2/failure_reason.h"
 
 namespace ringcow {
 namespace {

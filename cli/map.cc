@@ -7,12 +7,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "cli/chain_extent.h"
 #include "cli/command.h"
 #include "cli/output_format.h"
 #include "cli/sizes.h"
 #include "cli/target.h"
 #include "engine/status_macros.h"
+#include "qcow2/chain_extent.h"
 
 namespace ringcow {
 namespace {

@@ -9,7 +9,6 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
-#include "cli/chain_extent.h"
 #include "cli/command.h"
 #include "cli/create_options.h"
 #include "cli/image_info.h"
@@ -20,6 +19,7 @@
 #include "cli/snapshot_choice.h"
 #include "cli/target.h"
 #include "engine/status_macros.h"
+#include "qcow2/chain_extent.h"
 #include "qcow2/format/full_size.h"
 
 namespace ringcow {

@@ -2,6 +2,7 @@
 #define RINGCOW_CLI_PROGRESS_H_
 
 #include <cstdint>
+#include <functional>
 
 namespace ringcow {
 
@@ -17,6 +18,10 @@ class Progress {
   void Begin() { Set(0); }
   // `done` of `all` is behind us.
   void Set(uint64_t done, uint64_t all);
+  // Does that, as long as this exists.
+  std::function<void(uint64_t done, uint64_t all)> Listener() {
+    return [this](uint64_t done, uint64_t all) { Set(done, all); };
+  }
   void Finish() { Set(100); }
   // Whatever happened: what follows begins a line of its own.
   void End() const;

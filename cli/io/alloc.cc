@@ -2,10 +2,10 @@
 
 #include "absl/strings/str_format.h"
 #include "cli/io/arguments.h"
-#include "cli/io/failure.h"
 #include "cli/io/session.h"
 #include "cli/sizes.h"
 #include "engine/status_macros.h"
+#include "qcow2/failure_reason.h"
 
 namespace ringcow {
 namespace {

@@ -2,9 +2,9 @@
 
 #include "absl/strings/str_format.h"
 #include "cli/io/arguments.h"
-#include "cli/io/failure.h"
 #include "cli/io/report.h"
 #include "cli/io/session.h"
+#include "qcow2/failure_reason.h"
 
 namespace ringcow {
 namespace {

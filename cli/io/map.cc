@@ -1,7 +1,7 @@
 #include "absl/strings/str_format.h"
-#include "cli/io/failure.h"
 #include "cli/io/session.h"
 #include "cli/sizes.h"
+#include "qcow2/failure_reason.h"
 
 namespace ringcow {
 namespace {

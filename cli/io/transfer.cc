@@ -12,11 +12,11 @@
 
 #include "absl/strings/str_format.h"
 #include "cli/io/arguments.h"
-#include "cli/io/failure.h"
 #include "cli/io/report.h"
 #include "cli/sizes.h"
 #include "engine/errno_status.h"
 #include "engine/status_macros.h"
+#include "qcow2/failure_reason.h"
 #include "qcow2/format/limits.h"
 
 namespace ringcow {

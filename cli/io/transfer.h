@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "cli/io/session.h"
-#include "cli/io_memory.h"
+#include "engine/io_memory.h"
 #include "engine/task.h"
 
 namespace ringcow {

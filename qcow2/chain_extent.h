@@ -1,5 +1,5 @@
-#ifndef RINGCOW_CLI_CHAIN_EXTENT_H_
-#define RINGCOW_CLI_CHAIN_EXTENT_H_
+#ifndef RINGCOW_QCOW2_CHAIN_EXTENT_H_
+#define RINGCOW_QCOW2_CHAIN_EXTENT_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -27,4 +27,4 @@ Task<absl::StatusOr<ChainExtent>> FindInChain(const ImageChain& chain, GuestOffs
 
 }  // namespace ringcow
 
-#endif  // RINGCOW_CLI_CHAIN_EXTENT_H_
+#endif  // RINGCOW_QCOW2_CHAIN_EXTENT_H_

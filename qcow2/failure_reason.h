@@ -1,5 +1,5 @@
-#ifndef RINGCOW_CLI_IO_FAILURE_H_
-#define RINGCOW_CLI_IO_FAILURE_H_
+#ifndef RINGCOW_QCOW2_FAILURE_REASON_H_
+#define RINGCOW_QCOW2_FAILURE_REASON_H_
 
 #include <string>
 
@@ -13,4 +13,4 @@ std::string FailureReason(const absl::Status& status);
 
 }  // namespace ringcow
 
-#endif  // RINGCOW_CLI_IO_FAILURE_H_
+#endif  // RINGCOW_QCOW2_FAILURE_REASON_H_

@@ -1,16 +1,16 @@
-#include "cli/copy_loop.h"
+#include "qcow2/copy_loop.h"
 
 #include <algorithm>
 #include <bit>
 #include <cstring>
 
 #include "absl/strings/str_format.h"
-#include "cli/io/failure.h"
-#include "cli/io_memory.h"
-#include "cli/zero_bytes.h"
+#include "engine/io_memory.h"
 #include "engine/scope.h"
 #include "engine/status_macros.h"
 #include "engine/zeroes.h"
+#include "qcow2/failure_reason.h"
+#include "qcow2/sparse_run.h"
 
 namespace ringcow {
 namespace {
@@ -77,7 +77,7 @@ Task<absl::StatusOr<CopyLoop::Piece>> CopyLoop::Claim() {
   if (IsWritten(piece.piece.kind)) {
     piece.piece.bytes = std::min(piece.piece.bytes, options_.request_bytes);
     done_ += piece.piece.bytes;
-    progress_.Set(done_, all_);
+    if (options_.on_progress) options_.on_progress(done_, all_);
   }
   next_ += piece.piece.bytes;
   co_return piece;

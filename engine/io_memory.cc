@@ -1,4 +1,4 @@
-#include "cli/io_memory.h"
+#include "engine/io_memory.h"
 
 #include <sys/mman.h>
 

@@ -1,4 +1,4 @@
-#include "cli/zero_bytes.h"
+#include "qcow2/sparse_run.h"
 
 #include <algorithm>
 

@@ -1,9 +1,8 @@
-#include "cli/io/failure.h"
+#include "qcow2/failure_reason.h"
 
 #include <cerrno>
 #include <cstring>
 
-#include "cli/program.h"
 #include "engine/errno_status.h"
 
 namespace ringcow {
@@ -13,7 +12,7 @@ std::string FailureReason(const absl::Status& status) {
   // An EIO of the host's makes a status of code kUnknown.
   const bool of_the_host = error != EIO || absl::IsUnknown(status);
   if (of_the_host || absl::IsOutOfRange(status)) return std::strerror(error);
-  return MessageOf(status);
+  return std::string(status.message());
 }
 
 }  // namespace ringcow

@@ -1,4 +1,4 @@
-#include "cli/chain_extent.h"
+#include "qcow2/chain_extent.h"
 
 #include <algorithm>
 

@@ -1,19 +1,22 @@
-#ifndef RINGCOW_CLI_COPY_LOOP_H_
-#define RINGCOW_CLI_COPY_LOOP_H_
+#ifndef RINGCOW_QCOW2_COPY_LOOP_H_
+#define RINGCOW_QCOW2_COPY_LOOP_H_
 
 #include <cstdint>
+#include <functional>
 #include <span>
+#include <utility>
 
 #include "absl/status/status.h"
-#include "cli/copy_source.h"
-#include "cli/progress.h"
 #include "engine/loop.h"
 #include "engine/mutex.h"
 #include "engine/task.h"
 #include "engine/wait_list.h"
+#include "qcow2/copy_source.h"
 #include "qcow2/guest_disk.h"
 
 namespace ringcow {
+
+using CopyProgress = std::function<void(uint64_t done, uint64_t all)>;
 
 struct CopyOptions {
   unsigned parallel = 8;             // requests under way
@@ -25,6 +28,8 @@ struct CopyOptions {
   bool out_of_order = false;
   // Data is stored compressed, in whole clusters of this many bytes of the target. 0: as it is.
   uint64_t compressed_cluster = 0;
+  // Who is told how many of all the bytes that are written have been taken on. Empty: nobody.
+  CopyProgress on_progress = nullptr;
 };
 
 // Copies a source to a target that is at least as large. Several pieces at once are read and
@@ -33,13 +38,11 @@ struct CopyOptions {
 class CopyLoop {
  public:
   // All must outlive the loop.
-  CopyLoop(Loop& loop, const CopySource& source, GuestDisk& target, const CopyOptions& options,
-           Progress& progress)
+  CopyLoop(Loop& loop, const CopySource& source, GuestDisk& target, CopyOptions options)
       : loop_(loop),
         source_(source),
         target_(target),
-        options_(options),
-        progress_(progress),
+        options_(std::move(options)),
         claiming_(loop),
         turn_changed_(loop) {}
 
@@ -72,17 +75,16 @@ class CopyLoop {
   const CopySource& source_;
   GuestDisk& target_;
   const CopyOptions options_;
-  Progress& progress_;
   Mutex claiming_;
   uint64_t next_ = 0;  // the offset of what was not claimed yet
   uint64_t claims_ = 0;
   uint64_t turn_ = 0;  // whose writes may begin
   WaitList turn_changed_;
   bool failed_ = false;
-  uint64_t done_ = 0;  // of all_, for the progress
+  uint64_t done_ = 0;  // of all_, for on_progress
   uint64_t all_ = 0;
 };
 
 }  // namespace ringcow
 
-#endif  // RINGCOW_CLI_COPY_LOOP_H_
+#endif  // RINGCOW_QCOW2_COPY_LOOP_H_

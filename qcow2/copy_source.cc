@@ -1,9 +1,9 @@
-#include "cli/copy_source.h"
+#include "qcow2/copy_source.h"
 
 #include <algorithm>
 
-#include "cli/chain_extent.h"
 #include "engine/status_macros.h"
+#include "qcow2/chain_extent.h"
 
 namespace ringcow {
 

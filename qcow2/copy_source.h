@@ -1,5 +1,5 @@
-#ifndef RINGCOW_CLI_COPY_SOURCE_H_
-#define RINGCOW_CLI_COPY_SOURCE_H_
+#ifndef RINGCOW_QCOW2_COPY_SOURCE_H_
+#define RINGCOW_QCOW2_COPY_SOURCE_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -56,4 +56,4 @@ class CopySource {
 
 }  // namespace ringcow
 
-#endif  // RINGCOW_CLI_COPY_SOURCE_H_
+#endif  // RINGCOW_QCOW2_COPY_SOURCE_H_

@@ -1,5 +1,5 @@
-#ifndef RINGCOW_CLI_IO_MEMORY_H_
-#define RINGCOW_CLI_IO_MEMORY_H_
+#ifndef RINGCOW_ENGINE_IO_MEMORY_H_
+#define RINGCOW_ENGINE_IO_MEMORY_H_
 
 #include <cstddef>
 #include <span>
@@ -33,4 +33,4 @@ class IoMemory {
 
 }  // namespace ringcow
 
-#endif  // RINGCOW_CLI_IO_MEMORY_H_
+#endif  // RINGCOW_ENGINE_IO_MEMORY_H_

@@ -1,5 +1,5 @@
-#ifndef RINGCOW_CLI_ZERO_BYTES_H_
-#define RINGCOW_CLI_ZERO_BYTES_H_
+#ifndef RINGCOW_QCOW2_SPARSE_RUN_H_
+#define RINGCOW_QCOW2_SPARSE_RUN_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -22,4 +22,4 @@ SparseRun FirstSparseRun(std::span<const std::byte> bytes, uint64_t offset, uint
 
 }  // namespace ringcow
 
-#endif  // RINGCOW_CLI_ZERO_BYTES_H_
+#endif  // RINGCOW_QCOW2_SPARSE_RUN_H_
