@@ -61,7 +61,8 @@ class DifferentialTest : public testing::TestWithParam<uint64_t> {
   Twin first_;
   Twin second_;
   bool has_comparable_maps_ = true;
-  std::string script_;  // what was done
+  Twin::Layers layers_ = Twin::Layers::kAll;  // whose maps are comparable
+  std::string script_;                        // what was done
 };
 
 void DifferentialTest::DoSteps() {
@@ -76,6 +77,8 @@ void DifferentialTest::DoSteps() {
     second_.Do(*hands[1], step);
     const uint64_t size_before = model_.bytes().size();
     model_.Apply(step);
+    // QEMU commits in larger pieces, with what the backing file had around them.
+    if (step.kind == Step::Kind::kCommit) layers_ = Twin::Layers::kOwn;
     // Version 2 has no zero clusters, and QEMU allocates what is zero already. In front of a longer
     // backing file it makes zero clusters of all that is new, we of what would shine through; and
     // we write zeroes behind the old end of the disk, where a cluster may hold something else.
@@ -100,7 +103,7 @@ void DifferentialTest::Compare() {
     second_.ExpectBase(model_.base());
   }
   QemuImg({"compare", "-f", "qcow2", "-F", "qcow2", first_.path(), second_.path()});
-  if (has_comparable_maps_) EXPECT_EQ(first_.Map(), second_.Map());
+  if (has_comparable_maps_) EXPECT_EQ(first_.Map(layers_), second_.Map(layers_));
 }
 
 INSTANTIATE_TEST_SUITE_P(Seed, DifferentialTest,

@@ -18,7 +18,6 @@ class Hand {
   // empty.
   virtual void Create(const std::string& path, const CreateOptions& options,
                       const std::string& backing, const std::string& format) = 0;
-  virtual bool CanDo(const Step& step) const = 0;
   virtual void Do(const std::string& path, const Step& step) = 0;
 };
 
@@ -27,7 +26,6 @@ class QemuHand final : public Hand {
   const char* name() const override { return "qemu"; }
   void Create(const std::string& path, const CreateOptions& options, const std::string& backing,
               const std::string& format) override;
-  bool CanDo(const Step& /*step*/) const override { return true; }
   void Do(const std::string& path, const Step& step) override;
 };
 
@@ -39,7 +37,6 @@ class RingcowHand final : public Hand {
   const char* name() const override { return "ringcow"; }
   void Create(const std::string& path, const CreateOptions& options, const std::string& backing,
               const std::string& format) override;
-  bool CanDo(const Step& step) const override;
   void Do(const std::string& path, const Step& step) override;
 
  private:

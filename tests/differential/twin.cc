@@ -46,14 +46,6 @@ Twin::Twin(Hand& hand, const ImageSetup& setup, std::span<const std::byte> base)
   hand.Create(path(), setup.create, setup.backing.empty() ? "" : base_.path(), setup.backing);
 }
 
-void Twin::Do(Hand& hand, const Step& step) {
-  if (hand.CanDo(step)) {
-    hand.Do(path(), step);
-  } else {
-    QemuHand().Do(path(), step);
-  }
-}
-
 void Twin::ExpectCleanAndEqual(std::span<const std::byte> bytes) {
   const ToolResult check = QemuCheck(path());
   EXPECT_EQ(check.status, 0) << check.output;
@@ -65,7 +57,7 @@ void Twin::ExpectBase(std::span<const std::byte> base) {
   if (!setup_.backing.empty()) ExpectContent(base_.path(), setup_.backing, base);
 }
 
-std::string Twin::Map() const {
+std::string Twin::Map(Layers layers) const {
   const ToolResult map = RunTool({"qemu-img", "map", "-f", "qcow2", "--output=json", path()});
   EXPECT_EQ(map.status, 0) << map.output;
   std::istringstream lines(map.output);
@@ -77,6 +69,9 @@ std::string Twin::Map() const {
     if (start == std::string::npos || depth == std::string::npos) continue;
     std::string what = line.substr(depth, line.find(", \"zero\"") - depth);
     if (line.find("\"compressed\": true") != std::string::npos) what += ", compressed";
+    if (layers == Layers::kOwn && what.rfind("\"depth\": 0, \"present\": true", 0) != 0) {
+      what = "not its own";
+    }
     if (what == last) continue;
     absl::StrAppend(&runs, line.substr(start, line.find(',') - start), ": ", what, "\n");
     last = what;

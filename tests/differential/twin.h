@@ -2,6 +2,7 @@
 #define RINGCOW_TESTS_DIFFERENTIAL_TWIN_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
@@ -21,14 +22,15 @@ class Twin {
 
   const std::string& path() const { return image_.path(); }
 
-  // By `hand`, or by QEMU's where that cannot.
-  void Do(Hand& hand, const Step& step);
+  void Do(Hand& hand, const Step& step) { hand.Do(path(), step); }
   // Both checks find nothing, not even a leak, and we read `bytes`.
   void ExpectCleanAndEqual(std::span<const std::byte> bytes);
   void ExpectBase(std::span<const std::byte> base);
 
   // What qemu-img map tells but for where things are: a line for each run of bytes that are alike.
-  std::string Map() const;
+  // `layers` kOwn: what is not the image's own is all alike.
+  enum class Layers : uint8_t { kAll, kOwn };
+  std::string Map(Layers layers) const;
 
  private:
   ImageSetup setup_;
