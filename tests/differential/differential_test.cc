@@ -60,7 +60,7 @@ class DifferentialTest : public testing::TestWithParam<uint64_t> {
   QemuHand qemus_;
   Twin first_;
   Twin second_;
-  bool has_comparable_maps_ = true;
+  bool has_comparable_maps_ = setup_.has_comparable_maps();
   Twin::Layers layers_ = Twin::Layers::kAll;  // whose maps are comparable
   std::string script_;                        // what was done
 };
@@ -79,13 +79,12 @@ void DifferentialTest::DoSteps() {
     model_.Apply(step);
     // QEMU commits in larger pieces, with what the backing file had around them.
     if (step.kind == Step::Kind::kCommit) layers_ = Twin::Layers::kOwn;
-    // Version 2 has no zero clusters, and QEMU allocates what is zero already. In front of a longer
-    // backing file it makes zero clusters of all that is new, we of what would shine through; and
-    // we write zeroes behind the old end of the disk, where a cluster may hold something else.
+    // In front of a longer backing file QEMU makes zero clusters of all that is new, we of what
+    // would shine through; and we write zeroes behind the old end of the disk, where a cluster may
+    // hold something else.
     has_comparable_maps_ &=
-        setup_.create.version > 2 &&
-        (step.kind != Step::Kind::kResize ||
-         (setup_.backing.empty() && size_before % setup_.create.cluster_size == 0));
+        step.kind != Step::Kind::kResize ||
+        (setup_.backing.empty() && size_before % setup_.create.cluster_size == 0);
     if (HasFailure() || i % 3 == 2) Compare();
     if (HasFailure()) return;
   }

@@ -26,6 +26,8 @@ CreateOptions RandomCreateOptions(std::mt19937_64& random) {
 
 std::ostream& operator<<(std::ostream& out, const ImageSetup& setup) {
   out << setup.create.virtual_size << " bytes, " << QemuOptions(setup.create);
+  if (setup.data_file == DataFile::kPlain) out << ", in a data file";
+  if (setup.data_file == DataFile::kRaw) out << ", in a raw data file";
   if (setup.backing.empty()) return out;
   out << ", on " << setup.base.virtual_size << " bytes, " << setup.backing;
   if (setup.backing == "qcow2") out << ", " << QemuOptions(setup.base);
@@ -40,6 +42,9 @@ uint64_t RandomSize(uint64_t cluster_size, std::mt19937_64& random) {
 
 ImageSetup RandomImageSetup(std::mt19937_64& random) {
   ImageSetup setup{.create = RandomCreateOptions(random), .backing = "", .base = {}};
+  if (setup.create.version >= 3 && random() % 4 == 0) {
+    setup.data_file = random() % 2 == 0 ? DataFile::kPlain : DataFile::kRaw;
+  }
   switch (random() % 4) {
     case 0:
       setup.backing = "raw";
@@ -50,6 +55,8 @@ ImageSetup RandomImageSetup(std::mt19937_64& random) {
     default:
       break;
   }
+  // The raw file would not be the disk.
+  if (setup.data_file == DataFile::kRaw) setup.backing = "";
   if (!setup.backing.empty()) setup.base = RandomCreateOptions(random);
   if (random() % 6 == 0 && (setup.backing.empty() || setup.create.extended_l2)) {
     constexpr Preallocation kAll[] = {Preallocation::kMetadata, Preallocation::kFalloc,

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <cstddef>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -100,7 +101,14 @@ void RingcowHand::Create(const std::string& path, const CreateOptions& options,
   CreateOptions with_backing = options;
   with_backing.backing_file = backing;
   with_backing.backing_format = format;
-  ASSERT_EQ(loop.Run(CreateImage(**disk, with_backing)), absl::OkStatus());
+  std::unique_ptr<UringDisk> data_file;
+  if (!options.data_file.empty()) {
+    auto opened =
+        UringDisk::Open(**rings, options.data_file, {.creation = UringDisk::Creation::kIfMissing});
+    ASSERT_TRUE(opened.ok()) << opened.status();
+    data_file = *std::move(opened);
+  }
+  ASSERT_EQ(loop.Run(CreateImage(**disk, with_backing, data_file.get())), absl::OkStatus());
 }
 
 void RingcowHand::Do(const std::string& path, const Step& step) {

@@ -45,6 +45,14 @@ std::string OneOf(const std::vector<std::string>& names, std::mt19937_64& random
   return names[random() % names.size()];
 }
 
+// QEMU discards the last cluster also where the disk ends in it, but then not its bytes in the data
+// file, which show where that is raw.
+void KeepLastCluster(const ImageSetup& setup, uint64_t disk_bytes, GuestRequest& request) {
+  const uint64_t whole = disk_bytes / setup.create.cluster_size * setup.create.cluster_size;
+  if (setup.data_file != DataFile::kRaw || request.kind != Kind::kDiscard) return;
+  if (request.offset + request.length > whole) request.kind = Kind::kZeroAndUnmap;
+}
+
 }  // namespace
 
 std::string CommandOf(const GuestRequest& request) {
@@ -126,6 +134,8 @@ Step RandomStep(const ImageSetup& setup, const ImageState& state, std::mt19937_6
   bool compresses = false;
   for (uint64_t i = 1 + random() % 8; i > 0; --i) {
     GuestRequest request = RandomRequest(setup, state.size, random);
+    if (request.kind == Kind::kWriteCompressed && !setup.has_compression()) continue;
+    KeepLastCluster(setup, state.size, request);
     if (request.kind == Kind::kWriteCompressed) {
       // QEMU compresses only into clusters that are not allocated. And it goes on writing to the
       // host cluster of its last compressed one, even if that was freed meanwhile.

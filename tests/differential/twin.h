@@ -23,7 +23,7 @@ class Twin {
   const std::string& path() const { return image_.path(); }
 
   void Do(Hand& hand, const Step& step) { hand.Do(path(), step); }
-  // Both checks find nothing, not even a leak, and we read `bytes`.
+  // Both checks find nothing, not even a leak, and we read `bytes`, which a raw data file has, too.
   void ExpectCleanAndEqual(std::span<const std::byte> bytes);
   void ExpectBase(std::span<const std::byte> base);
 
@@ -36,6 +36,7 @@ class Twin {
   ImageSetup setup_;
   TempFile base_{".base"};
   TempFile image_{".qcow2"};
+  TempFile data_{".data"};
 };
 
 }  // namespace ringcow
