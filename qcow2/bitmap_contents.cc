@@ -92,7 +92,9 @@ Task<absl::Status> BitmapContents::Write(const DirtyBitmap& bits, BitmapDirector
   for (uint64_t i = 0; i < bits.clusters(); ++i) {
     BitmapTableEntry stored = BitmapTableEntry::AllZeroes();
     if (bits.IsAllZeroes(i)) continue;
-    if (bits.IsAllOnes(i)) {
+    // QEMU takes the bits behind the end of the disk for ones, too, and shows them when it grows.
+    const bool is_whole = (i + 1) * cluster.size() * 8 <= bits.bits();
+    if (is_whole && bits.IsAllOnes(i)) {
       stored = BitmapTableEntry::AllOnes();
     } else {
       bits.StoreCluster(i, cluster.span());

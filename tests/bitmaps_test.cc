@@ -1,6 +1,7 @@
 // Persistent dirty bitmaps of images that are open: they follow what the guest changes, survive
 // reopens, resizes and QEMU, and those that were not stored are told from those that were.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -286,6 +287,22 @@ TEST_P(BitmapsAndQemuTest, KeepThemForEachOther) {
   const ToolResult info = RunTool({"qemu-img", "info", file_.path()});
   EXPECT_EQ(info.output.find("bitmap"), std::string::npos) << info.output;
   EXPECT_EQ(QemuCheck(file_.path()).status, 0);
+}
+
+// All bits are set, and QEMU finds nothing set behind them when it makes the disk larger.
+TEST_P(BitmapsAndQemuTest, EndWithTheDisk) {
+  QemuImg({"create", "-q", "-f", "qcow2", "-o", GetParam(), file_.path(), "1M"});
+  With([](Loop& loop, Image& image) {
+    EXPECT_EQ(loop.Run(image.AddBitmap("b", 65536, true)), absl::OkStatus());
+    EXPECT_EQ(loop.Run(image.WriteZeroes(GuestOffset(0), 1 << 20, ZeroManner::kKeepSpace)),
+              absl::OkStatus());
+  });
+  QemuImg({"resize", "-q", "-f", "qcow2", file_.path(), "2M"});
+  With([](Loop& loop, Image& image) {
+    std::vector<bool> expected(32);
+    std::fill_n(expected.begin(), 16, true);
+    EXPECT_EQ(BitsOf(loop, image, "b"), expected);
+  });
 }
 
 // The name of the backing file is in the way of a new header extension.
