@@ -95,11 +95,13 @@ void DifferentialTest::Compare() {
     SCOPED_TRACE("first image");
     first_.ExpectCleanAndEqual(model_.bytes());
     first_.ExpectBase(model_.base());
+    first_.ExpectBitmaps(model_.bitmaps());
   }
   {
     SCOPED_TRACE("second image");
     second_.ExpectCleanAndEqual(model_.bytes());
     second_.ExpectBase(model_.base());
+    second_.ExpectBitmaps(model_.bitmaps());
   }
   QemuImg({"compare", "-f", "qcow2", "-F", "qcow2", first_.path(), second_.path()});
   if (has_comparable_maps_) EXPECT_EQ(first_.Map(layers_), second_.Map(layers_));

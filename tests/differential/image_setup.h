@@ -26,6 +26,7 @@ struct ImageSetup {
   // Narrower refcounts have no room for them, and what is in a data file has none.
   bool has_snapshots() const { return create.refcount_bits >= 4 && data_file == DataFile::kNone; }
   bool has_compression() const { return data_file == DataFile::kNone; }
+  bool has_bitmaps() const { return create.version >= 3; }
   // Version 2 has no zero clusters, and QEMU allocates what is zero already. And where a raw data
   // file has subclusters, ours are all allocated from the beginning, since the file shows them.
   bool has_comparable_maps() const {

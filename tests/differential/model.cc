@@ -37,10 +37,37 @@ void Model::Apply(const Step& step) {
       break;
     case Step::Kind::kResize:
       bytes_.resize(step.size);
+      for (auto& [name, bitmap] : bitmaps_) bitmap.Resize(step.size);
       break;
     case Step::Kind::kCommit:
       base_.resize(std::max(base_.size(), bytes_.size()));
       std::copy(bytes_.begin(), bytes_.end(), base_.begin());
+      break;
+    default:
+      ApplyToBitmap(step);
+      break;
+  }
+}
+
+void Model::ApplyToBitmap(const Step& step) {
+  if (step.kind == Step::Kind::kAddBitmap) {
+    bitmaps_.emplace(step.bitmap, BitmapModel(step.granularity, step.enabled, bytes_.size()));
+    ++bitmaps_made_;
+    return;
+  }
+  BitmapModel& bitmap = bitmaps_.at(step.bitmap);
+  switch (step.kind) {
+    case Step::Kind::kRemoveBitmap:
+      bitmaps_.erase(step.bitmap);
+      break;
+    case Step::Kind::kClearBitmap:
+      bitmap.Clear();
+      break;
+    case Step::Kind::kMergeBitmap:
+      bitmap.Merge(bitmaps_.at(step.source));
+      break;
+    default:
+      bitmap.SetEnabled(step.kind == Step::Kind::kEnableBitmap);
       break;
   }
 }
@@ -48,6 +75,7 @@ void Model::Apply(const Step& step) {
 void Model::Apply(const GuestRequest& request) {
   uint64_t begin = request.offset;
   uint64_t end = request.offset + request.length;
+  for (auto& [name, bitmap] : bitmaps_) bitmap.Change(begin, end);
   std::byte value{0};
   if (request.kind == Kind::kWrite || request.kind == Kind::kWriteCompressed) {
     value = std::byte{request.pattern};
@@ -62,8 +90,13 @@ void Model::Apply(const GuestRequest& request) {
 }
 
 ImageState Model::state() const {
-  ImageState state{.size = bytes_.size(), .snapshots = {}, .snapshots_made = snapshots_made_};
+  ImageState state{.size = bytes_.size(),
+                   .snapshots = {},
+                   .snapshots_made = snapshots_made_,
+                   .bitmaps = {},
+                   .bitmaps_made = bitmaps_made_};
   for (const auto& [name, bytes] : snapshots_) state.snapshots.push_back(name);
+  for (const auto& [name, bitmap] : bitmaps_) state.bitmaps.push_back(name);
   return state;
 }
 

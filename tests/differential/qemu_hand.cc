@@ -34,6 +34,13 @@ void QemuHand::Do(const std::string& path, const Step& step) {
       return QemuImg({"resize", "-q", "-f", "qcow2", "--shrink", path, absl::StrCat(step.size)});
     case Step::Kind::kCommit:
       return QemuImg({"commit", "-q", "-f", "qcow2", path});
+    default: {
+      std::vector<std::string> words = {"bitmap", "-f", "qcow2"};
+      const std::vector<std::string> options = BitmapOptions(step);
+      words.insert(words.end(), options.begin(), options.end());
+      words.insert(words.end(), {path, step.bitmap});
+      return QemuImg(words);
+    }
   }
 }
 

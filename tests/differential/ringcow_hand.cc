@@ -76,6 +76,20 @@ Task<absl::Status> Carry(ImageChain& chain, const Step& step) {
       co_return co_await image.Resize(step.size, Preallocation::kOff);
     case Step::Kind::kCommit:
       co_return co_await Commit(chain, {});
+    case Step::Kind::kAddBitmap:
+      co_return co_await image.AddBitmap(step.bitmap, step.granularity, step.enabled);
+    case Step::Kind::kRemoveBitmap:
+      co_return co_await image.RemoveBitmap(step.bitmap);
+    case Step::Kind::kClearBitmap:
+      co_return co_await image.ClearBitmap(step.bitmap);
+    case Step::Kind::kEnableBitmap:
+    case Step::Kind::kDisableBitmap:
+      co_return co_await image.SetBitmapEnabled(step.bitmap,
+                                                step.kind == Step::Kind::kEnableBitmap);
+    case Step::Kind::kMergeBitmap: {
+      CO_ASSIGN_OR_RETURN(const DirtyBitmap source, co_await image.ReadBitmap(step.source));
+      co_return co_await image.MergeBitmap(step.bitmap, source);
+    }
   }
   co_return absl::InternalError("a step of no kind");
 }

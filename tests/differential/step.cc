@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 
 namespace ringcow {
 namespace {
@@ -45,6 +46,24 @@ std::string OneOf(const std::vector<std::string>& names, std::mt19937_64& random
   return names[random() % names.size()];
 }
 
+Step RandomBitmapStep(const ImageSetup& setup, const ImageState& state, std::mt19937_64& random) {
+  using Kind = Step::Kind;
+  constexpr size_t kMostBitmaps = 3;
+  if (state.bitmaps.empty() || (state.bitmaps.size() < kMostBitmaps && random() % 3 == 0)) {
+    constexpr uint64_t kSmallest = 512;
+    return {.kind = Kind::kAddBitmap,
+            .bitmap = absl::StrCat("b", state.bitmaps_made),
+            .granularity = kSmallest << random() % (setup.create.cluster_size > 4096 ? 11 : 5),
+            .enabled = random() % 4 != 0};
+  }
+  constexpr Kind kKinds[] = {Kind::kRemoveBitmap, Kind::kClearBitmap,   Kind::kEnableBitmap,
+                             Kind::kEnableBitmap, Kind::kDisableBitmap, Kind::kMergeBitmap,
+                             Kind::kMergeBitmap};
+  return {.kind = kKinds[random() % std::size(kKinds)],
+          .bitmap = OneOf(state.bitmaps, random),
+          .source = OneOf(state.bitmaps, random)};
+}
+
 // QEMU discards the last cluster also where the disk ends in it, but then not its bytes in the data
 // file, which show where that is raw.
 void KeepLastCluster(const ImageSetup& setup, uint64_t disk_bytes, GuestRequest& request) {
@@ -74,6 +93,28 @@ std::string CommandOf(const GuestRequest& request) {
   return "";
 }
 
+std::vector<std::string> BitmapOptions(const Step& step) {
+  switch (step.kind) {
+    case Step::Kind::kAddBitmap: {
+      std::vector<std::string> words = {"--add", "-g", absl::StrCat(step.granularity)};
+      if (!step.enabled) words.emplace_back("--disable");
+      return words;
+    }
+    case Step::Kind::kRemoveBitmap:
+      return {"--remove"};
+    case Step::Kind::kClearBitmap:
+      return {"--clear"};
+    case Step::Kind::kEnableBitmap:
+      return {"--enable"};
+    case Step::Kind::kDisableBitmap:
+      return {"--disable"};
+    case Step::Kind::kMergeBitmap:
+      return {"--merge", step.source};
+    default:
+      return {};
+  }
+}
+
 std::string Describe(const Step& step) {
   switch (step.kind) {
     case Step::Kind::kCopyOnRead:
@@ -94,12 +135,14 @@ std::string Describe(const Step& step) {
       return absl::StrCat("resize --shrink ", step.size);
     case Step::Kind::kCommit:
       return "commit";
+    default:
+      return absl::StrCat("bitmap ", absl::StrJoin(BitmapOptions(step), " "), " FILE ",
+                          step.bitmap);
   }
-  return "";
 }
 
 Step RandomStep(const ImageSetup& setup, const ImageState& state, std::mt19937_64& random) {
-  switch (random() % 10) {
+  switch (random() % 13) {
     case 0:
     case 1:
       if (!setup.has_snapshots()) break;
@@ -110,7 +153,9 @@ Step RandomStep(const ImageSetup& setup, const ImageState& state, std::mt19937_6
       return {.kind = Step::Kind::kDeleteSnapshot, .snapshot = OneOf(state.snapshots, random)};
     case 2:
       if (state.snapshots.empty()) break;
-      return {.kind = random() % 2 == 0 ? Step::Kind::kApplySnapshot : Step::Kind::kDeleteSnapshot,
+      // Bitmaps do not know what differs.
+      return {.kind = random() % 2 == 0 && state.bitmaps.empty() ? Step::Kind::kApplySnapshot
+                                                                 : Step::Kind::kDeleteSnapshot,
               .snapshot = OneOf(state.snapshots, random)};
     case 3:
       // The snapshot table of version 2 cannot say how large each was.
@@ -127,6 +172,11 @@ Step RandomStep(const ImageSetup& setup, const ImageState& state, std::mt19937_6
       if (!setup.backing.empty()) return step;
       break;
     }
+    case 6:
+    case 7:
+    case 8:
+      if (!setup.has_bitmaps()) break;
+      return RandomBitmapStep(setup, state, random);
     default:
       break;
   }

@@ -38,6 +38,38 @@ void ExpectContent(const std::string& path, const std::string& format,
   EXPECT_EQ(loop.Run((*chain)->Close()), absl::OkStatus());
 }
 
+std::vector<bool> BitsOf(const DirtyBitmap& bitmap) {
+  std::vector<bool> bits;
+  for (uint64_t i = 0; i < bitmap.bits(); ++i) {
+    bits.push_back(bitmap.Get(GuestOffset(i * bitmap.granularity())));
+  }
+  return bits;
+}
+
+void ExpectBitmapsIn(const std::string& path, const BitmapModels& bitmaps) {
+  Loop loop;
+  auto rings = Rings::Create(loop);
+  ASSERT_TRUE(rings.ok()) << rings.status();
+  auto chain = loop.Run(ImageChain::Open(
+      **rings, path, {.file = {.format = "qcow2", .read_only = true}, .image = ReadOnly()}));
+  ASSERT_TRUE(chain.ok()) << chain.status();
+  Image& image = *(*chain)->image();
+  const auto list = loop.Run(image.ListBitmaps());
+  ASSERT_TRUE(list.ok()) << list.status();
+  EXPECT_EQ(list->size(), bitmaps.size());
+  for (const BitmapDirectoryEntry& entry : *list) {
+    SCOPED_TRACE(testing::Message() << "bitmap " << entry.name);
+    const auto expected = bitmaps.find(entry.name);
+    ASSERT_NE(expected, bitmaps.end());
+    EXPECT_EQ(entry.automatic, expected->second.enabled());
+    const auto bitmap = loop.Run(image.ReadBitmap(entry.name));
+    ASSERT_TRUE(bitmap.ok()) << bitmap.status();
+    EXPECT_EQ(bitmap->granularity(), expected->second.granularity());
+    EXPECT_EQ(BitsOf(*bitmap), expected->second.bits());
+  }
+  EXPECT_EQ(loop.Run((*chain)->Close()), absl::OkStatus());
+}
+
 }  // namespace
 
 Twin::Twin(Hand& hand, const ImageSetup& setup, std::span<const std::byte> base) : setup_(setup) {
@@ -64,6 +96,16 @@ void Twin::ExpectCleanAndEqual(std::span<const std::byte> bytes) {
   if (setup_.data_file == DataFile::kRaw) {
     ExpectContent(data_.path(), "raw", bytes, Behind::kAnything);
   }
+}
+
+void Twin::ExpectBitmaps(const BitmapModels& bitmaps) {
+  ExpectBitmapsIn(path(), bitmaps);
+  if (bitmaps.empty()) return;
+  // QEMU makes new bitmaps of what it reads.
+  const TempFile copy(".qcow2");
+  QemuImg({"convert", "-f", "qcow2", "-O", "qcow2", "--bitmaps", path(), copy.path()});
+  SCOPED_TRACE("as QEMU reads them");
+  ExpectBitmapsIn(copy.path(), bitmaps);
 }
 
 void Twin::ExpectBase(std::span<const std::byte> base) {

@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 
+#include "tests/differential/bitmap_model.h"
 #include "tests/differential/hand.h"
 #include "tests/differential/image_setup.h"
 #include "tests/differential/step.h"
@@ -26,6 +27,8 @@ class Twin {
   // Both checks find nothing, not even a leak, and we read `bytes`, which a raw data file has, too.
   void ExpectCleanAndEqual(std::span<const std::byte> bytes);
   void ExpectBase(std::span<const std::byte> base);
+  // They are as we read them, and as QEMU reads them.
+  void ExpectBitmaps(const BitmapModels& bitmaps);
 
   // What qemu-img map tells but for where things are: a line for each run of bytes that are alike.
   // `layers` kOwn: what is not the image's own is all alike.
