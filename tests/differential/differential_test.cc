@@ -50,6 +50,9 @@ class DifferentialTest : public testing::TestWithParam<uint64_t> {
         first_(ours_, setup_, model_.base()),
         second_(qemus_, setup_, model_.base()) {}
 
+  // Zeroes in part of the cluster in which the backing file ends: QEMU allocates it, also where
+  // all that is written lies behind that end, and is zero already.
+  bool ZeroesEndOfBacking(const Step& step) const;
   void DoSteps();
   void Compare();
 
@@ -61,9 +64,20 @@ class DifferentialTest : public testing::TestWithParam<uint64_t> {
   Twin first_;
   Twin second_;
   bool has_comparable_maps_ = setup_.has_comparable_maps();
-  Twin::Layers layers_ = Twin::Layers::kAll;  // whose maps are comparable
-  std::string script_;                        // what was done
+  std::string script_;  // what was done
 };
+
+bool DifferentialTest::ZeroesEndOfBacking(const Step& step) const {
+  const uint64_t cluster = setup_.create.cluster_size;
+  const uint64_t end = model_.base().size();
+  if (end % cluster == 0) return false;
+  const uint64_t begin = end / cluster * cluster;
+  return std::any_of(step.requests.begin(), step.requests.end(), [&](const GuestRequest& request) {
+    const bool zeroes = request.kind == GuestRequest::Kind::kZero ||
+                        request.kind == GuestRequest::Kind::kZeroAndUnmap;
+    return zeroes && request.offset < begin + cluster && request.offset + request.length > begin;
+  });
+}
 
 void DifferentialTest::DoSteps() {
   Hand* hands[] = {&ours_, &qemus_};
@@ -77,8 +91,9 @@ void DifferentialTest::DoSteps() {
     second_.Do(*hands[1], step);
     const uint64_t size_before = model_.bytes().size();
     model_.Apply(step);
-    // QEMU commits in larger pieces, with what the backing file had around them.
-    if (step.kind == Step::Kind::kCommit) layers_ = Twin::Layers::kOwn;
+    // QEMU commits in larger pieces, with what the backing file had around them: there, what is
+    // known to be zeroes is something else afterwards.
+    has_comparable_maps_ &= step.kind != Step::Kind::kCommit && !ZeroesEndOfBacking(step);
     // In front of a longer backing file QEMU makes zero clusters of all that is new, we of what
     // would shine through; and we write zeroes behind the old end of the disk, where a cluster may
     // hold something else.
@@ -104,7 +119,7 @@ void DifferentialTest::Compare() {
     second_.ExpectBitmaps(model_.bitmaps());
   }
   QemuImg({"compare", "-f", "qcow2", "-F", "qcow2", first_.path(), second_.path()});
-  if (has_comparable_maps_) EXPECT_EQ(first_.Map(layers_), second_.Map(layers_));
+  if (has_comparable_maps_) EXPECT_EQ(first_.Map(), second_.Map());
 }
 
 INSTANTIATE_TEST_SUITE_P(Seed, DifferentialTest,

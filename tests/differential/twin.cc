@@ -112,7 +112,7 @@ void Twin::ExpectBase(std::span<const std::byte> base) {
   if (!setup_.backing.empty()) ExpectContent(base_.path(), setup_.backing, base);
 }
 
-std::string Twin::Map(Layers layers) const {
+std::string Twin::Map() const {
   const ToolResult map = RunTool({"qemu-img", "map", "-f", "qcow2", "--output=json", path()});
   EXPECT_EQ(map.status, 0) << map.output;
   std::istringstream lines(map.output);
@@ -124,9 +124,6 @@ std::string Twin::Map(Layers layers) const {
     if (start == std::string::npos || depth == std::string::npos) continue;
     std::string what = line.substr(depth, line.find(", \"zero\"") - depth);
     if (line.find("\"compressed\": true") != std::string::npos) what += ", compressed";
-    if (layers == Layers::kOwn && what.rfind("\"depth\": 0, \"present\": true", 0) != 0) {
-      what = "not its own";
-    }
     if (what == last) continue;
     absl::StrAppend(&runs, line.substr(start, line.find(',') - start), ": ", what, "\n");
     last = what;

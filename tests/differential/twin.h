@@ -2,7 +2,6 @@
 #define RINGCOW_TESTS_DIFFERENTIAL_TWIN_H_
 
 #include <cstddef>
-#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
@@ -31,9 +30,7 @@ class Twin {
   void ExpectBitmaps(const BitmapModels& bitmaps);
 
   // What qemu-img map tells but for where things are: a line for each run of bytes that are alike.
-  // `layers` kOwn: what is not the image's own is all alike.
-  enum class Layers : uint8_t { kAll, kOwn };
-  std::string Map(Layers layers) const;
+  std::string Map() const;
 
  private:
   ImageSetup setup_;
