@@ -18,7 +18,7 @@ Task<absl::Status> Bitmaps::Load() {
         ParseBitmapsExtension(*header.extensions.bitmaps, metadata_.geometry);
     CO_RETURN_IF_ERROR(Named(metadata_.disk, place.status()));
     CO_ASSIGN_OR_RETURN(directory_, co_await contents_.ReadDirectory(*place));
-    place_ = *place;
+    SetPlace(*place);
   }
   for (size_t i = 0; i < directory_.size(); ++i) {
     auto bitmap = std::make_unique<Bitmap>();
@@ -33,6 +33,15 @@ Task<absl::Status> Bitmaps::Load() {
   }
   is_loaded_ = true;
   co_return absl::OkStatus();
+}
+
+void Bitmaps::SetPlace(std::optional<BitmapsExtension> place) {
+  place_ = place;
+  OverlapGuard::Range range;
+  if (place.has_value()) {
+    range = {place->directory_offset, place->directory_offset + place->directory_bytes};
+  }
+  metadata_.guard.SetBitmapDirectory(range);
 }
 
 Task<absl::Status> Bitmaps::BeginTracking() {
@@ -61,6 +70,8 @@ Task<absl::Status> Bitmaps::MarkInUse(std::vector<Bitmap*> bitmaps) {
     co_return absl::OkStatus();
   }
   CO_ASSIGN_OR_RETURN(const std::vector<std::byte> bytes, SerializeBitmapDirectory(marked));
+  CO_RETURN_IF_ERROR(metadata_.guard.BeforeWrite(place_->directory_offset, bytes.size(),
+                                                 OverlapGuard::Own::kBitmapDirectory));
   CO_RETURN_IF_ERROR(
       co_await metadata_.disk.Write(place_->directory_offset, bytes, Content::kOther));
   CO_RETURN_IF_ERROR(co_await metadata_.write_back.Flush());
@@ -224,7 +235,8 @@ Task<absl::Status> Bitmaps::Store() {
   // Should this fail, nobody knows which of the two the header names: both stay.
   CO_RETURN_IF_ERROR(co_await StoreBitmapsExtension(metadata_, *place));
   const std::vector<BitmapDirectoryEntry> old = std::exchange(directory_, std::move(directory));
-  const std::optional<BitmapsExtension> old_place = std::exchange(place_, *place);
+  const std::optional<BitmapsExtension> old_place = place_;
+  SetPlace(*place);
   for (size_t i = 0; i < bitmaps_.size(); ++i) {
     bitmaps_[i]->entry = directory_[i];
     bitmaps_[i]->stored = i;

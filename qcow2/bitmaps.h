@@ -85,6 +85,8 @@ class Bitmaps {
   void UpdateTracking();
   // Marks those on the disk that have a place there and are not marked yet.
   Task<absl::Status> MarkInUse(std::vector<Bitmap*> bitmaps);
+  // Where the disk has the directory from now on.
+  void SetPlace(std::optional<BitmapsExtension> place);
   bool IsStored() const;
   // Writes those that have changed to new clusters, and then a new directory; nothing without one.
   Task<absl::StatusOr<std::optional<BitmapsExtension>>> WriteAll(

@@ -75,8 +75,11 @@ Task<absl::Status> HeaderCluster::MoveBackingName(uint64_t behind) {
   }
   const std::vector<std::byte> copy(bytes().begin() + static_cast<ptrdiff_t>(name),
                                     bytes().begin() + static_cast<ptrdiff_t>(name + length));
-  Put(moved, copy);
-  CO_RETURN_IF_ERROR(co_await Flush());
+  // A damaged header may say where a name is that has no bytes.
+  if (!copy.empty()) {
+    Put(moved, copy);
+    CO_RETURN_IF_ERROR(co_await Flush());
+  }
   fields().backing_file_offset = Be64(moved);
   metadata_.StoreHeader();
   co_return co_await Flush();

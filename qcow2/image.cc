@@ -164,7 +164,8 @@ Task<absl::StatusOr<std::unique_ptr<Image>>> Image::Open(Disk& disk, OpenOptions
   if (!options.read_only) {
     CO_RETURN_IF_ERROR(co_await ClearAutoclearFeatures(parts->metadata));
     CO_RETURN_IF_ERROR(co_await parts->bitmaps.Load());
-    CO_RETURN_IF_ERROR(co_await parts->bitmaps.BeginTracking());
+    const absl::Status marked = co_await parts->bitmaps.BeginTracking();
+    if (!marked.ok()) co_return co_await parts->Failed(Parts::Request::kChange, marked);
   }
   co_return std::unique_ptr<Image>(new Image(std::move(parts)));
 }

@@ -45,6 +45,7 @@ const char* OverlapGuard::WhatIsIn(Range range, Own own) const {
   }
   if (Overlap(range, snapshot_table_)) return "snapshot table";
   if (cached && HasSnapshotL1In(range)) return "inactive L1 table";
+  if (own != Own::kBitmapDirectory && Overlap(range, bitmap_directory_)) return "bitmap directory";
   return nullptr;
 }
 

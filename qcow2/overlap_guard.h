@@ -15,7 +15,7 @@ struct Metadata;
 // What a write is kept out of: QEMU's templates of overlap-check.
 enum class OverlapCheck : uint8_t {
   kNone,
-  kConstant,  // the header, the active L1 table, the refcount table, the snapshot table
+  kConstant,  // the header, the active L1 table, refcount and snapshot table, bitmap directory
   kCached,    // and active L2 tables, refcount blocks, snapshots' L1 tables: all that costs no I/O
 };
 
@@ -25,7 +25,7 @@ enum class OverlapCheck : uint8_t {
 class OverlapGuard {
  public:
   // What is written: a table may be where it is.
-  enum class Own : uint8_t { kNothing, kL1, kL2, kRefcountBlock };
+  enum class Own : uint8_t { kNothing, kL1, kL2, kRefcountBlock, kBitmapDirectory };
 
   // `metadata`, which it is part of, has the tables.
   OverlapGuard(const Metadata& metadata, OverlapCheck check) : metadata_(metadata), check_(check) {}
@@ -36,6 +36,8 @@ class OverlapGuard {
   };
   void SetSnapshotTable(Range place) { snapshot_table_ = place; }
   void SetSnapshotL1Tables(std::vector<Range> places);
+  // Of bitmaps that count; empty without any.
+  void SetBitmapDirectory(Range place) { bitmap_directory_ = place; }
 
   // InvalidArgument, with a Corruption, when something else is in [begin, begin + length).
   absl::Status BeforeWrite(HostOffset begin, uint64_t length, Own own) const;
@@ -50,6 +52,7 @@ class OverlapGuard {
   const OverlapCheck check_;
   Range snapshot_table_;
   std::vector<Range> snapshot_l1_tables_;  // by their beginning
+  Range bitmap_directory_;
 };
 
 }  // namespace ringcow

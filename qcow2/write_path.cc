@@ -5,6 +5,7 @@
 
 #include "engine/scope.h"
 #include "engine/status_macros.h"
+#include "qcow2/disk_zeroes.h"
 
 namespace ringcow {
 namespace {
@@ -85,6 +86,9 @@ Task<absl::Status> WritePath::WriteLocked(GuestOffset offset, std::span<const st
     if (mapping.is_writable()) {
       CO_RETURN_IF_ERROR(GuardInPlace(mapping, written));
       CO_RETURN_IF_ERROR(co_await metadata_.data_disk.Write(mapping.host, from.first(written)));
+    } else if (metadata_.has_raw_data_file()) {
+      CO_RETURN_IF_ERROR(co_await ShowRawData(offset, written));
+      continue;
     } else {
       CO_ASSIGN_OR_RETURN(written,
                           co_await AllocateAndWrite(offset, from.first(mapping.bytes), mapping));
@@ -122,6 +126,32 @@ Task<absl::StatusOr<uint64_t>> WritePath::AllocateAndWrite(GuestOffset offset,
   if (status.ok()) co_return from.size();
   if (!keeps_cluster && !metadata_.has_data_file()) status.Update(co_await allocator_.Free(run));
   co_return status;
+}
+
+// The file by itself is the guest's disk at every instant. Were it written first, a power cut could
+// leave bytes in it that the tables hide. They hide something in images that QEMU made: where there
+// are subclusters, and where there was no preallocation.
+Task<absl::Status> WritePath::ShowRawData(GuestOffset offset, uint64_t length) {
+  const Geometry& geometry = metadata_.geometry;
+  CO_ASSIGN_OR_RETURN(const Mapper::L2Slice slice, co_await mapper_.SliceForChange(offset));
+  const uint64_t clusters =
+      std::min(slice.entries, geometry.ClustersFor(geometry.OffsetInCluster(offset) + length));
+  const GuestOffset first = geometry.ClusterStart(offset);
+  const GuestOffset last = first + (clusters - 1) * geometry.cluster_bytes();
+  CO_ASSIGN_OR_RETURN(const ExtendedL2Entry first_entry, mapper_.EntryAt(slice, 0));
+  CO_ASSIGN_OR_RETURN(const ExtendedL2Entry last_entry, mapper_.EntryAt(slice, clusters - 1));
+  FilledRun shown{.run = {{geometry.ClusterOf(HostOffset(first.value())), clusters},
+                          /*is_zero=*/false},
+                  .begin = AlignDown(offset, geometry.subcluster_bytes()),
+                  .end = std::min(AlignUp(offset + length, geometry.subcluster_bytes()),
+                                  last + geometry.cluster_bytes())};
+  if (first_entry.bitmap().allocated() == 0) shown.begin = first;
+  if (last_entry.bitmap().allocated() == 0) shown.end = last + geometry.cluster_bytes();
+  const GuestOffset end = std::min(shown.end, GuestOffset(geometry.virtual_size()));
+  CO_RETURN_IF_ERROR(
+      co_await ZeroOnDisk(metadata_.data_disk, HostOffset(shown.begin.value()), end - shown.begin));
+  CO_RETURN_IF_ERROR(co_await mapper_.Enter(slice, shown, Exposure::kOther));
+  co_return co_await metadata_.write_back.Flush();
 }
 
 Task<absl::StatusOr<AllocatedRun>> WritePath::Allocate(GuestOffset offset, uint64_t clusters) {

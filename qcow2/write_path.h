@@ -46,6 +46,9 @@ class WritePath {
   // Writes what it can from the front of `from`; says how much.
   Task<absl::StatusOr<uint64_t>> AllocateAndWrite(GuestOffset offset,
                                                   std::span<const std::byte> from, Mapping mapping);
+  // Makes the tables show what they do not of a raw data file, there and in the rest of its
+  // clusters, durably: zeroes, and space that is the guest's already.
+  Task<absl::Status> ShowRawData(GuestOffset offset, uint64_t length);
   // Host clusters for guest clusters from that of `offset` on.
   Task<absl::StatusOr<AllocatedRun>> Allocate(GuestOffset offset, uint64_t clusters);
   Task<absl::StatusOr<AllocatedRun>> AtSameOffset(GuestOffset offset, uint64_t clusters);

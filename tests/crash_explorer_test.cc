@@ -60,6 +60,32 @@ TEST_P(CrashExplorerTest, LeaksAtWorst) {
   RecordProperty("states", static_cast<int>(states));
 }
 
+// Deleting a snapshot needs a cluster for the table of those that stay: here the refcount table has
+// to grow for it, whatever else is free by then.
+TEST(CrashExplorer, RefcountTableGrowsForTheDeletionOfASnapshot) {
+  Scenario scenario = *FindScenario("SnapshotsGrowRefcountTable");
+  scenario.workers = 1;
+  const DiskImage prepared = Prepare(scenario);
+  bool has_grown = false;
+  for (uint64_t writes = 0; writes < 32 && !has_grown; ++writes) {
+    Script script = {{0, &kSnapshot, {}}, {0, &kSnapshot, {}}};
+    for (uint64_t i = 0; i < writes; ++i) script.push_back({0, &kWrite, {i, 1}});
+    ScenarioRun run(scenario, prepared);
+    run.OpenAndWork(script);
+    const uint32_t before = run.image()->header().refcount_table_clusters;
+    ASSERT_EQ(run.loop().Run(run.image()->DeleteSnapshot(0)), absl::OkStatus());
+    has_grown = run.image()->header().refcount_table_clusters > before;
+    if (!has_grown) continue;
+    script.push_back({0, &kDeleteSnapshot, {}});
+    script.push_back({0, &kWrite, {writes, 1}});
+    script.push_back({0, &kFlush, {}});
+    const Trial trial(scenario, prepared, script, ExploreOptions());
+    ASSERT_FALSE(trial.failed()) << Report(scenario, script, prepared, ExploreOptions());
+    EXPECT_GT(trial.exploration().states, 100U);
+  }
+  EXPECT_TRUE(has_grown);
+}
+
 TEST(CrashExplorerSize, IsAtLeastAHundredThousandStates) {
   size_t states = 0;
   for (const Scenario& scenario : AllScenarios()) states += StatesOf(scenario);

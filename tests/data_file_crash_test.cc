@@ -20,6 +20,8 @@
 #include "engine/testing/ignored_fsyncs.h"
 #include "engine/testing/sim_disk.h"
 #include "gtest/gtest.h"
+#include "qcow2/format/big_endian.h"
+#include "qcow2/format/header_layout.h"
 #include "qcow2/image.h"
 #include "tests/explorer/crash_states.h"
 #include "tests/explorer/failure_kind.h"
@@ -73,6 +75,12 @@ std::vector<Scenario> Scenarios() {
     scenarios.push_back(Base("NoFallocate" + suffix, raw));
     scenarios.back().can_allocate = false;
   }
+  // QEMU's tables do not show all of a raw file: not where there are subclusters, and old images
+  // have no tables at all.
+  scenarios.push_back(Base("HiddenSubclustersRaw", true));
+  scenarios.back().create.cluster_size = 16384;
+  scenarios.back().create.extended_l2 = true;
+  scenarios.push_back(Base("HiddenClustersRaw", true));
   return scenarios;
 }
 
@@ -88,6 +96,27 @@ void Fill(Disk& disk, Disk& data, uint64_t bytes) {
   EXPECT_EQ(loop.Run((*image)->Close()), absl::OkStatus());
 }
 
+uint64_t Get64(const DiskImage& image, uint64_t at) {
+  std::vector<std::byte> bytes(sizeof(uint64_t));
+  image.Read(at, bytes);
+  return LoadBe<uint64_t>(bytes.data());
+}
+
+// Makes the tables show less of the data file.
+void Hide(const Scenario& scenario, DiskImage& image) {
+  constexpr uint64_t kOffset = 0x00fffffffffffe00;
+  const std::vector<std::byte> nothing(sizeof(uint64_t));
+  const uint64_t l1 = Get64(image, offsetof(HeaderOnDisk, l1_table_offset));
+  if (!scenario.create.extended_l2) {
+    image.Write(l1, nothing);  // there is one table
+    return;
+  }
+  const uint64_t l2 = Get64(image, l1) & kOffset;
+  for (uint64_t at = l2; at < l2 + scenario.create.cluster_size; at += 16) {
+    image.Write(at + 8, nothing);
+  }
+}
+
 // What the data file holds where nothing is allocated is not known, unless it is raw.
 TwoImages PrepareBoth(const Scenario& scenario) {
   Loop loop;
@@ -96,6 +125,7 @@ TwoImages PrepareBoth(const Scenario& scenario) {
   EXPECT_EQ(loop.Run(CreateImage(disk, scenario.create, &data)), absl::OkStatus());
   if (scenario.filled_units > 0) Fill(disk, data, scenario.filled_units * scenario.unit_bytes);
   TwoImages images{disk.content(), data.content()};
+  if (absl::StartsWith(scenario.name, "Hidden")) Hide(scenario, images.image);
   if (!scenario.create.data_file_raw) {
     images.data.Write(0, std::vector<std::byte>(images.data.size(), std::byte{0xee}));
   }

@@ -8,6 +8,7 @@
 #include <optional>
 #include <ostream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -188,6 +189,89 @@ TEST_F(OverlapGuardTest, KeepsSnapshotTablesFromBeingOverwritten) {
     EXPECT_EQ(Write(**opened, kUnallocated).message(),
               absl::StrCat("'damaged': ", SentenceOfQemu(image, kUnallocated)));
   }
+}
+
+constexpr uint64_t kAutoclearFeatures = 88;
+constexpr uint64_t kBitmapFlags = 12;  // in an entry of the directory
+
+// An image with a bitmap, and where its directory is.
+struct WithBitmap {
+  DiskImage image;
+  uint64_t directory = 0;
+};
+
+WithBitmap MakeWithBitmap(const std::string& enabled) {
+  const TempFile file(".qcow2");
+  QemuImg({"create", "-q", "-f", "qcow2", file.path(), "64M"});
+  QemuIo(file.path(), {"write -P 5 0 256k"});
+  QemuImg({"bitmap", "--add", enabled, file.path(), "bitmap"});
+  WithBitmap made{.image = *DiskImage::LoadFile(file.path())};
+  std::vector<std::byte> header(1024);
+  made.image.Read(0, header);
+  // The extension: its type and length, then the number of bitmaps, 0, the directory's size and
+  // place.
+  for (size_t at = 104; at + 32 <= header.size(); at += 8) {
+    if (LoadBe<uint32_t>(&header[at]) == 0x23852875) {
+      made.directory = LoadBe<uint64_t>(&header[at + 24]);
+    }
+  }
+  EXPECT_NE(made.directory, 0U);
+  return made;
+}
+
+TEST_F(OverlapGuardTest, KeepsTheBitmapDirectoryFromBeingOverwritten) {
+  for (const char* const enabled : {"--enable", "--disable"}) {
+    for (const bool inconsistent : {false, true}) {
+      SCOPED_TRACE(testing::Message() << enabled << inconsistent);
+      WithBitmap original = MakeWithBitmap(enabled);
+      const uint64_t directory = original.directory;
+      // A bitmap that nobody follows, and that is only carried along.
+      if (inconsistent) {
+        const Be32 in_use(1);
+        original.image.Write(directory + kBitmapFlags, std::as_bytes(std::span(&in_use, 1)));
+      }
+      DiskImage is_free = original.image;
+      PutRefcount(is_free, directory / kCluster, 0);
+      DiskImage is_data = original.image;
+      Put64(is_data, kL2, directory | kCopied);
+      for (const auto& [image, place] :
+           {std::pair(is_free, kUnallocated), std::pair(is_data, 0UL)}) {
+        for (const OverlapCheck check : {OverlapCheck::kCached, OverlapCheck::kConstant}) {
+          OpenOptions options;
+          options.overlap_check = check;
+          const auto opened = OpenDamaged(image, options);
+          ASSERT_TRUE(opened.ok()) << opened.status();
+          std::vector<uint64_t> changes = Changes();
+          const absl::Status refused = Write(**opened, place);
+          EXPECT_TRUE(absl::StrContains(refused.message(), "bitmap directory")) << refused;
+          EXPECT_EQ(refused.message(), absl::StrCat("'damaged': ", SentenceOfQemu(image, place)));
+          changes.insert(changes.begin(), 79);
+          EXPECT_EQ(Changes(), changes);
+        }
+      }
+    }
+  }
+}
+
+// Bitmaps that the autoclear bit does not vouch for are nobody's.
+TEST_F(OverlapGuardTest, ControlBitmapsThatDoNotCount) {
+  WithBitmap original = MakeWithBitmap("--enable");
+  PutRefcount(original.image, original.directory / kCluster, 0);
+  Put64(original.image, kAutoclearFeatures, 0);
+  const auto opened = OpenDamaged(original.image);
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  EXPECT_EQ(Write(**opened, kUnallocated), absl::OkStatus());
+  EXPECT_FALSE(absl::StrContains(SentenceOfQemu(original.image, kUnallocated), "corrupt"));
+}
+
+// It is changed in place when the image is opened.
+TEST_F(OverlapGuardTest, DoesNotChangeABitmapDirectoryThatIsAnL2Table) {
+  WithBitmap damaged = MakeWithBitmap("--enable");
+  Put64(damaged.image, kL1, damaged.directory | kCopied);
+  const auto opened = OpenDamaged(damaged.image);
+  EXPECT_EQ(opened.status().message(),
+            absl::StrCat("'damaged': ", SentenceOfQemu(damaged.image, 0)));
+  EXPECT_EQ(Changes(), std::vector<uint64_t>{79});
 }
 
 // Without it the same write goes through.

@@ -1,7 +1,11 @@
 #include "tests/explorer/operation.h"
 
+#include <utility>
 #include <vector>
 
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "engine/invariant.h"
 #include "engine/status_macros.h"
 
 namespace ringcow {
@@ -54,9 +58,26 @@ Task<absl::Status> RunDiscard(Image& image, StampedGuest& guest, UnitRange range
       image.Discard(GuestOffset(range.first * unit), range.count * unit));
 }
 
-// The guest sees nothing of snapshots: they must not change what it reads.
+// The guest sees nothing of snapshots: they must not change what it reads. A snapshot's name says
+// what it had done before.
 Task<absl::Status> RunSnapshot(Image& image, StampedGuest& guest, UnitRange) {
-  co_return guest.Tell(co_await image.CreateSnapshot(Snapshot()));
+  Snapshot snapshot;
+  snapshot.name = absl::StrCat(guest.changes());
+  co_return guest.Tell(co_await image.CreateSnapshot(std::move(snapshot)));
+}
+
+Task<absl::Status> RunApplySnapshot(Image& image, StampedGuest& guest, UnitRange) {
+  const std::vector<Snapshot>& snapshots = image.snapshots();
+  if (snapshots.empty()) co_return absl::OkStatus();
+  const size_t index = guest.changes() % snapshots.size();
+  uint64_t once = 0;
+  RINGCOW_INVARIANT(absl::SimpleAtoi(snapshots[index].name, &once), "snapshots are named so");
+  co_return co_await guest.Return(once, image.ApplySnapshot(index));
+}
+
+Task<absl::Status> RunEmpty(Image& image, StampedGuest& guest, UnitRange) {
+  co_return co_await guest.Change(StampedGuest::Shows::kAsInTheBeginning, 0, guest.units(),
+                                  image.Empty());
 }
 
 Task<absl::Status> RunDeleteSnapshot(Image& image, StampedGuest& guest, UnitRange) {
@@ -83,13 +104,16 @@ const Operation kZeroUnmap = {"unmap", 24, RunZeroUnmap};
 const Operation kDiscard = {"discard", 32, RunDiscard};
 const Operation kSnapshot = {"snapshot", 0, RunSnapshot};
 const Operation kDeleteSnapshot = {"delete", 0, RunDeleteSnapshot};
+const Operation kApplySnapshot = {"apply", 0, RunApplySnapshot};
+const Operation kEmpty = {"empty", 0, RunEmpty};
 const Operation kRead = {"read", 16, RunRead};
 const Operation kFlush = {"flush", 0, RunFlush};
 
 std::span<const Operation* const> AllOperations() {
   static const Operation* const operations[] = {
-      &kWrite,   &kWriteLarge, &kWriteCompressed, &kWriteZeros, &kZeroKeep, &kZeroUnmap,
-      &kDiscard, &kSnapshot,   &kDeleteSnapshot,  &kRead,       &kFlush};
+      &kWrite,   &kWriteLarge, &kWriteCompressed, &kWriteZeros,    &kZeroKeep, &kZeroUnmap,
+      &kDiscard, &kSnapshot,   &kDeleteSnapshot,  &kApplySnapshot, &kEmpty,    &kRead,
+      &kFlush};
   return operations;
 }
 

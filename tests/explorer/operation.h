@@ -38,6 +38,9 @@ extern const Operation kSnapshot;        // one more
 extern const Operation kDeleteSnapshot;  // the oldest, if there is one
 extern const Operation kRead;            // compared; under a small cache it drives tables out
 extern const Operation kFlush;
+// All of the disk changes: for scenarios with one worker.
+extern const Operation kApplySnapshot;  // any of those there are
+extern const Operation kEmpty;
 
 // All there are; null for a name that none has.
 std::span<const Operation* const> AllOperations();

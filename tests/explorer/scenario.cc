@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstddef>
 #include <memory>
 #include <utility>
 
@@ -9,6 +10,7 @@
 #include "engine/loop.h"
 #include "engine/testing/sim_disk.h"
 #include "qcow2/format/big_endian.h"
+#include "qcow2/format/header_layout.h"
 #include "qcow2/format/l2_entry.h"
 #include "qcow2/format/limits.h"
 #include "tests/explorer/inherited_disk.h"
@@ -244,6 +246,64 @@ Scenario SnapshotsSmallestTables() {
   return scenario;
 }
 
+// Nothing but snapshots makes clusters be allocated: what the guest can write is there already. The
+// last refcount block is almost full.
+Scenario SnapshotsGrowRefcountBlocks() {
+  Scenario scenario = SmallestTables("SnapshotsGrowRefcountBlocks", 128);
+  scenario.filled_units = 128;
+  scenario.leaked_clusters = 105;
+  scenario.group_units = 16;
+  scenario.mix = {
+      {&kWrite, 6}, {&kWriteLarge, 2}, {&kFlush, 3}, {&kSnapshot, 4}, {&kDeleteSnapshot, 2}};
+  scenario.open.grow_ahead = false;
+  scenario.share = 2;
+  return scenario;
+}
+
+// The same with all blocks that a refcount table of one cluster can name.
+Scenario SnapshotsGrowRefcountTable() {
+  Scenario scenario = SnapshotsGrowRefcountBlocks();
+  scenario.name = "SnapshotsGrowRefcountTable";
+  scenario.leaked_clusters = 3828;
+  scenario.share = 1;
+  return scenario;
+}
+
+// One worker, whose disk becomes what it was.
+Scenario SnapshotsApplied() {
+  Scenario scenario = WithClusters("SnapshotsApplied", 1024, 16, 96);
+  scenario.mix = {{&kWrite, 9}, {&kWriteLarge, 1}, {&kZeroUnmap, 1},     {&kDiscard, 1},
+                  {&kFlush, 5}, {&kSnapshot, 3},   {&kApplySnapshot, 3}, {&kDeleteSnapshot, 1}};
+  scenario.open.cache_slice_bytes = 1024;
+  scenario.workers = 1;
+  scenario.steps = 24;
+  scenario.share = 2;
+  return scenario;
+}
+
+// What it gives up shows the backing file again, and makes room for what comes next.
+Scenario Emptying() {
+  Scenario scenario = Overlay();
+  scenario.name = "Emptying";
+  scenario.create.cluster_size = 512;
+  scenario.create.virtual_size = 256 * kSector;
+  scenario.inherited_units = 200;
+  scenario.mix = {{&kWrite, 8},   {&kWriteLarge, 1}, {&kWriteCompressed, 2},
+                  {&kDiscard, 1}, {&kFlush, 3},      {&kEmpty, 3}};
+  scenario.workers = 1;
+  scenario.share = 1;
+  scenario.steps = 24;
+  return scenario;
+}
+
+// Its snapshots stay.
+Scenario EmptyingWithSnapshots() {
+  Scenario scenario = SnapshotsApplied();
+  scenario.name = "EmptyingWithSnapshots";
+  scenario.mix.push_back({&kEmpty, 3});
+  return scenario;
+}
+
 // Several compressed clusters in a cluster, and some in two.
 Scenario Compressed() {
   Scenario scenario = SmallestTables("Compressed", 256);
@@ -302,6 +362,11 @@ std::vector<Scenario> MakeScenarios() {
           Subclusters(),
           Snapshots(),
           SnapshotsSmallestTables(),
+          SnapshotsGrowRefcountBlocks(),
+          SnapshotsGrowRefcountTable(),
+          SnapshotsApplied(),
+          Emptying(),
+          EmptyingWithSnapshots(),
           Compressed(),
           CompressedStale(),
           CompressedSnapshots(),
@@ -309,6 +374,9 @@ std::vector<Scenario> MakeScenarios() {
           Failing(ZeroesAndDiscards()),
           Failing(Overlay()),
           Failing(Snapshots()),
+          Failing(SnapshotsGrowRefcountBlocks()),
+          Failing(SnapshotsApplied()),
+          Failing(Emptying()),
           Failing(FreshSmall()),
           Failing(Eviction()),
           Failing(RefcountBlocks()),
@@ -326,6 +394,29 @@ void MustBeOk(const absl::Status& status) {
 Task<absl::Status> Fill(Image& image, uint64_t bytes) {
   const std::vector<std::byte> zeroes(bytes);
   co_return co_await image.Write(GuestOffset(image.size() - bytes), zeroes);
+}
+
+// Makes the disk smaller than it was, and forgets what was behind its new end.
+void CutOff(DiskImage& image, uint64_t virtual_size, const Scenario& scenario) {
+  const auto read = [&image](uint64_t at) {
+    std::vector<std::byte> bytes(sizeof(uint64_t));
+    image.Read(at, bytes);
+    return LoadBe<uint64_t>(bytes.data());
+  };
+  const auto write = [&image](uint64_t at, uint64_t value) {
+    std::vector<std::byte> bytes(sizeof(uint64_t));
+    StoreBe<uint64_t>(bytes.data(), value);
+    image.Write(at, bytes);
+  };
+  const uint64_t old_size = read(offsetof(HeaderOnDisk, size));
+  const uint64_t l1_table = read(offsetof(HeaderOnDisk, l1_table_offset));
+  const uint64_t per_l2_table =
+      scenario.create.cluster_size / kTableEntryBytes * scenario.create.cluster_size;
+  RINGCOW_INVARIANT(virtual_size % per_l2_table == 0, "an L2 table is forgotten as a whole");
+  for (uint64_t at = virtual_size; at < old_size; at += per_l2_table) {
+    write(l1_table + at / per_l2_table * kTableEntryBytes, 0);
+  }
+  write(offsetof(HeaderOnDisk, size), virtual_size);
 }
 
 // Entries of an L2 table that was here once: they name a cluster that is in use, as its only user.
@@ -373,17 +464,21 @@ Scenario WithSeed(Scenario scenario, uint64_t seed) {
 DiskImage Prepare(const Scenario& scenario) {
   Loop loop;
   SimDisk disk(loop, {.alignment = scenario.disk_alignment, .record = false});
-  MustBeOk(loop.Run(CreateImage(disk, scenario.create)));
+  CreateOptions create = scenario.create;
+  create.virtual_size += scenario.leaked_clusters * create.cluster_size;
+  MustBeOk(loop.Run(CreateImage(disk, create)));
   InheritedDisk inherited(scenario.inherited_units, scenario.unit_bytes);
   OpenOptions options;
   options.backing = &inherited;
   absl::StatusOr<std::unique_ptr<Image>> image = loop.Run(Image::Open(disk, options));
   MustBeOk(image.status());
+  const uint64_t leaked_bytes = create.virtual_size - scenario.create.virtual_size;
   if (scenario.filled_units > 0) {
-    MustBeOk(loop.Run(Fill(**image, scenario.filled_units * scenario.unit_bytes)));
+    MustBeOk(loop.Run(Fill(**image, leaked_bytes + scenario.filled_units * scenario.unit_bytes)));
   }
   MustBeOk(loop.Run((*image)->Close()));
   DiskImage content = disk.content();
+  if (leaked_bytes > 0) CutOff(content, scenario.create.virtual_size, scenario);
   if (scenario.stale_bytes > 0) AddStaleClusters(scenario, content);
   return content;
 }

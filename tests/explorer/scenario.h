@@ -36,6 +36,9 @@ struct Scenario {
 
   // Units from the end of the disk that are written, with zeroes, before the scenario begins.
   uint64_t filled_units = 0;
+  // Clusters in use that nothing refers to, about so many and all before those that are free, so
+  // that soon the image's refcounts need more room. A check finds them leaked.
+  uint64_t leaked_clusters = 0;
   // Units that the image inherits from a backing file (InheritedDisk); 0: it has none.
   uint64_t inherited_units = 0;
   // Free clusters behind the image's end that hold old bytes, as after a crash: nothing allocated

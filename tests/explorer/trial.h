@@ -25,6 +25,7 @@ class Trial {
 
  private:
   std::string FindMisbehaviour();
+  std::string FindingsAtTheEnd();
 
   ScenarioRun run_;
   std::string misbehaviour_;

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -9,13 +10,11 @@
 #include "engine/testing/sim_disk.h"
 #include "qcow2/check.h"
 #include "qcow2/image.h"
+#include "tests/fuzz/probes.h"
 #include "tests/fuzz/targets.h"
 
 namespace ringcow {
 namespace {
-
-constexpr uint64_t kReadBytes = 16384;
-constexpr uint64_t kProbes = 24;
 
 CheckResult Check(Loop& loop, Disk& disk) {
   // Ends in a status or in findings, whatever the image is.
@@ -23,35 +22,6 @@ CheckResult Check(Loop& loop, Disk& disk) {
   CheckResult failed;
   failed.check_errors = 1;
   return result.value_or(failed);
-}
-
-// Places all over the disk, and both ends. A disk may have 2^61 bytes, so not all of it.
-std::vector<GuestOffset> Probes(uint64_t size) {
-  std::vector<GuestOffset> probes;
-  if (size < kReadBytes) return probes;
-  const uint64_t last = size - kReadBytes;
-  for (uint64_t i = 0; i < kProbes / 2; ++i) {
-    probes.emplace_back(std::min(i * kReadBytes, last));
-    probes.emplace_back(std::min(last / (kProbes / 2) * i + (i % 3) * 1000, last));
-  }
-  probes.emplace_back(last);
-  return probes;
-}
-
-// What the guest sees at a place; nothing where it cannot be read.
-struct Seen {
-  GuestOffset offset;
-  std::optional<std::vector<std::byte>> bytes;
-};
-
-std::vector<Seen> ReadAllOver(Loop& loop, GuestDisk& image) {
-  std::vector<Seen> seen;
-  for (const GuestOffset probe : Probes(image.size())) {
-    std::vector<std::byte> buffer(kReadBytes);
-    const bool read = loop.Run(image.Read(probe, buffer)).ok();
-    seen.push_back({probe, read ? std::optional(std::move(buffer)) : std::nullopt});
-  }
-  return seen;
 }
 
 // The part of `seen` that a write of `data` at `offset` covers becomes what was written.
@@ -65,10 +35,12 @@ void Overlay(GuestOffset offset, std::span<const std::byte> data, Seen& seen) {
 }
 
 // Acknowledged writes are read back, and nothing else changes in what was `seen`. One that failed
-// may have been done in part: then only the written bytes are looked at.
-void WriteAndRead(Loop& loop, GuestDisk& image, std::vector<Seen> seen, bool was_clean) {
+// may have been done in part: then only the written bytes are looked at. Where was written.
+std::vector<GuestOffset> WriteAndRead(Loop& loop, GuestDisk& image, std::vector<Seen> seen,
+                                      bool was_clean) {
   const std::vector<std::byte> data(3000, std::byte{0x5a});
   std::vector<std::byte> buffer(data.size());
+  std::vector<GuestOffset> written;
   bool all_written = true;
   for (const GuestOffset probe : Probes(image.size())) {
     if (!loop.Run(image.Write(probe, data)).ok()) {
@@ -77,18 +49,22 @@ void WriteAndRead(Loop& loop, GuestDisk& image, std::vector<Seen> seen, bool was
     }
     FUZZ_EXPECT(loop.Run(image.Read(probe, buffer)).ok());
     FUZZ_EXPECT(buffer == data);
+    written.push_back(probe);
     for (Seen& place : seen) Overlay(probe, data, place);
   }
   loop.Run(image.Flush()).IgnoreError();
-  if (!was_clean || !all_written) return;
+  if (!was_clean || !all_written) return written;
   const std::vector<Seen> now = ReadAllOver(loop, image);
   for (size_t i = 0; i < now.size(); ++i) {
     FUZZ_EXPECT(!seen[i].bytes.has_value() || seen[i].bytes == now[i].bytes);
   }
+  return written;
 }
 
-// Zeroes read as zeroes, and what is discarded can be read.
-void ZeroAndDiscard(Loop& loop, GuestDisk& image) {
+// Zeroes read as zeroes, and what is discarded can be read. A raw data file is zeroed without a
+// look at the tables, and an entry that names another place of it is no finding of a check, as in
+// QEMU.
+void ZeroAndDiscard(Loop& loop, Image& image) {
   const std::vector<std::byte> zeroes(3000);
   std::vector<std::byte> buffer(zeroes.size());
   const std::vector<GuestOffset> probes = Probes(image.size());
@@ -99,24 +75,101 @@ void ZeroAndDiscard(Loop& loop, GuestDisk& image) {
     }
     const auto manner = i % 3 == 0 ? ZeroManner::kKeepSpace : ZeroManner::kMayUnmap;
     if (!loop.Run(image.WriteZeroes(probes[i], zeroes.size(), manner)).ok()) continue;
-    FUZZ_EXPECT(loop.Run(image.Read(probes[i], buffer)).ok());
-    FUZZ_EXPECT(buffer == zeroes);
+    const bool is_readable = loop.Run(image.Read(probes[i], buffer)).ok();
+    FUZZ_EXPECT(is_readable ? buffer == zeroes : image.header().raw_external_data());
   }
   loop.Run(image.Flush()).IgnoreError();
 }
 
 // Only where few tables have to be walked: a large L1 table may name one L2 table a million times.
-void GoThroughSnapshots(Loop& loop, Image& image) {
+bool HasFewTables(const Image& image) {
   constexpr uint32_t kFewL1Entries = 64;
-  if (image.header().l1_entries > kFewL1Entries) return;
+  const auto& snapshots = image.snapshots();
+  return image.header().l1_entries <= kFewL1Entries &&
+         std::ranges::all_of(snapshots, [](const Snapshot& snapshot) {
+           return snapshot.l1_entries <= kFewL1Entries;
+         });
+}
+
+// What was read before it was created is read after it was applied.
+void CreateAndApply(Loop& loop, Image& image, bool was_clean) {
   const std::vector<std::byte> data(3000, std::byte{0xa5});
+  const std::vector<Seen> before = ReadAllOver(loop, image);
   if (!loop.Run(image.CreateSnapshot(Snapshot())).ok()) return;
   const size_t created = image.snapshots().size() - 1;
   for (const GuestOffset probe : Probes(image.size())) {
     loop.Run(image.Write(probe, data)).IgnoreError();
   }
-  loop.Run(image.ApplySnapshot(created)).IgnoreError();
+  const bool is_applied = loop.Run(image.ApplySnapshot(created)).ok();
+  if (was_clean && is_applied) {
+    const std::vector<Seen> after = ReadAllOver(loop, image);
+    FUZZ_EXPECT(after.size() == before.size());
+    for (size_t i = 0; i < after.size(); ++i) {
+      FUZZ_EXPECT(!before[i].bytes.has_value() || before[i].bytes == after[i].bytes);
+    }
+  }
   loop.Run(image.DeleteSnapshot(created)).IgnoreError();
+}
+
+// Also those that the image came with.
+void GoThroughSnapshots(Loop& loop, Image& image, bool was_clean) {
+  if (!HasFewTables(image)) return;
+  CreateAndApply(loop, image, was_clean);
+  if (image.snapshots().empty()) return;
+  loop.Run(image.ApplySnapshot(image.snapshots().size() - 1)).IgnoreError();
+  loop.Run(image.DeleteSnapshot(0)).IgnoreError();
+}
+
+// Bitmaps that can be used call all of `written` dirty, if they have been enabled all the time.
+void UseBitmaps(Loop& loop, Image& image, const std::vector<GuestOffset>& written) {
+  const auto bitmaps = loop.Run(image.ListBitmaps());
+  FUZZ_EXPECT(bitmaps.ok());  // they were loaded when the image was opened
+  for (const BitmapDirectoryEntry& bitmap : *bitmaps) {
+    const absl::StatusOr<DirtyBitmap> bits = loop.Run(image.ReadBitmap(bitmap.name));
+    FUZZ_EXPECT(bits.ok() == bitmap.usable());
+    if (!bits.ok() || !bitmap.automatic) continue;
+    for (const GuestOffset offset : written) FUZZ_EXPECT(bits->Get(offset));
+  }
+  loop.Run(image.AddBitmap("added", 65536, /*enabled=*/true)).IgnoreError();
+  for (size_t i = 0; i < bitmaps->size(); ++i) {
+    const std::string& name = (*bitmaps)[i].name;
+    switch (i % 4) {
+      case 0:
+        loop.Run(image.RemoveBitmap(name)).IgnoreError();
+        break;
+      case 1:
+        loop.Run(image.ClearBitmap(name)).IgnoreError();
+        break;
+      case 2:
+        loop.Run(image.SetBitmapEnabled(name, !(*bitmaps)[i].automatic)).IgnoreError();
+        break;
+      default:
+        if (const auto bits = loop.Run(image.ReadBitmap(name)); bits.ok()) {
+          loop.Run(image.MergeBitmap("added", *bits)).IgnoreError();
+        }
+    }
+  }
+}
+
+// As they are stored: by an image that is only read.
+void ListBitmaps(Loop& loop, Image& image) {
+  const auto bitmaps = loop.Run(image.ListBitmaps());
+  if (!bitmaps.ok()) return;
+  for (const BitmapDirectoryEntry& bitmap : *bitmaps) {
+    loop.Run(image.ReadBitmap(bitmap.name)).IgnoreError();
+  }
+}
+
+void LookAtSnapshots(Loop& loop, Disk& disk, OpenOptions options,
+                     const std::vector<Snapshot>& snapshots) {
+  constexpr size_t kSome = 2;
+  for (size_t i = 0; i < std::min(kSome, snapshots.size()); ++i) {
+    options.snapshot.emplace();
+    options.snapshot->id = snapshots[i].id;
+    if (auto image = loop.Run(Image::Open(disk, options)); image.ok()) {
+      (void)ReadAllOver(loop, **image);
+    }
+  }
 }
 
 }  // namespace
@@ -126,23 +179,23 @@ void FuzzImage(std::span<const std::byte> input) {
   DiskImage content;
   content.Write(0, input);
   SimDisk disk(loop, {.record = false}, std::move(content));
+  OtherFiles others(loop);
   const bool was_clean = Check(loop, disk).is_clean();
 
   std::vector<Seen> seen;
-  OpenOptions options;
-  options.read_only = true;
-  options.cache_slice_bytes = 512;
-  if (auto image = loop.Run(Image::Open(disk, options)); image.ok()) {
+  if (auto image = loop.Run(Image::Open(disk, others.Options(/*read_only=*/true))); image.ok()) {
     seen = ReadAllOver(loop, **image);
+    ListBitmaps(loop, **image);
+    LookAtSnapshots(loop, disk, others.Options(/*read_only=*/true), (*image)->snapshots());
     loop.Run((*image)->Close()).IgnoreError();
   }
-  options.read_only = false;
-  options.grow_ahead = false;
-  if (auto image = loop.Run(Image::Open(disk, options)); image.ok()) {
+  if (auto image = loop.Run(Image::Open(disk, others.Options(/*read_only=*/false))); image.ok()) {
     FUZZ_EXPECT(seen.size() == Probes((*image)->size()).size());
-    WriteAndRead(loop, **image, std::move(seen), was_clean);
+    const std::vector<GuestOffset> written =
+        WriteAndRead(loop, **image, std::move(seen), was_clean);
+    UseBitmaps(loop, **image, written);
     ZeroAndDiscard(loop, **image);
-    GoThroughSnapshots(loop, **image);
+    GoThroughSnapshots(loop, **image, was_clean);
     loop.Run((*image)->Close()).IgnoreError();
   }
   // An image in which nothing is wrong stays so. Leaks may show: refcounts of clusters behind the

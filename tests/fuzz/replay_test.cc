@@ -49,6 +49,8 @@ const Target kTargets[] = {
     {"bitmap_directory", FuzzBitmapDirectory, 4000},
     {"compressed_cluster", FuzzCompressedCluster, 4000},
     {"image", FuzzImage, 1000},
+    {"repair", FuzzRepair, 1000},
+    {"image_description", FuzzImageDescription, 8000},
 };
 
 struct Seed {

@@ -23,8 +23,13 @@ void FuzzSnapshotTable(std::span<const std::byte> input);
 void FuzzBitmapDirectory(std::span<const std::byte> input);
 // The compression type, the cluster bits, then the extent.
 void FuzzCompressedCluster(std::span<const std::byte> input);
-// An image.
+// An image. Where it wants a backing file or a data file, it gets one. It is read, written to, and
+// its bitmaps and snapshots are used.
 void FuzzImage(std::span<const std::byte> input);
+// An image, to be checked and repaired.
+void FuzzRepair(std::span<const std::byte> input);
+// What follows "json:" in the name of an image.
+void FuzzImageDescription(std::span<const std::byte> input);
 
 // Takes a number from the front of `input`; 0 where there is none.
 template <typename T>

@@ -20,7 +20,17 @@ Task<absl::Status> ReadAll(GuestDisk& disk, std::span<std::byte> into) {
 }  // namespace
 
 uint64_t StampedGuest::WordOf(Stamp stamp, uint64_t unit) const {
-  return changes_[stamp - 1].shows == Shows::kStamp ? (stamp << kUnitBits) | unit : 0;
+  switch (changes_[stamp - 1].shows) {
+    case Shows::kStamp:
+      return (stamp << kUnitBits) | unit;
+    case Shows::kAsInTheBeginning:
+      return OriginalWord(unit);
+    case Shows::kZeroes:
+    case Shows::kZeroesOrAsBefore:
+    case Shows::kAsOnce:
+      break;
+  }
+  return 0;
 }
 
 StampedGuest::Stamp StampedGuest::Begin(Shows shows, uint64_t unit, uint64_t count) {
@@ -69,6 +79,14 @@ void StampedGuest::Fill(Stamp stamp, uint64_t unit, std::span<std::byte> bytes) 
 Task<absl::Status> StampedGuest::Change(Shows shows, uint64_t unit, uint64_t count,
                                         Task<absl::Status> request) {
   const Stamp stamp = Begin(shows, unit, count);
+  absl::Status status = co_await std::move(request);
+  End(stamp, status);
+  co_return status;
+}
+
+Task<absl::Status> StampedGuest::Return(uint64_t once, Task<absl::Status> request) {
+  const Stamp stamp = Begin(Shows::kAsOnce, 0, units());
+  changes_[stamp - 1].once = once;
   absl::Status status = co_await std::move(request);
   End(stamp, status);
   co_return status;
@@ -147,17 +165,35 @@ std::string StampedGuest::CheckUnit(uint64_t unit, const std::byte* found,
   if (std::memcmp(found, found + sizeof(first), unit_bytes_ - sizeof(first)) != 0) {
     return absl::StrFormat("unit %d is made of pieces", unit);
   }
-  // From the newest back to the one that must be there at least.
+  if (MayHold(unit, first, changes_.size(), expectation)) return "";
   for (const Stamp stamp : std::views::reverse(changes_of_[unit])) {
     const PastChange& change = changes_[stamp - 1];
-    if (change.started_at <= expectation.position && first == WordOf(stamp, unit)) return "";
     if (change.number >= expectation.acknowledged_before) continue;
+    if (change.shows == Shows::kAsOnce) {
+      return absl::StrFormat(
+          "unit %d holds %#x, not what it was after change %d, or anything newer", unit, first,
+          change.once);
+    }
     return absl::StrFormat("unit %d holds %#x, not %#x of change %d or anything newer", unit, first,
                            WordOf(stamp, unit), stamp);
   }
-  const uint64_t original = unit < inherited_ ? InheritedWord(unit) : 0;
-  if (first == original) return "";
-  return absl::StrFormat("unit %d holds %#x, not %#x as in the beginning", unit, first, original);
+  return absl::StrFormat("unit %d holds %#x, not %#x as in the beginning", unit, first,
+                         OriginalWord(unit));
+}
+
+// From the newest back to the one that must be there at least.
+bool StampedGuest::MayHold(uint64_t unit, uint64_t word, Stamp newest,
+                           Expectation expectation) const {
+  for (const Stamp stamp : std::views::reverse(changes_of_[unit])) {
+    const PastChange& change = changes_[stamp - 1];
+    if (stamp > newest) continue;
+    const bool is_shown = change.shows == Shows::kAsOnce
+                              ? MayHold(unit, word, change.once, Expectation())
+                              : word == WordOf(stamp, unit);
+    if (change.started_at <= expectation.position && is_shown) return true;
+    if (change.number < expectation.acknowledged_before) return false;
+  }
+  return word == OriginalWord(unit);
 }
 
 }  // namespace ringcow

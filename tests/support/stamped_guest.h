@@ -31,6 +31,8 @@ class StampedGuest {
     kStamp,             // the request's own bytes (Write)
     kZeroes,            // a zero write
     kZeroesOrAsBefore,  // a discard
+    kAsInTheBeginning,  // all is given up: what was inherited, or zeroes
+    kAsOnce,            // they become again what they were (Return)
   };
 
   // Time is measured by `trace`, of the disk below. A unit's bytes divide 512 and are at least 8.
@@ -46,6 +48,11 @@ class StampedGuest {
   Task<absl::Status> WriteCompressed(GuestDisk& disk, uint64_t unit, uint64_t count);
   // Awaits `request`, not begun yet, after which the units read as `shows` (not kStamp) says.
   Task<absl::Status> Change(Shows shows, uint64_t unit, uint64_t count, Task<absl::Status> request);
+  // Awaits `request`, not begun yet, after which all units read as they did when changes() was
+  // `once`, with no request under way then.
+  Task<absl::Status> Return(uint64_t once, Task<absl::Status> request);
+  // Those that have begun.
+  uint64_t changes() const { return changes_.size(); }
   // Fails as the disk does; what is wrong with the bytes is in misread().
   Task<absl::Status> Read(GuestDisk& disk, uint64_t unit, uint64_t count);
   Task<absl::Status> Flush(GuestDisk& disk);
@@ -87,6 +94,7 @@ class StampedGuest {
     Shows shows = Shows::kStamp;
     size_t started_at = 0;   // events in the trace
     size_t number = kNever;  // of its acknowledgement, among acknowledgements and flushes
+    Stamp once = 0;          // kAsOnce: as after this change
   };
   struct PastFlush {
     size_t number = 0;        // of its call
@@ -104,7 +112,10 @@ class StampedGuest {
   Stamp Begin(Shows shows, uint64_t unit, uint64_t count);
   void End(Stamp stamp, const absl::Status& status);
   void Remember(size_t number, const absl::Status& status);
+  uint64_t OriginalWord(uint64_t unit) const { return unit < inherited_ ? InheritedWord(unit) : 0; }
   uint64_t WordOf(Stamp stamp, uint64_t unit) const;
+  // Whether a unit that is as expected after the changes up to `newest` may hold `word`.
+  bool MayHold(uint64_t unit, uint64_t word, Stamp newest, Expectation expectation) const;
   std::string Check(std::span<const std::byte> bytes, uint64_t first_unit,
                     Expectation expectation) const;
   std::string CheckUnit(uint64_t unit, const std::byte* found, Expectation expectation) const;
