@@ -171,7 +171,8 @@ Task<absl::StatusOr<HostOffset>> Mapper::NewL2Table(uint64_t l1_index,
   CO_ASSIGN_OR_RETURN(const AllocatedRun run, co_await allocator_.Allocate(1));
   const HostOffset place = geometry.OffsetOf(run.first);
   Table& l1 = metadata_.l1.TableOf(l1_index);
-  absl::Status status = co_await allocator_.refcounts().OrderBefore(l1, run);
+  absl::Status status;
+  if (!run.is_counted) status = co_await allocator_.refcounts().OrderBefore(l1, run);
   if (status.ok()) status = co_await FillL2Table(run, old, l1);
   if (!status.ok()) {
     // Left in the cache, the table would be written later over whatever uses its cluster by then.
@@ -221,7 +222,9 @@ Task<absl::Status> Mapper::Enter(const L2Slice& slice, const FilledRun& filled, 
   RINGCOW_INVARIANT(run.count <= slice.entries, "a run is entered slice by slice");
   Table& table = slice.table.table();
   if (!metadata_.has_data_file()) {
-    CO_RETURN_IF_ERROR(co_await allocator_.refcounts().OrderBefore(table, run));
+    if (!run.is_counted) {
+      CO_RETURN_IF_ERROR(co_await allocator_.refcounts().OrderBefore(table, run));
+    }
     if (exposure == Exposure::kOther) metadata_.write_back.DependsOnFlush(table);
   }
   for (uint64_t i = 0; i < run.count; ++i) {
