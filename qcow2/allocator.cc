@@ -11,11 +11,10 @@
 
 namespace ringcow {
 
-Allocator::Allocator(Metadata& metadata, Growth& growth, bool reserves)
+Allocator::Allocator(Metadata& metadata, Growth& growth, const AheadOptions& ahead)
     : metadata_(metadata),
-      reserves_(reserves),
       refcounts_(metadata),
-      free_space_(metadata, refcounts_, growth),
+      free_space_(metadata, refcounts_, growth, ahead),
       growth_(metadata, refcounts_, free_space_),
       one_at_a_time_(metadata.disk.loop()) {}
 
@@ -86,7 +85,6 @@ Task<absl::StatusOr<HostOffset>> Allocator::PackedEnd() {
 }
 
 Task<void> Allocator::ReserveAhead() {
-  if (!reserves_) co_return;
   const Mutex::Guard guard = co_await one_at_a_time_.Lock();
   co_await free_space_.ReserveAhead();
 }

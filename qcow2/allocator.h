@@ -21,8 +21,7 @@ namespace ringcow {
 // refcounts by Refcounts::OrderBefore. Until then a crash forgets them, or leaks them.
 class Allocator {
  public:
-  // `reserves`: ReserveAhead does something.
-  Allocator(Metadata& metadata, Growth& growth, bool reserves);
+  Allocator(Metadata& metadata, Growth& growth, const AheadOptions& ahead);
 
   // `count` > 0 neighbouring clusters, with a refcount of one. ENOSPC when the disk cannot grow,
   // EFBIG beyond what the format can describe; then none is allocated.
@@ -71,7 +70,6 @@ class Allocator {
   Task<absl::StatusOr<bool>> CountOrAddBlock(ClusterRun run);
 
   Metadata& metadata_;
-  const bool reserves_;
   Refcounts refcounts_;
   FreeSpace free_space_;
   RefcountGrowth growth_;

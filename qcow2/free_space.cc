@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "absl/strings/str_format.h"
 #include "engine/errno_status.h"
 #include "engine/status_macros.h"
+#include "qcow2/disk_zeroes.h"
 #include "qcow2/format/limits.h"
 
 namespace ringcow {
@@ -18,6 +20,10 @@ constexpr uint64_t kMaxReserveBytes = uint64_t{64} << 20;
 constexpr uint64_t kMinReserve = 8;
 constexpr uint64_t kMaxReserve = 4096;
 
+// What is allocated between two flushes at most for zeroes to be written ahead: a few times what
+// the guest writes, in an idle moment of each few flushes.
+constexpr uint64_t kMaxZeroedBytes = uint64_t{128} << 10;
+
 // Clusters looked at for a reservation: what is in use must not be searched again and again.
 constexpr uint64_t kMostExamined = 16384;
 
@@ -27,10 +33,12 @@ uint64_t ClustersIn(const Geometry& geometry, uint64_t bytes) {
 
 }  // namespace
 
-FreeSpace::FreeSpace(Metadata& metadata, Refcounts& refcounts, Growth& growth)
+FreeSpace::FreeSpace(Metadata& metadata, Refcounts& refcounts, Growth& growth,
+                     const AheadOptions& ahead)
     : metadata_(metadata),
       refcounts_(refcounts),
       growth_(growth),
+      ahead_(ahead),
       reservation_(metadata, refcounts),
       zero_from_(metadata.geometry.ClustersFor(metadata.disk.size())) {}
 
@@ -100,12 +108,14 @@ Task<absl::StatusOr<ClusterRun>> FreeSpace::Find(uint64_t count) {
 }
 
 Task<void> FreeSpace::ReserveAhead() {
+  if (!ahead_.reserves) co_return;
   const uint64_t wanted = WantedReserve();
   const uint64_t enough = std::max(wanted / 2, std::min(taken_lately_, wanted));
-  const bool was_used = taken_lately_ > 0;
-  taken_lately_ = 0;
-  if (!was_used || reservation_.clusters() >= enough) co_return;
-  (void)co_await Reserve(wanted - reservation_.clusters());
+  const uint64_t taken = std::exchange(taken_lately_, 0);
+  if (taken == 0 || reservation_.clusters() >= enough) co_return;
+  const bool writes_zeroes =
+      ahead_.writes_zeroes && taken * metadata_.geometry.cluster_bytes() <= kMaxZeroedBytes;
+  (void)co_await Reserve(wanted - reservation_.clusters(), writes_zeroes);
 }
 
 uint64_t FreeSpace::WantedReserve() const {
@@ -113,7 +123,16 @@ uint64_t FreeSpace::WantedReserve() const {
                     ClustersIn(metadata_.geometry, kMaxReserveBytes));
 }
 
-Task<absl::Status> FreeSpace::Reserve(uint64_t count) {
+Task<absl::Status> FreeSpace::PrepareForReserve(ClusterRun run, bool writes_zeroes) {
+  const HostOffset begin = metadata_.geometry.OffsetOf(run.first);
+  const HostOffset end = metadata_.geometry.OffsetOf(run.end());
+  CO_RETURN_IF_ERROR(co_await growth_.CoverAhead(end));
+  // Over zeroes: whatever of it a crash leaves.
+  if (!writes_zeroes || run.first < zero_from_) co_return absl::OkStatus();
+  co_return co_await WriteZeroBytes(metadata_.disk, begin, end - begin);
+}
+
+Task<absl::Status> FreeSpace::Reserve(uint64_t count, bool writes_zeroes) {
   ClusterIndex at = next_;
   const ClusterIndex search_end = at + kMostExamined;
   while (count > 0 && at < search_end) {
@@ -130,7 +149,7 @@ Task<absl::Status> FreeSpace::Reserve(uint64_t count) {
     }
     at = run.count > 0 ? run.end() : at + 1;
     if (run.count == 0) continue;
-    CO_RETURN_IF_ERROR(co_await growth_.CoverAhead(metadata_.geometry.OffsetOf(run.end())));
+    CO_RETURN_IF_ERROR(co_await PrepareForReserve(run, writes_zeroes));
     CO_RETURN_IF_ERROR(co_await reservation_.Add(run));
     count -= run.count;
   }

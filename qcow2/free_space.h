@@ -15,6 +15,16 @@
 
 namespace ringcow {
 
+// What is done ahead of need when an image is flushed.
+struct AheadOptions {
+  // Refcounts are raised: see ReserveAhead.
+  bool reserves = true;
+  // While a flush follows each few allocations, what is reserved is written with zeroes: then the
+  // guest's writes change no extents of the file, and an fsync behind them finds nothing to write
+  // to the file system's journal.
+  bool writes_zeroes = true;
+};
+
 // Clusters that were free and are taken.
 struct AllocatedRun : ClusterRun {
   // The disk holds zeroes there: the file has grown by them since it was opened, and nothing was
@@ -29,7 +39,7 @@ struct AllocatedRun : ClusterRun {
 // stopped, so that what it found is not found again before its refcount is set.
 class FreeSpace {
  public:
-  FreeSpace(Metadata& metadata, Refcounts& refcounts, Growth& growth);
+  FreeSpace(Metadata& metadata, Refcounts& refcounts, Growth& growth, const AheadOptions& ahead);
 
   // Before a flush: reserves as many of the clusters that will be found next as were taken since
   // the last call suggest, so that their refcounts become durable with what the flush is for. Only
@@ -78,13 +88,15 @@ class FreeSpace {
   Task<absl::StatusOr<ClusterRun>> Find(uint64_t count);
   // The clusters that should be reserved, for what was taken lately.
   uint64_t WantedReserve() const;
-  Task<absl::Status> Reserve(uint64_t count);
+  Task<absl::Status> Reserve(uint64_t count, bool writes_zeroes);
+  Task<absl::Status> PrepareForReserve(ClusterRun run, bool writes_zeroes);
   // Whether the disk holds zeroes in all of `run`, which is about to be used.
   bool TakeZeroes(ClusterRun run);
 
   Metadata& metadata_;
   Refcounts& refcounts_;
   Growth& growth_;
+  const AheadOptions ahead_;
   Reservation reservation_;
   uint64_t taken_lately_ = 0;   // clusters, since the last ReserveAhead
   bool blocks_differ_ = false;  // checked before the first search

@@ -53,7 +53,7 @@ struct Image::Parts {
         requests(disk.loop()),
         changing(disk.loop()),
         growth(disk, options.grow_ahead ? Growth::Manner::kAhead : Growth::Manner::kNeeded),
-        allocator(metadata, growth, options.reserve_refcounts),
+        allocator(metadata, growth, {options.reserve_refcounts, options.write_zeroes_ahead}),
         frees(metadata, allocator, requests),
         mapper(metadata, allocator, frees),
         reader(metadata, mapper, options.backing),

@@ -43,6 +43,10 @@ struct OpenOptions {
   // wait for: one fsync instead of two. A crash leaks what was reserved, at most 64 MiB (4 MiB, or
   // 8 clusters, while little is written between two flushes).
   bool reserve_refcounts = true;
+  // Write zeroes into what is reserved, ahead of need, while the guest flushes after each few
+  // allocations. Costs the bytes of each new cluster once more, and saves the file system a commit
+  // of its journal for each flush.
+  bool write_zeroes_ahead = true;
   // Enter a cluster into its L2 table before its data is written where the guest cannot tell the
   // difference: where it read zeroes and the disk holds zeroes. Others that write to the cluster
   // meanwhile need not wait.
