@@ -228,7 +228,8 @@ void Ring::Enter(unsigned wait_for) {
 }
 
 void Ring::EnterForBatch(unsigned wait_for) {
-  __kernel_timespec longest{.tv_sec = 0, .tv_nsec = batch_nanoseconds_};
+  const long counted = std::min(static_cast<long>(in_flight_), kLongestBatch);
+  __kernel_timespec longest{.tv_sec = 0, .tv_nsec = counted * batch_nanoseconds_};
   io_uring_cqe* first = nullptr;
   CheckEntered(io_uring_submit_and_wait_timeout(&ring_, &first, wait_for, &longest, nullptr));
 }

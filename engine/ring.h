@@ -44,11 +44,13 @@ class Ring {
     unsigned cq_entries = 0;
     unsigned flags = 0;  // IORING_SETUP_*; those the kernel does not know are left out
     // A thread that has nothing else to do sleeps until one in so many of the requests in flight
-    // has completed, or so long: one call of the kernel, and one turn of the loop, then serve a
-    // batch of them. 0: until the first has completed.
+    // has completed, or so long for each of them (at most kLongestBatch of them count): one call of
+    // the kernel, and one turn of the loop, then serve a batch. 0: until the first has completed.
     unsigned batch_share = 0;
     long batch_nanoseconds = 0;
   };
+
+  static constexpr long kLongestBatch = 32;
 
   // Adds a sentence to `notices` for every flag that the kernel does not know. The counters must
   // outlive the ring.

@@ -202,7 +202,7 @@ TEST_F(RingsTest, SlowRequestsDoNotHoldUpQuickOnes) {
 }
 
 TEST_F(RingsTest, ACallServesABatchOfCompletions) {
-  Open({.batch_share = 3, .batch_nanoseconds = 900'000'000});
+  Open({.batch_share = 3, .batch_nanoseconds = 30'000'000});
   std::vector<Pipe> pipes(30);
   std::thread completes([&pipes] {
     for (const Pipe& pipe : pipes) {

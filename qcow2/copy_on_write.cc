@@ -3,8 +3,8 @@
 #include <sys/uio.h>
 
 #include <cstring>
-#include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "engine/scope.h"
 #include "engine/status_macros.h"
 
@@ -14,14 +14,17 @@ namespace {
 constexpr size_t kZeroBytes = 65536;
 alignas(4096) constexpr std::byte kZeroes[kZeroBytes] = {};
 
+// What goes out in one write: zeroes or what was copied, the guest's bytes, and the same again.
+using Vectors = absl::InlinedVector<iovec, 4>;
+
 // A write does not change what an iovec points to, but iovec has no const form.
-void Append(std::vector<iovec>& vectors, std::span<const std::byte> bytes) {
+void Append(Vectors& vectors, std::span<const std::byte> bytes) {
   if (!bytes.empty()) {
     vectors.push_back({const_cast<std::byte*>(bytes.data()), bytes.size()});
   }
 }
 
-void AppendZeroes(std::vector<iovec>& vectors, uint64_t length) {
+void AppendZeroes(Vectors& vectors, uint64_t length) {
   for (; length > kZeroBytes; length -= kZeroBytes) Append(vectors, kZeroes);
   Append(vectors, std::span(kZeroes).first(length));
 }
@@ -73,7 +76,7 @@ Task<absl::Status> CopyOnWrite::Fill(Filling filling, std::span<const std::byte>
   const std::span<std::byte> tail_bytes = copied.span().subspan(tail_at, tail_copied);
   CO_RETURN_IF_ERROR(co_await ReadSides(head, head_bytes, tail, tail_bytes));
 
-  std::vector<iovec> vectors;
+  Vectors vectors;
   if (head.is_zero) AppendZeroes(vectors, head.length);
   Append(vectors, head_bytes);
   Append(vectors, from);

@@ -75,6 +75,8 @@ struct Image::Parts {
   // Says in `done` how much of the beginning of `from` was written.
   Task<absl::Status> WriteCompressed(GuestOffset offset, std::span<const std::byte> from,
                                      uint64_t& done);
+  // What waits to be freed is bounded: it is space that a guest cannot use.
+  bool EndsWithFlush() const { return is_writethrough || frees.clusters() > kMostClustersWaiting; }
   // Ends a request that changed something.
   Task<absl::Status> EndChange();
   Task<absl::Status> Flush();
@@ -201,10 +203,7 @@ Task<absl::Status> Image::Parts::Failed(Request request, absl::Status status) {
 }
 
 Task<absl::Status> Image::Parts::EndChange() {
-  // What waits to be freed is bounded: it is space that a guest cannot use.
-  if (is_writethrough || frees.clusters() > kMostClustersWaiting) {
-    co_return co_await FlushAndReserve();
-  }
+  if (EndsWithFlush()) co_return co_await FlushAndReserve();
   co_return absl::OkStatus();
 }
 
@@ -344,8 +343,11 @@ Task<absl::Status> Image::Write(GuestOffset offset, std::span<const std::byte> f
     CO_RETURN_IF_ERROR(co_await parts_->Flush());
     status = co_await parts_->Write(offset, from);
   }
-  if (status.ok()) co_return co_await parts_->EndChange();
-  co_return co_await parts_->Failed(Parts::Request::kChange, std::move(status));
+  if (!status.ok()) {
+    co_return co_await parts_->Failed(Parts::Request::kChange, std::move(status));
+  }
+  if (parts_->EndsWithFlush()) co_return co_await parts_->FlushAndReserve();
+  co_return absl::OkStatus();
 }
 
 Task<absl::Status> Image::Parts::WriteCompressed(GuestOffset offset,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <optional>
 
 #include "engine/scope.h"
 #include "engine/status_macros.h"
@@ -33,8 +34,16 @@ WritePath::WritePath(Metadata& metadata, Mapper& mapper, Allocator& allocator, R
       enters_early_(enters_early) {}
 
 Task<absl::Status> WritePath::Write(GuestOffset offset, std::span<const std::byte> from) {
-  CO_ASSIGN_OR_RETURN(const Mapping mapping, co_await mapper_.Find(offset, from.size()));
-  if (mapping.bytes == from.size()) co_return co_await WritePiece(offset, from, mapping);
+  // Most overwrites need no coroutine but this one.
+  std::optional<absl::StatusOr<Mapping>> found = mapper_.TryFind(offset, from.size());
+  if (!found.has_value()) found = co_await mapper_.Find(offset, from.size());
+  CO_RETURN_IF_ERROR(found->status());
+  const Mapping mapping = **found;
+  if (mapping.bytes == from.size()) {
+    if (!mapping.is_writable()) co_return co_await WriteChanging(offset, from);
+    CO_RETURN_IF_ERROR(GuardInPlace(mapping, from.size()));
+    co_return co_await metadata_.data_disk.Write(mapping.host, from);
+  }
   co_return co_await WritePieces(offset, from, mapping);
 }
 
