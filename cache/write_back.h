@@ -47,7 +47,7 @@ struct WriteBackOptions {
   Lane chain_lane = Lane::kMetadata;  // for measurements
 
   // For tests only: says which orders are not kept, to see that their loss is noticed. `before` is
-  // empty for what DependsOnFlush asks for.
+  // empty for what DependsOnFlush asks for, `after` is kOther for whoever asks IsDurable.
   using ForgetsOrder = bool (*)(Content after, std::optional<Content> before);
   ForgetsOrder forgets_order_for_testing = nullptr;
 };
@@ -108,6 +108,9 @@ class WriteBack {
   // flush: when `before` waits for `after` already, the circle is broken by writing.
   Task<absl::Status> SetDependency(Table& after, Table& before);
 
+  // For tests only: see WriteBackOptions.
+  bool IsForgotten(Content after, std::optional<Content> before) const;
+
   // `table` is written only after an fsync that starts from now on.
   void DependsOnFlush(Table& table);
 
@@ -134,6 +137,10 @@ class WriteBack {
   // All changes up to this version, of whichever table, survive a power cut: what they replaced may
   // be reused. Grows when a plan ends, and is now() then unless something has stayed behind.
   Version durable_through() const { return durable_through_; }
+  // Whether that holds of a change of `content`.
+  bool IsDurable(Version change, Content content) const {
+    return change <= durable_through_ || IsForgotten(Content::kOther, content);
+  }
 
   // OK, or why no more writes may be accepted.
   const absl::Status& failure() const { return failure_; }
@@ -160,7 +167,6 @@ class WriteBack {
   }
   Task<absl::Status> SyncData();
 
-  bool IsForgotten(Content after, std::optional<Content> before) const;
   PlanForm FormOf(const WritePlan& plan, std::span<const std::vector<Table*>> stages) const;
   bool FitsIntoChain(const WritePlan& plan) const;
   bool MayBeginDurably(const WritePlan& plan, std::span<const std::vector<Table*>> stages) const;

@@ -3,6 +3,7 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <iterator>
 
@@ -81,7 +82,15 @@ absl::StatusOr<std::unique_ptr<Ring>> Ring::Create(const Setup& setup, RingCount
     // The longest chain must fit, or it would wait in the queue for good.
     params.cq_entries = std::max(setup.cq_entries, 2 * setup.sq_entries + kOwnSqes);
     const int result = io_uring_queue_init_params(setup.sq_entries, &ring->ring_, &params);
-    if (result == 0) return ring;
+    if (result == 0) {
+      // A wait with a timeout needs no SQE of its own since Linux 5.11.
+      if ((ring->ring_.features & IORING_FEAT_EXT_ARG) != 0) ring->batch_share_ = setup.batch_share;
+      ring->batch_nanoseconds_ = setup.batch_nanoseconds;
+      std::array<int, kFileSlots> none;
+      none.fill(-1);
+      ring->has_files_ = io_uring_register_files(&ring->ring_, none.data(), none.size()) == 0;
+      return ring;
+    }
     ring->ring_.ring_fd = -1;
     while (next_to_drop != std::end(kOptionalFlags) && (allowed & next_to_drop->flags) == 0) {
       ++next_to_drop;
@@ -120,7 +129,34 @@ void Ring::Submit() {
 // A lone chain is waited for as a whole: its middle members wake nobody, and it costs one call.
 void Ring::SubmitAndWait() {
   LayQueue();
-  Enter(one_chain_ ? in_flight_ : 1);
+  if (one_chain_) {
+    Enter(in_flight_);
+  } else if (const unsigned batch = BatchSize(); batch > 1) {
+    EnterForBatch(batch);
+  } else {
+    Enter(1);
+  }
+}
+
+bool Ring::SetFile(unsigned slot, int fd) {
+  return has_files_ && io_uring_register_files_update(&ring_, slot, &fd, 1) == 1;
+}
+
+int Ring::SetMemory(unsigned slot, std::span<std::byte> memory) {
+  if (!has_memory_) {
+    if (const int result = io_uring_register_buffers_sparse(&ring_, kMemorySlots); result != 0) {
+      return -result;
+    }
+    has_memory_ = true;
+  }
+  const iovec vector{memory.data(), memory.size()};
+  const __u64 tag = 0;
+  const int result = io_uring_register_buffers_update_tag(&ring_, slot, &vector, &tag, 1);
+  return result < 0 ? -result : 0;
+}
+
+unsigned Ring::BatchSize() const {
+  return batch_share_ == 0 ? 1 : static_cast<unsigned>(in_flight_ / batch_share_);
 }
 
 void Ring::LayQueue() {
@@ -188,11 +224,22 @@ bool Ring::EndWatch() {
 void Ring::Enter(unsigned wait_for) {
   const int result = wait_for > 0 ? io_uring_submit_and_wait(&ring_, wait_for)
                                   : io_uring_submit_and_get_events(&ring_);
+  CheckEntered(result);
+}
+
+void Ring::EnterForBatch(unsigned wait_for) {
+  const long counted = std::min(static_cast<long>(in_flight_), kLongestBatch);
+  __kernel_timespec longest{.tv_sec = 0, .tv_nsec = counted * batch_nanoseconds_};
+  io_uring_cqe* first = nullptr;
+  CheckEntered(io_uring_submit_and_wait_timeout(&ring_, &first, wait_for, &longest, nullptr));
+}
+
+void Ring::CheckEntered(int result) {
   ++counters_.enters;
   // A signal, or no memory for the moment: what was not consumed stays in the SQ for the next call.
-  RINGCOW_INVARIANT(
-      result >= 0 || result == -EINTR || result == -EAGAIN || result == -EBUSY || result == -ENOMEM,
-      "a ring is entered by its own thread with valid arguments");
+  RINGCOW_INVARIANT(result >= 0 || result == -ETIME || result == -EINTR || result == -EAGAIN ||
+                        result == -EBUSY || result == -ENOMEM,
+                    "a ring is entered by its own thread with valid arguments");
   BreakCutChain();
 }
 

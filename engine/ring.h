@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -42,7 +43,14 @@ class Ring {
     unsigned sq_entries = 0;
     unsigned cq_entries = 0;
     unsigned flags = 0;  // IORING_SETUP_*; those the kernel does not know are left out
+    // A thread that has nothing else to do sleeps until one in so many of the requests in flight
+    // has completed, or so long for each of them (at most kLongestBatch of them count): one call of
+    // the kernel, and one turn of the loop, then serve a batch. 0: until the first has completed.
+    unsigned batch_share = 0;
+    long batch_nanoseconds = 0;
   };
+
+  static constexpr long kLongestBatch = 32;
 
   // Adds a sentence to `notices` for every flag that the kernel does not know. The counters must
   // outlive the ring.
@@ -59,7 +67,8 @@ class Ring {
 
   // Enters the kernel if there is something to hand over or to collect.
   void Submit();
-  // Enters the kernel once, and stays there until there are completions to reap, or a signal came.
+  // Enters the kernel once, and stays there until there are completions to reap (see
+  // Setup::batch_share), or a signal came.
   void SubmitAndWait();
   // Calls Completed for what the kernel has completed. No system call.
   void Reap();
@@ -68,6 +77,17 @@ class Ring {
   // nothing from the first drained chain on: a drain waits for every request before it, and those
   // behind it wait for each other (Linux 6.18), so a poll among them would hold up the ring.
   void Watch(const Ring& other);
+
+  // Registers `fd` in place `slot` of the ring's table of files (below kFileSlots), -1 takes it
+  // out: a request that names the slot (IOSQE_FIXED_FILE) saves the kernel finding and holding the
+  // file. False where the kernel does not do that.
+  static constexpr unsigned kFileSlots = 64;
+  bool SetFile(unsigned slot, int fd);
+
+  // The same for memory (below kMemorySlots): reads and writes in it save pinning its pages. Empty
+  // memory takes a slot out. An errno, 0 on success.
+  static constexpr unsigned kMemorySlots = 64;
+  int SetMemory(unsigned slot, std::span<std::byte> memory);
 
   size_t requests() const { return requests_; }  // queued and in flight
   size_t max_chain() const { return ring_.sq.ring_entries; }
@@ -82,10 +102,17 @@ class Ring {
   io_uring_sqe& NextSqe();
   bool EndWatch();
   void Enter(unsigned wait_for);
+  unsigned BatchSize() const;
+  void EnterForBatch(unsigned wait_for);
+  void CheckEntered(int result);
   void BreakCutChain();
   void Dispatch(const io_uring_cqe& cqe);
 
   RingCounters& counters_;
+  unsigned batch_share_ = 0;
+  long batch_nanoseconds_ = 0;
+  bool has_files_ = false;
+  bool has_memory_ = false;
   io_uring ring_{};
   Request* first_ = nullptr;  // the queue
   Request* last_ = nullptr;

@@ -1,8 +1,10 @@
 #include "engine/rings.h"
 
 #include <algorithm>
+#include <cerrno>
 
 #include "absl/memory/memory.h"
+#include "engine/errno_status.h"
 #include "engine/status_macros.h"
 
 namespace ringcow {
@@ -18,7 +20,8 @@ constexpr unsigned kMetadataFlags = IORING_SETUP_SUBMIT_ALL;
 absl::StatusOr<std::unique_ptr<Rings>> Rings::Create(Loop& loop, const Options& options) {
   auto rings = absl::WrapUnique(new Rings(loop));
   const Ring::Setup data = {options.sq_entries, options.cq_entries,
-                            kDataFlags & options.allowed_flags};
+                            kDataFlags & options.allowed_flags, options.batch_share,
+                            options.batch_nanoseconds};
   ASSIGN_OR_RETURN(rings->data_, Ring::Create(data, rings->counters_, rings->notices_));
   const Ring::Setup metadata = {options.metadata_sq_entries, options.metadata_cq_entries,
                                 kMetadataFlags & rings->data_->flags()};
@@ -51,6 +54,55 @@ void Rings::Wait() {
     data_->Watch(*metadata_);
   }
   data_->SubmitAndWait();
+}
+
+std::optional<unsigned> Rings::RegisterFile(int fd) {
+  const auto free = std::find(file_slots_.begin(), file_slots_.end(), false);
+  const auto slot = static_cast<unsigned>(free - file_slots_.begin());
+  if (slot == Ring::kFileSlots || !data_->SetFile(slot, fd)) return std::nullopt;
+  if (!metadata_->SetFile(slot, fd)) {
+    data_->SetFile(slot, -1);
+    return std::nullopt;
+  }
+  if (free == file_slots_.end()) file_slots_.push_back(false);
+  file_slots_[slot] = true;
+  return slot;
+}
+
+void Rings::UnregisterFile(unsigned slot) {
+  data_->SetFile(slot, -1);
+  metadata_->SetFile(slot, -1);
+  file_slots_[slot] = false;
+}
+
+absl::Status Rings::RegisterMemory(std::span<std::byte> memory) {
+  const auto free = std::ranges::find_if(registered_memory_, &std::span<std::byte>::empty);
+  const auto slot = static_cast<unsigned>(free - registered_memory_.begin());
+  const int error = slot == Ring::kMemorySlots ? ENOSPC : data_->SetMemory(slot, memory);
+  if (error != 0) return ErrnoStatus(error, "memory cannot be registered with io_uring");
+  if (free == registered_memory_.end()) registered_memory_.emplace_back();
+  registered_memory_[slot] = memory;
+  return absl::OkStatus();
+}
+
+void Rings::UnregisterMemory(std::span<std::byte> memory) {
+  for (unsigned slot = 0; slot < registered_memory_.size(); ++slot) {
+    if (registered_memory_[slot].data() != memory.data()) continue;
+    registered_memory_[slot] = {};
+    data_->SetMemory(slot, {});
+  }
+}
+
+std::optional<unsigned> Rings::SlotOf(const iovec& memory) const {
+  const auto* const begin = static_cast<const std::byte*>(memory.iov_base);
+  for (unsigned slot = 0; slot < registered_memory_.size(); ++slot) {
+    const std::span<std::byte> registered = registered_memory_[slot];
+    if (begin >= registered.data() &&
+        begin + memory.iov_len <= registered.data() + registered.size()) {
+      return slot;
+    }
+  }
+  return std::nullopt;
 }
 
 size_t Rings::max_chain() const { return std::min(data_->max_chain(), metadata_->max_chain()); }

@@ -1,11 +1,16 @@
 #ifndef RINGCOW_ENGINE_RINGS_H_
 #define RINGCOW_ENGINE_RINGS_H_
 
+#include <sys/uio.h>
+
 #include <cstddef>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "engine/counters.h"
 #include "engine/loop.h"
@@ -32,6 +37,9 @@ class Rings final : public CompletionSource {
     unsigned cq_entries = 4096;          // requests in flight on it at most
     unsigned metadata_sq_entries = 256;  // also the longest chain
     unsigned metadata_cq_entries = 1024;
+    // Of the data ring: see Ring::Setup.
+    unsigned batch_share = 3;
+    long batch_nanoseconds = 6'000;  // less than a second for 32 requests
     // IORING_SETUP_* flags that may be used where the kernel has them. For measurements.
     unsigned allowed_flags = ~0U;
   };
@@ -55,6 +63,21 @@ class Rings final : public CompletionSource {
   size_t outstanding() const override { return data_->requests() + metadata_->requests(); }
   void Wait() override;
 
+  // A place for `fd` in the rings' tables of files, to be given back while the file is idle;
+  // nothing where there is none.
+  std::optional<unsigned> RegisterFile(int fd);
+  void UnregisterFile(unsigned slot);
+
+  // Registers memory that guest data is often read into and written from, until UnregisterMemory or
+  // the end of the rings: each such request then saves pinning and releasing its pages. Requests
+  // may use any other memory just as well. At most 64 pieces of at most 1 GiB. Errors: ENOMEM (see
+  // ulimit -l), ENOSPC for one piece too many, and EINVAL before Linux 5.19.
+  absl::Status RegisterMemory(std::span<std::byte> memory);
+  // `memory` as it was registered; none of it is in use.
+  void UnregisterMemory(std::span<std::byte> memory);
+  // The slot of the registered memory that all of `memory` lies in.
+  std::optional<unsigned> SlotOf(const iovec& memory) const;
+
   Loop& loop() { return loop_; }
   size_t max_chain() const;
   // What this kernel does not offer, a sentence each; for front ends to say once.
@@ -71,6 +94,8 @@ class Rings final : public CompletionSource {
   Loop& loop_;
   RingCounters counters_;
   std::vector<std::string> notices_;
+  std::vector<bool> file_slots_;                         // true: taken
+  std::vector<std::span<std::byte>> registered_memory_;  // by slot; empty: free
   std::unique_ptr<Ring> metadata_;
   std::unique_ptr<Ring> data_;  // after the ring it watches, so that it goes first
 };

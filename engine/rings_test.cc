@@ -7,9 +7,12 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <memory>
+#include <span>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -181,6 +184,40 @@ TEST_F(RingsTest, AnIdleTurnSubmitsAndSleepsInOneEnter) {
   }(*this));
   EXPECT_EQ(rings->counters().enters, 10U);
   EXPECT_EQ(rings->counters().sqes, 10U);
+}
+
+// What is slow completes only when what is quick has been noticed, though the thread would like to
+// wait for ten at a time.
+TEST_F(RingsTest, SlowRequestsDoNotHoldUpQuickOnes) {
+  Open({.batch_share = 3});
+  std::vector<Pipe> pipes(30);
+  loop.Run([](RingsTest& test, std::span<Pipe> slow) -> Task<void> {
+    Scope scope(test.loop);
+    for (Pipe& pipe : slow) scope.Spawn(AwaitOne(*test.client, Lane::kData, &pipe));
+    (void)co_await AwaitOne(*test.client, Lane::kData);
+    for (const Pipe& pipe : slow) pipe.MakeReadable();
+    EXPECT_TRUE((co_await scope.Join()).ok());
+  }(*this, pipes));
+  EXPECT_EQ(rings->outstanding(), 0U);
+}
+
+TEST_F(RingsTest, ACallServesABatchOfCompletions) {
+  Open({.batch_share = 3, .batch_nanoseconds = 30'000'000});
+  std::vector<Pipe> pipes(30);
+  std::thread completes([&pipes] {
+    for (const Pipe& pipe : pipes) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+      pipe.MakeReadable();
+    }
+  });
+  loop.Run([](RingsTest& test, std::span<Pipe> slow) -> Task<void> {
+    Scope scope(test.loop);
+    for (Pipe& pipe : slow) scope.Spawn(AwaitOne(*test.client, Lane::kData, &pipe));
+    EXPECT_TRUE((co_await scope.Join()).ok());
+  }(*this, pipes));
+  completes.join();
+  // 10 of 30, 6 of the 20 that are left, and so on.
+  EXPECT_LE(rings->counters().enters, 12U);
 }
 
 TEST_F(RingsTest, ALoneChainCostsOneEnterUntilItIsDurable) {

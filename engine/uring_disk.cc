@@ -58,14 +58,22 @@ int FallocateMode(Op op) {
   }
 }
 
-void PrepareTransfer(const Request& request, int fd, io_uring_sqe& sqe) {
+// `slot`: of the request's memory, where it is registered.
+void PrepareTransfer(const Request& request, int fd, std::optional<unsigned> slot,
+                     io_uring_sqe& sqe) {
   const std::span<const iovec> memory = request.memory();
   const uint64_t offset = request.offset.value();
   const bool read = request.op == Op::kRead;
   if (memory.size() == 1) {
     const auto length = static_cast<unsigned>(std::min<uint64_t>(request.length, kLongestTransfer));
-    io_uring_prep_rw(read ? IORING_OP_READ : IORING_OP_WRITE, &sqe, fd, memory[0].iov_base, length,
-                     offset);
+    if (slot.has_value()) {
+      io_uring_prep_rw(read ? IORING_OP_READ_FIXED : IORING_OP_WRITE_FIXED, &sqe, fd,
+                       memory[0].iov_base, length, offset);
+      sqe.buf_index = static_cast<uint16_t>(*slot);
+    } else {
+      io_uring_prep_rw(read ? IORING_OP_READ : IORING_OP_WRITE, &sqe, fd, memory[0].iov_base,
+                       length, offset);
+    }
   } else {
     io_uring_prep_rw(read ? IORING_OP_READV : IORING_OP_WRITEV, &sqe, fd, memory.data(),
                      static_cast<unsigned>(memory.size()), offset);
@@ -130,10 +138,12 @@ UringDisk::UringDisk(Rings& rings, Opened opened)
       rings_(rings),
       fd_(std::move(opened.fd)),
       direct_(opened.direct),
-      notice_(std::move(opened.notice)) {}
+      notice_(std::move(opened.notice)),
+      file_slot_(rings.RegisterFile(fd_.get())) {}
 
 UringDisk::~UringDisk() {
   RINGCOW_INVARIANT(in_flight_ == 0, "a disk is destroyed only when it is idle");
+  if (file_slot_.has_value()) rings_.UnregisterFile(*file_slot_);
   UnlockImageFile(fd_.get());
 }
 
@@ -175,11 +185,11 @@ void UringDisk::StartChain(Chain& chain) {
 }
 
 void UringDisk::Prepare(const Request& request, io_uring_sqe& sqe) {
-  const int fd = fd_.get();
+  const int fd = file_slot_.has_value() ? static_cast<int>(*file_slot_) : fd_.get();
   switch (request.op) {
     case Op::kRead:
     case Op::kWrite:
-      PrepareTransfer(request, fd, sqe);
+      PrepareTransfer(request, fd, SlotOfMemory(request), sqe);
       break;
     case Op::kFdatasync:
       io_uring_prep_fsync(&sqe, fd, IORING_FSYNC_DATASYNC);
@@ -190,6 +200,13 @@ void UringDisk::Prepare(const Request& request, io_uring_sqe& sqe) {
                               static_cast<off_t>(request.length));
       break;
   }
+  if (file_slot_.has_value()) sqe.flags |= IOSQE_FIXED_FILE;
+}
+
+std::optional<unsigned> UringDisk::SlotOfMemory(const Request& request) const {
+  // Only the data ring has memory.
+  if (request.lane != Lane::kData || request.memory().size() != 1) return std::nullopt;
+  return rings_.SlotOf(request.memory().front());
 }
 
 void UringDisk::Completed(Request& request, int result) {

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -71,12 +72,14 @@ class UringDisk final : public Disk, private RingClient {
 
   void Prepare(const Request& request, io_uring_sqe& sqe) override;
   void Completed(Request& request, int result) override;
+  std::optional<unsigned> SlotOfMemory(const Request& request) const;
   void TruncateNow(Request& request);
 
   Rings& rings_;
   const FileDescriptor fd_;
   const bool direct_;
   const std::string notice_;
+  const std::optional<unsigned> file_slot_;  // in the rings' tables
   size_t in_flight_ = 0;
 };
 

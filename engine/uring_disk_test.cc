@@ -79,6 +79,53 @@ TEST_F(UringDiskTest, ErrorsNameThePathAsQemuDoes) {
             "Could not open '/dev/null': it is neither a regular file nor a block device");
 }
 
+TEST_F(UringDiskTest, TransfersRegisteredMemoryLikeAnyOther) {
+  AlignedBuffer registered(3 * 4096);
+  ASSERT_EQ(rings_->RegisterMemory(registered.span()), absl::OkStatus());
+  auto disk = Open(path_, {.creation = Creation::kExclusive});
+  const auto page = [&](size_t i) { return registered.span().subspan(i * 4096, 4096); };
+  const iovec middle{page(1).data(), 4096};
+  EXPECT_EQ(rings_->SlotOf(middle), 0U);
+  std::memset(page(1).data(), 0x11, 4096);
+  EXPECT_EQ(Await(disk->Write(HostOffset(0), page(1))), absl::OkStatus());
+  EXPECT_EQ(Await(disk->Write(HostOffset(4096), block_.span())), absl::OkStatus());
+  EXPECT_EQ(Await(disk->Read(HostOffset(4096), page(2))), absl::OkStatus());
+  EXPECT_EQ(std::memcmp(page(2).data(), block_.data(), 4096), 0);
+  EXPECT_EQ(Await(disk->Read(HostOffset(0), block_.span())), absl::OkStatus());
+  EXPECT_EQ(std::memcmp(page(1).data(), block_.data(), 4096), 0);
+
+  // Memory that begins or ends outside is not registered.
+  EXPECT_EQ(rings_->SlotOf({block_.data(), 4096}), std::nullopt);
+  EXPECT_EQ(rings_->SlotOf({page(2).data(), 4097}), std::nullopt);
+  rings_->UnregisterMemory(registered.span());
+  EXPECT_EQ(rings_->SlotOf(middle), std::nullopt);
+  EXPECT_EQ(Await(disk->Write(HostOffset(0), page(1))), absl::OkStatus());
+}
+
+TEST_F(UringDiskTest, NoMoreMemoryThanThereIsRoomFor) {
+  AlignedBuffer memory(65 * 4096);
+  for (size_t i = 0; i < 64; ++i) {
+    ASSERT_EQ(rings_->RegisterMemory(memory.span().subspan(i * 4096, 4096)), absl::OkStatus());
+  }
+  EXPECT_EQ(ErrnoOf(rings_->RegisterMemory(memory.span().subspan(64 * 4096))), ENOSPC);
+  rings_->UnregisterMemory(memory.span().first(4096));
+  EXPECT_EQ(rings_->RegisterMemory(memory.span().subspan(64 * 4096)), absl::OkStatus());
+}
+
+// More files than the rings have places for.
+TEST_F(UringDiskTest, FilesWithoutAPlaceWorkAsWell) {
+  std::vector<std::unique_ptr<UringDisk>> disks;
+  for (int i = 0; i < 70; ++i) {
+    const std::string path = path_ + std::to_string(i);
+    disks.push_back(Open(path, {.creation = Creation::kIfMissing}));
+    ASSERT_NE(disks.back(), nullptr);
+    EXPECT_EQ(Await(disks.back()->Write(HostOffset(0), block_.span())), absl::OkStatus());
+    EXPECT_EQ(Await(disks.back()->Fdatasync()), absl::OkStatus());
+    EXPECT_EQ(StatOf(path).st_size, 4096);
+    unlink(path.c_str());
+  }
+}
+
 TEST_F(UringDiskTest, DoesNotWaitForAFifo) {
   ASSERT_EQ(mkfifo(path_.c_str(), 0600), 0);
   EXPECT_THAT(ErrorOf(path_, {.read_only = true}), HasSubstr("neither a regular file"));

@@ -11,10 +11,10 @@
 
 namespace ringcow {
 
-Allocator::Allocator(Metadata& metadata, Growth& growth)
+Allocator::Allocator(Metadata& metadata, Growth& growth, const AheadOptions& ahead)
     : metadata_(metadata),
       refcounts_(metadata),
-      free_space_(metadata, refcounts_, growth),
+      free_space_(metadata, refcounts_, growth, ahead),
       growth_(metadata, refcounts_, free_space_),
       one_at_a_time_(metadata.disk.loop()) {}
 
@@ -26,6 +26,7 @@ Task<absl::StatusOr<AllocatedRun>> Allocator::Allocate(uint64_t count) {
 Task<absl::StatusOr<AllocatedRun>> Allocator::TakeCounted(uint64_t count) {
   for (;;) {
     CO_ASSIGN_OR_RETURN(const AllocatedRun run, co_await free_space_.Take(count));
+    if (run.is_counted) co_return run;
     absl::StatusOr<bool> is_counted = co_await CountOrAddBlock(run);
     if (is_counted.ok() && *is_counted) co_return run;
     // A new block may lie in what was found; the search goes on from the same place, as QEMU's.
@@ -83,6 +84,16 @@ Task<absl::StatusOr<HostOffset>> Allocator::PackedEnd() {
   co_return refcount < metadata_.geometry.max_refcount() ? end : HostOffset(0);
 }
 
+Task<void> Allocator::ReserveAhead() {
+  const Mutex::Guard guard = co_await one_at_a_time_.Lock();
+  co_await free_space_.ReserveAhead();
+}
+
+Task<absl::Status> Allocator::GiveBackReserve() {
+  const Mutex::Guard guard = co_await one_at_a_time_.Lock();
+  co_return co_await free_space_.reservation().GiveBack();
+}
+
 Task<void> Allocator::LeaveUnpacked(ClusterRun run) {
   const Mutex::Guard guard = co_await one_at_a_time_.Lock();
   free_space_.LeaveUnpacked(run);
@@ -113,6 +124,8 @@ Task<absl::Status> Allocator::RemoveReference(ClusterRun run, bool is_l2_table) 
       co_await metadata_.l2_cache.Drop(metadata_.geometry.OffsetOf(cluster),
                                        metadata_.geometry.cluster_bytes());
     }
+    // A damaged image can refer to what is reserved.
+    free_space_.reservation().Forget({cluster, 1});
     free_space_.Return({cluster, 1});
   }
   co_return absl::OkStatus();

@@ -21,7 +21,7 @@ namespace ringcow {
 // refcounts by Refcounts::OrderBefore. Until then a crash forgets them, or leaks them.
 class Allocator {
  public:
-  Allocator(Metadata& metadata, Growth& growth);
+  Allocator(Metadata& metadata, Growth& growth, const AheadOptions& ahead);
 
   // `count` > 0 neighbouring clusters, with a refcount of one. ENOSPC when the disk cannot grow,
   // EFBIG beyond what the format can describe; then none is allocated.
@@ -33,6 +33,11 @@ class Allocator {
   // images.
   Task<absl::StatusOr<AllocatedRun>> AllocateBehind(ClusterIndex end, uint64_t count,
                                                     uint64_t spare);
+
+  // To be called before a flush, as long as clusters are going to be allocated: see FreeSpace.
+  Task<void> ReserveAhead();
+  // Nothing is reserved any more. What this changes is written by the next flush.
+  Task<absl::Status> GiveBackReserve();
 
   // Room for `bytes` > 0 compressed bytes, at most a cluster: packed behind what was packed last
   // where that leaves room, as QEMU packs them, in one cluster or two neighbouring ones, each with

@@ -3,8 +3,8 @@
 #include <sys/uio.h>
 
 #include <cstring>
-#include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "engine/scope.h"
 #include "engine/status_macros.h"
 
@@ -14,55 +14,59 @@ namespace {
 constexpr size_t kZeroBytes = 65536;
 alignas(4096) constexpr std::byte kZeroes[kZeroBytes] = {};
 
+// What goes out in one write: zeroes or what was copied, the guest's bytes, and the same again.
+using Vectors = absl::InlinedVector<iovec, 4>;
+
 // A write does not change what an iovec points to, but iovec has no const form.
-void Append(std::vector<iovec>& vectors, std::span<const std::byte> bytes) {
+void Append(Vectors& vectors, std::span<const std::byte> bytes) {
   if (!bytes.empty()) {
     vectors.push_back({const_cast<std::byte*>(bytes.data()), bytes.size()});
   }
 }
 
-void AppendZeroes(std::vector<iovec>& vectors, uint64_t length) {
+void AppendZeroes(Vectors& vectors, uint64_t length) {
   for (; length > kZeroBytes; length -= kZeroBytes) Append(vectors, kZeroes);
   Append(vectors, std::span(kZeroes).first(length));
 }
 
 }  // namespace
 
-Task<absl::StatusOr<Exposure>> CopyOnWrite::Fill(FilledRun filled, Mapping mapping,
-                                                 GuestOffset offset,
-                                                 std::span<const std::byte> from) {
+Task<absl::StatusOr<CopyOnWrite::Filling>> CopyOnWrite::Prepare(FilledRun filled, Mapping mapping,
+                                                                GuestOffset offset,
+                                                                uint64_t length) {
   const Geometry& geometry = metadata_.geometry;
   const uint64_t unit = geometry.subcluster_bytes();
-  const GuestOffset from_end = offset + from.size();
-  const HostOffset host =
-      geometry.OffsetOf(filled.run.first) + geometry.OffsetInCluster(filled.begin);
-  Side head{filled.begin, offset - filled.begin};
-  Side tail{from_end, filled.end - from_end};
+  const GuestOffset end = offset + length;
+  Filling filling{
+      .host = geometry.OffsetOf(filled.run.first) + geometry.OffsetInCluster(filled.begin),
+      .head = {filled.begin, offset - filled.begin},
+      .tail = {end, filled.end - end}};
+  Side& head = filling.head;
+  Side& tail = filling.tail;
   // Within one subcluster all is mapped alike.
-  const bool is_alike =
-      head.offset == AlignDown(offset, unit) && filled.end == AlignUp(from_end, unit);
+  const bool is_alike = head.offset == AlignDown(offset, unit) && filled.end == AlignUp(end, unit);
   bool was_zero = is_alike && reader_.IsZero(mapping);
   if (!was_zero) {
     CO_ASSIGN_OR_RETURN(head.is_zero, co_await reader_.AreKnownZero(head.offset, head.length));
     CO_ASSIGN_OR_RETURN(tail.is_zero, co_await reader_.AreKnownZero(tail.offset, tail.length));
   }
-  if (!filled.run.is_zero || !head.is_zero || !tail.is_zero) {
-    CO_RETURN_IF_ERROR(co_await WriteAround(host, head, from, tail));
-    co_return Exposure::kOther;
-  }
-  CO_RETURN_IF_ERROR(co_await metadata_.data_disk.Write(host + head.length, from));
+  const bool is_whole = head.length == 0 && tail.length == 0;
+  filling.is_alone = is_whole || (filled.run.is_zero && head.is_zero && tail.is_zero);
+  if (!filled.run.is_zero || !head.is_zero || !tail.is_zero) co_return filling;
   if (!was_zero) {
-    CO_ASSIGN_OR_RETURN(was_zero, co_await reader_.AreKnownZero(offset, from.size()));
+    CO_ASSIGN_OR_RETURN(was_zero, co_await reader_.AreKnownZero(offset, length));
   }
   // Without the write there are zeroes, which is what the guest saw before if it saw zeroes.
-  co_return was_zero ? Exposure::kSame : Exposure::kOther;
+  if (was_zero) filling.exposure = Exposure::kSame;
+  co_return filling;
 }
 
-Task<absl::Status> CopyOnWrite::WriteAround(HostOffset host, Side head,
-                                            std::span<const std::byte> from, Side tail) {
-  if (head.length == 0 && tail.length == 0) {
-    co_return co_await metadata_.data_disk.Write(host, from);
+Task<absl::Status> CopyOnWrite::Fill(Filling filling, std::span<const std::byte> from) {
+  if (filling.is_alone) {
+    co_return co_await metadata_.data_disk.Write(filling.host_of_data(), from);
   }
+  const Side head = filling.head;
+  const Side tail = filling.tail;
   const uint64_t head_copied = head.is_zero ? 0 : head.length;
   const uint64_t tail_copied = tail.is_zero ? 0 : tail.length;
   // The tail begins on a page of its own, for O_DIRECT.
@@ -72,13 +76,13 @@ Task<absl::Status> CopyOnWrite::WriteAround(HostOffset host, Side head,
   const std::span<std::byte> tail_bytes = copied.span().subspan(tail_at, tail_copied);
   CO_RETURN_IF_ERROR(co_await ReadSides(head, head_bytes, tail, tail_bytes));
 
-  std::vector<iovec> vectors;
+  Vectors vectors;
   if (head.is_zero) AppendZeroes(vectors, head.length);
   Append(vectors, head_bytes);
   Append(vectors, from);
   Append(vectors, tail_bytes);
   if (tail.is_zero) AppendZeroes(vectors, tail.length);
-  co_return co_await metadata_.data_disk.WriteV(host, vectors);
+  co_return co_await metadata_.data_disk.WriteV(filling.host, vectors);
 }
 
 Task<absl::Status> CopyOnWrite::ReadSides(Side head, std::span<std::byte> head_bytes, Side tail,

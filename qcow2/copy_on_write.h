@@ -23,14 +23,6 @@ class CopyOnWrite {
  public:
   CopyOnWrite(Metadata& metadata, ReadPath& reader) : metadata_(metadata), reader_(reader) {}
 
-  // Fills `filled` with `from` (not empty, inside it) and around it with what the guest reads
-  // there. Until the caller enters it, nothing refers to those bytes; the guest clusters are not
-  // changed by anybody else meanwhile. `mapping` is how all of `from` is mapped as yet. Says what
-  // the guest would see if the reference became durable without the data.
-  Task<absl::StatusOr<Exposure>> Fill(FilledRun filled, Mapping mapping, GuestOffset offset,
-                                      std::span<const std::byte> from);
-
- private:
   // Guest bytes to be copied.
   struct Side {
     GuestOffset offset;
@@ -38,8 +30,27 @@ class CopyOnWrite {
     bool is_zero = true;  // known to read as zeroes
   };
 
-  Task<absl::Status> WriteAround(HostOffset host, Side head, std::span<const std::byte> from,
-                                 Side tail);
+  // How something is filled.
+  struct Filling {
+    HostOffset host;  // where it begins: with the head, then the guest's bytes, then the tail
+    Side head;
+    Side tail;
+    bool is_alone = false;  // the guest's bytes are all that has to be written
+    // What the guest would see if the reference became durable without the data.
+    Exposure exposure = Exposure::kOther;
+
+    HostOffset host_of_data() const { return host + head.length; }
+  };
+
+  // For `length` > 0 bytes at `offset`, inside `filled`. `mapping` is how all of them are mapped as
+  // yet; the guest clusters are not changed by anybody else until Fill has ended.
+  Task<absl::StatusOr<Filling>> Prepare(FilledRun filled, Mapping mapping, GuestOffset offset,
+                                        uint64_t length);
+
+  // Writes `from`, and around it what the guest reads there.
+  Task<absl::Status> Fill(Filling filling, std::span<const std::byte> from);
+
+ private:
   Task<absl::Status> ReadSides(Side head, std::span<std::byte> head_bytes, Side tail,
                                std::span<std::byte> tail_bytes);
 

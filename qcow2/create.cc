@@ -146,7 +146,7 @@ Task<absl::Status> CreateImage(Disk& disk, CreateOptions options, Disk* data_fil
   Metadata metadata(disk, header, geometry, MetadataOptions(), data_file);
   CO_RETURN_IF_ERROR(co_await metadata.Load());
   Growth growth(disk, Growth::Manner::kSparse);
-  Allocator allocator(metadata, growth);
+  Allocator allocator(metadata, growth, {.reserves = false});
   CO_RETURN_IF_ERROR(co_await AddL1Table(metadata, allocator));
   const Requests requests(disk.loop());
   DeferredFrees frees(metadata, allocator, requests);

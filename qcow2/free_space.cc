@@ -2,18 +2,44 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "absl/strings/str_format.h"
 #include "engine/errno_status.h"
 #include "engine/status_macros.h"
+#include "engine/zeroes.h"
 #include "qcow2/format/limits.h"
 
 namespace ringcow {
+namespace {
 
-FreeSpace::FreeSpace(Metadata& metadata, Refcounts& refcounts, Growth& growth)
+// Bounds of what is reserved: in bytes, because a crash leaks it, and in clusters, because of these
+// refcounts consist.
+constexpr uint64_t kMinReserveBytes = uint64_t{4} << 20;
+constexpr uint64_t kMaxReserveBytes = uint64_t{64} << 20;
+constexpr uint64_t kMinReserve = 8;
+constexpr uint64_t kMaxReserve = 4096;
+
+// What is allocated between two flushes at most for zeroes to be written ahead: a few times what
+// the guest writes, in an idle moment of each few flushes.
+constexpr uint64_t kMaxZeroedBytes = uint64_t{128} << 10;
+
+// Clusters looked at for a reservation: what is in use must not be searched again and again.
+constexpr uint64_t kMostExamined = 16384;
+
+uint64_t ClustersIn(const Geometry& geometry, uint64_t bytes) {
+  return std::clamp(bytes / geometry.cluster_bytes(), kMinReserve, kMaxReserve);
+}
+
+}  // namespace
+
+FreeSpace::FreeSpace(Metadata& metadata, Refcounts& refcounts, Growth& growth,
+                     const AheadOptions& ahead)
     : metadata_(metadata),
       refcounts_(refcounts),
       growth_(growth),
+      ahead_(ahead),
+      reservation_(metadata, refcounts),
       zero_from_(metadata.geometry.ClustersFor(metadata.disk.size())) {}
 
 Task<absl::StatusOr<AllocatedRun>> FreeSpace::Take(uint64_t count) {
@@ -35,7 +61,9 @@ Task<absl::StatusOr<AllocatedRun>> FreeSpace::TakeAt(ClusterRun run) {
     CO_RETURN_IF_ERROR(metadata_.CheckPlace(begin, bytes, "a cluster with refcount 0"));
   }
   CO_RETURN_IF_ERROR(co_await growth_.Cover(metadata_.geometry.OffsetOf(run.end())));
-  const AllocatedRun taken{run, TakeZeroes(run)};
+  CO_ASSIGN_OR_RETURN(const bool is_counted, co_await reservation_.Take(run));
+  const AllocatedRun taken{run, TakeZeroes(run), is_counted};
+  taken_lately_ += run.count;
   taken_end_ = std::max(taken_end_, run.end());
   metadata_.clusters_end = std::max(metadata_.clusters_end, metadata_.geometry.OffsetOf(run.end()));
   co_return taken;
@@ -60,9 +88,14 @@ Task<absl::StatusOr<ClusterRun>> FreeSpace::Find(uint64_t count) {
   blocks_differ_ = true;
   ClusterRun run{next_, 0};
   while (run.count < count) {
+    if (const uint64_t reserved = reservation_.RunFrom(run.end()); reserved > 0) {
+      run.count = std::min(count, run.count + reserved);
+      continue;
+    }
     CO_ASSIGN_OR_RETURN(const Refcounts::Slice slice, co_await refcounts_.SliceOf(run.end()));
     if (!slice.has_block()) run.count = std::min(count, slice.clusters.end() - run.first);
     while (run.count < count && run.end() < slice.clusters.end()) {
+      if (reservation_.RunFrom(run.end()) > 0) break;
       const bool is_free = refcounts_.Get(slice, run.end()) == 0;
       run = is_free ? ClusterRun{run.first, run.count + 1} : ClusterRun{run.end() + 1, 0};
     }
@@ -72,6 +105,55 @@ Task<absl::StatusOr<ClusterRun>> FreeSpace::Find(uint64_t count) {
     }
   }
   co_return run;
+}
+
+Task<void> FreeSpace::ReserveAhead() {
+  if (!ahead_.reserves) co_return;
+  const uint64_t wanted = WantedReserve();
+  const uint64_t enough = std::max(wanted / 2, std::min(taken_lately_, wanted));
+  const uint64_t taken = std::exchange(taken_lately_, 0);
+  if (taken == 0 || reservation_.clusters() >= enough) co_return;
+  const bool writes_zeroes =
+      ahead_.writes_zeroes && taken * metadata_.geometry.cluster_bytes() <= kMaxZeroedBytes;
+  (void)co_await Reserve(wanted - reservation_.clusters(), writes_zeroes);
+}
+
+uint64_t FreeSpace::WantedReserve() const {
+  return std::clamp(2 * taken_lately_, ClustersIn(metadata_.geometry, kMinReserveBytes),
+                    ClustersIn(metadata_.geometry, kMaxReserveBytes));
+}
+
+Task<absl::Status> FreeSpace::PrepareForReserve(ClusterRun run, bool writes_zeroes) {
+  const HostOffset begin = metadata_.geometry.OffsetOf(run.first);
+  const HostOffset end = metadata_.geometry.OffsetOf(run.end());
+  CO_RETURN_IF_ERROR(co_await growth_.CoverAhead(end));
+  // Over zeroes: whatever of it a crash leaves.
+  if (!writes_zeroes || run.first < zero_from_) co_return absl::OkStatus();
+  co_return co_await WriteZeroBytes(metadata_.disk, begin, end - begin);
+}
+
+Task<absl::Status> FreeSpace::Reserve(uint64_t count, bool writes_zeroes) {
+  ClusterIndex at = next_;
+  const ClusterIndex search_end = at + kMostExamined;
+  while (count > 0 && at < search_end) {
+    if (const uint64_t reserved = reservation_.RunFrom(at); reserved > 0) {
+      at = at + reserved;
+      continue;
+    }
+    CO_ASSIGN_OR_RETURN(const Refcounts::Slice slice, co_await refcounts_.SliceOf(at));
+    if (!slice.has_block()) break;
+    ClusterRun run{at, 0};
+    while (run.count < count && run.end() < slice.clusters.end() &&
+           refcounts_.Get(slice, run.end()) == 0 && reservation_.RunFrom(run.end()) == 0) {
+      ++run.count;
+    }
+    at = run.count > 0 ? run.end() : at + 1;
+    if (run.count == 0) continue;
+    CO_RETURN_IF_ERROR(co_await PrepareForReserve(run, writes_zeroes));
+    CO_RETURN_IF_ERROR(co_await reservation_.Add(run));
+    count -= run.count;
+  }
+  co_return absl::OkStatus();
 }
 
 }  // namespace ringcow

@@ -38,6 +38,15 @@ Task<absl::Status> Growth::Cover(HostOffset end) {
       AlignUp(end.value(), std::max<uint64_t>(disk_.alignment(), kPageBytes)));
 }
 
+Task<absl::Status> Growth::CoverAhead(HostOffset end) {
+  if (disk_.size() >= end.value()) co_return absl::OkStatus();
+  if (manner_ != Manner::kAhead) {
+    co_return absl::OutOfRangeError(
+        absl::StrFormat("'%s' is not to grow beyond what is needed", disk_.name()));
+  }
+  co_return co_await Cover(end);
+}
+
 Task<absl::Status> Growth::GrowTo(uint64_t size) {
   if (manner_ != Manner::kSparse && can_allocate_) {
     const absl::Status status =

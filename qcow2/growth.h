@@ -31,6 +31,9 @@ class Growth {
   // The disk ends at `end` or later afterwards. ENOSPC when it cannot.
   Task<absl::Status> Cover(HostOffset end);
 
+  // The same for what is not needed yet; OutOfRange where the disk is not to grow ahead of need.
+  Task<absl::Status> CoverAhead(HostOffset end);
+
  private:
   Task<absl::Status> GrowTo(uint64_t size);
 

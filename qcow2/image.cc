@@ -53,11 +53,11 @@ struct Image::Parts {
         requests(disk.loop()),
         changing(disk.loop()),
         growth(disk, options.grow_ahead ? Growth::Manner::kAhead : Growth::Manner::kNeeded),
-        allocator(metadata, growth),
+        allocator(metadata, growth, {options.reserve_refcounts, options.write_zeroes_ahead}),
         frees(metadata, allocator, requests),
         mapper(metadata, allocator, frees),
         reader(metadata, mapper, options.backing),
-        writer(metadata, mapper, allocator, reader, changing),
+        writer(metadata, mapper, allocator, reader, changing, options.enter_zero_clusters_early),
         compressor(metadata, mapper, allocator, writer, changing, options.workers),
         zeroer(metadata, mapper, reader, writer, changing, options.backing != nullptr),
         copier(metadata, mapper, reader, writer, zeroer, changing),
@@ -75,9 +75,13 @@ struct Image::Parts {
   // Says in `done` how much of the beginning of `from` was written.
   Task<absl::Status> WriteCompressed(GuestOffset offset, std::span<const std::byte> from,
                                      uint64_t& done);
+  // What waits to be freed is bounded: it is space that a guest cannot use.
+  bool EndsWithFlush() const { return is_writethrough || frees.clusters() > kMostClustersWaiting; }
   // Ends a request that changed something.
   Task<absl::Status> EndChange();
   Task<absl::Status> Flush();
+  // The same in the midst of guest writes, of which more will follow.
+  Task<absl::Status> FlushAndReserve();
   Task<absl::Status> Empty();
   // What becomes of a request that ended with `status`, not OK: where it met a corruption, the
   // image is marked, and no more writes are accepted.
@@ -200,8 +204,7 @@ Task<absl::Status> Image::Parts::Failed(Request request, absl::Status status) {
 }
 
 Task<absl::Status> Image::Parts::EndChange() {
-  // What waits to be freed is bounded: it is space that a guest cannot use.
-  if (is_writethrough || frees.clusters() > kMostClustersWaiting) co_return co_await Flush();
+  if (EndsWithFlush()) co_return co_await FlushAndReserve();
   co_return absl::OkStatus();
 }
 
@@ -211,11 +214,17 @@ Task<absl::Status> Image::Parts::Flush() {
   co_return co_await frees.Apply(made);
 }
 
+Task<absl::Status> Image::Parts::FlushAndReserve() {
+  co_await allocator.ReserveAhead();
+  co_return co_await Flush();
+}
+
 Task<absl::Status> Image::Parts::RunAlone(Task<absl::Status> operation) {
   CO_RETURN_IF_ERROR(CheckChange(GuestOffset(0), 0));
   const Requests::Exclusive alone = co_await requests.BeginExclusive();
-  // With no request under way, this gives back all that was waiting for it.
-  absl::Status status = co_await Flush();
+  // With no request under way, the flush gives back all that was waiting for it.
+  absl::Status status = co_await allocator.GiveBackReserve();
+  if (status.ok()) status = co_await Flush();
   if (status.ok()) status = co_await std::move(operation);
   if (status.ok()) status = co_await Flush();
   if (!status.ok()) status = co_await Failed(Request::kChange, std::move(status));
@@ -335,8 +344,11 @@ Task<absl::Status> Image::Write(GuestOffset offset, std::span<const std::byte> f
     CO_RETURN_IF_ERROR(co_await parts_->Flush());
     status = co_await parts_->Write(offset, from);
   }
-  if (status.ok()) co_return co_await parts_->EndChange();
-  co_return co_await parts_->Failed(Parts::Request::kChange, std::move(status));
+  if (!status.ok()) {
+    co_return co_await parts_->Failed(Parts::Request::kChange, std::move(status));
+  }
+  if (parts_->EndsWithFlush()) co_return co_await parts_->FlushAndReserve();
+  co_return absl::OkStatus();
 }
 
 Task<absl::Status> Image::Parts::WriteCompressed(GuestOffset offset,
@@ -424,13 +436,14 @@ Task<absl::StatusOr<bool>> Image::AreKnownZero(GuestOffset offset, uint64_t leng
 
 Task<absl::Status> Image::Flush() {
   if (parts_->read_only) co_return absl::OkStatus();
-  absl::Status status = co_await parts_->Flush();
+  absl::Status status = co_await parts_->FlushAndReserve();
   if (!status.ok()) status = co_await parts_->Failed(Parts::Request::kChange, std::move(status));
   co_return status;
 }
 
 Task<absl::Status> Image::Close() {
   if (parts_->read_only) co_return absl::OkStatus();
+  CO_RETURN_IF_ERROR(co_await parts_->allocator.GiveBackReserve());
   CO_RETURN_IF_ERROR(co_await parts_->Flush());
   // The first flush made the removals durable whose refcounts the second one writes.
   CO_RETURN_IF_ERROR(co_await parts_->Flush());

@@ -77,15 +77,22 @@ absl::StatusOr<L1Entry> Mapper::L1EntryFor(GuestOffset offset) const {
   return entry;
 }
 
-Task<absl::StatusOr<Mapper::L2Slice>> Mapper::SliceOf(HostOffset l2_table, GuestOffset offset) {
-  const uint64_t index = metadata_.geometry.L2Index(offset);
+HostOffset Mapper::SliceAt(HostOffset l2_table, GuestOffset offset) const {
   const uint64_t per_slice = metadata_.l2_cache.table_bytes() / metadata_.geometry.l2_entry_bytes();
-  const uint64_t slice = index / per_slice;
-  CO_ASSIGN_OR_RETURN(TablePin table, co_await metadata_.l2_cache.Get(
-                                          l2_table + slice * metadata_.l2_cache.table_bytes()));
-  const uint64_t first = index % per_slice;
-  co_return L2Slice{std::move(table), first, per_slice - first,
-                    metadata_.geometry.ClusterStart(offset)};
+  const uint64_t slice = metadata_.geometry.L2Index(offset) / per_slice;
+  return l2_table + slice * metadata_.l2_cache.table_bytes();
+}
+
+Mapper::L2Slice Mapper::SliceIn(TablePin table, GuestOffset offset) const {
+  const uint64_t per_slice = metadata_.l2_cache.table_bytes() / metadata_.geometry.l2_entry_bytes();
+  const uint64_t first = metadata_.geometry.L2Index(offset) % per_slice;
+  return L2Slice{std::move(table), first, per_slice - first,
+                 metadata_.geometry.ClusterStart(offset)};
+}
+
+Task<absl::StatusOr<Mapper::L2Slice>> Mapper::SliceOf(HostOffset l2_table, GuestOffset offset) {
+  CO_ASSIGN_OR_RETURN(TablePin table, co_await metadata_.l2_cache.Get(SliceAt(l2_table, offset)));
+  co_return SliceIn(std::move(table), offset);
 }
 
 absl::StatusOr<ExtendedL2Entry> Mapper::EntryAt(const L2Slice& slice, uint64_t i) const {
@@ -102,29 +109,45 @@ absl::StatusOr<ExtendedL2Entry> Mapper::EntryAt(const L2Slice& slice, uint64_t i
       slice.first_entry + i));
 }
 
-Task<absl::StatusOr<Mapping>> Mapper::Find(GuestOffset offset, uint64_t bytes) {
-  const Geometry& geometry = metadata_.geometry;
-  CO_ASSIGN_OR_RETURN(const L1Entry l1_entry, L1EntryFor(offset));
-  const std::optional<HostOffset> l2_table = l1_entry.l2_table();
+std::optional<absl::StatusOr<Mapping>> Mapper::TryFind(GuestOffset offset, uint64_t bytes) const {
+  const absl::StatusOr<L1Entry> l1_entry = L1EntryFor(offset);
+  if (!l1_entry.ok()) return l1_entry.status();
+  const std::optional<HostOffset> l2_table = l1_entry->l2_table();
   if (!l2_table.has_value()) {
-    const uint64_t mapped = geometry.bytes_per_l2_table();
+    const uint64_t mapped = metadata_.geometry.bytes_per_l2_table();
     const uint64_t rest = mapped - (offset.value() & (mapped - 1));
-    co_return Mapping{.bytes = std::min(bytes, rest)};
+    return Mapping{.bytes = std::min(bytes, rest)};
   }
-  CO_ASSIGN_OR_RETURN(const L2Slice slice, co_await SliceOf(*l2_table, offset));
+  TablePin table = metadata_.l2_cache.TryGet(SliceAt(*l2_table, offset));
+  if (!table) return std::nullopt;
+  return MappingIn(SliceIn(std::move(table), offset), offset, bytes);
+}
 
+Task<absl::StatusOr<Mapping>> Mapper::Find(GuestOffset offset, uint64_t bytes) {
+  for (;;) {
+    std::optional<absl::StatusOr<Mapping>> found = TryFind(offset, bytes);
+    if (found.has_value()) co_return *std::move(found);
+    CO_ASSIGN_OR_RETURN(const L1Entry l1_entry, L1EntryFor(offset));
+    CO_ASSIGN_OR_RETURN(const TablePin table,
+                        co_await metadata_.l2_cache.Get(SliceAt(*l1_entry.l2_table(), offset)));
+  }
+}
+
+absl::StatusOr<Mapping> Mapper::MappingIn(const L2Slice& slice, GuestOffset offset,
+                                          uint64_t bytes) const {
+  const Geometry& geometry = metadata_.geometry;
   const uint64_t in_cluster = geometry.OffsetInCluster(offset);
-  CO_ASSIGN_OR_RETURN(const ExtendedL2Entry first, EntryAt(slice, 0));
+  ASSIGN_OR_RETURN(const ExtendedL2Entry first, EntryAt(slice, 0));
   const uint32_t subcluster = in_cluster * kSubclustersPerCluster / geometry.cluster_bytes();
   const L2Entry::Kind kind = first.kind(subcluster);
   uint64_t end = RunEnd(first, subcluster, geometry);  // from the beginning of the first cluster
   const uint64_t wanted = std::min(slice.entries, geometry.ClustersFor(in_cluster + bytes));
   for (uint64_t i = 1; i < wanted && end == i * geometry.cluster_bytes(); ++i) {
-    CO_ASSIGN_OR_RETURN(const ExtendedL2Entry next, EntryAt(slice, i));
+    ASSIGN_OR_RETURN(const ExtendedL2Entry next, EntryAt(slice, i));
     if (Continues(first, kind, next, i, geometry)) end += RunEnd(next, 0, geometry);
   }
   const std::optional<HostOffset> host = first.host_offset();
-  co_return Mapping{
+  return Mapping{
       .kind = KindOf(kind),
       .has_cluster = host.has_value(),
       .copied = first.copied(),
@@ -170,7 +193,8 @@ Task<absl::StatusOr<HostOffset>> Mapper::NewL2Table(uint64_t l1_index,
   CO_ASSIGN_OR_RETURN(const AllocatedRun run, co_await allocator_.Allocate(1));
   const HostOffset place = geometry.OffsetOf(run.first);
   Table& l1 = metadata_.l1.TableOf(l1_index);
-  absl::Status status = co_await allocator_.refcounts().OrderBefore(l1, run);
+  absl::Status status;
+  if (!run.is_counted) status = co_await allocator_.refcounts().OrderBefore(l1, run);
   if (status.ok()) status = co_await FillL2Table(run, old, l1);
   if (!status.ok()) {
     // Left in the cache, the table would be written later over whatever uses its cluster by then.
@@ -220,7 +244,9 @@ Task<absl::Status> Mapper::Enter(const L2Slice& slice, const FilledRun& filled, 
   RINGCOW_INVARIANT(run.count <= slice.entries, "a run is entered slice by slice");
   Table& table = slice.table.table();
   if (!metadata_.has_data_file()) {
-    CO_RETURN_IF_ERROR(co_await allocator_.refcounts().OrderBefore(table, run));
+    if (!run.is_counted) {
+      CO_RETURN_IF_ERROR(co_await allocator_.refcounts().OrderBefore(table, run));
+    }
     if (exposure == Exposure::kOther) metadata_.write_back.DependsOnFlush(table);
   }
   for (uint64_t i = 0; i < run.count; ++i) {

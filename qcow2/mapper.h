@@ -53,6 +53,8 @@ class Mapper {
   // How guest bytes from `offset` on are mapped: at least one byte, at most `bytes`, which lie
   // inside the virtual disk. InvalidArgument, naming table and entry, where an entry is wrong.
   Task<absl::StatusOr<Mapping>> Find(GuestOffset offset, uint64_t bytes);
+  // The same without suspending; nothing where the L2 table has to be read.
+  std::optional<absl::StatusOr<Mapping>> TryFind(GuestOffset offset, uint64_t bytes) const;
 
   // Part of an L2 table, for changing entries in it.
   struct L2Slice {
@@ -90,7 +92,11 @@ class Mapper {
   // Allocates an L2 table for `l1_index`, as a copy of `old` if there is one, and links it.
   Task<absl::StatusOr<HostOffset>> NewL2Table(uint64_t l1_index, std::optional<HostOffset> old);
   Task<absl::Status> FillL2Table(const AllocatedRun& run, std::optional<HostOffset> old, Table& l1);
+  // Where the slice for `offset` begins.
+  HostOffset SliceAt(HostOffset l2_table, GuestOffset offset) const;
+  L2Slice SliceIn(TablePin table, GuestOffset offset) const;
   Task<absl::StatusOr<L2Slice>> SliceOf(HostOffset l2_table, GuestOffset offset);
+  absl::StatusOr<Mapping> MappingIn(const L2Slice& slice, GuestOffset offset, uint64_t bytes) const;
   ExtendedL2Entry LoadSlot(const L2Slice& slice, uint64_t i) const;
   void GiveUp(L2Entry entry, DeferredFrees::Was was);
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "engine/scope.h"
 #include "engine/status_macros.h"
@@ -9,8 +10,17 @@
 namespace ringcow {
 
 Task<absl::Status> ReadPath::Read(GuestOffset offset, std::span<std::byte> into) {
-  CO_ASSIGN_OR_RETURN(const Mapping mapping, co_await mapper_.Find(offset, into.size()));
-  if (mapping.bytes == into.size()) co_return co_await ReadPiece(offset, into, mapping);
+  // Most reads need no coroutine but this one.
+  std::optional<absl::StatusOr<Mapping>> found = mapper_.TryFind(offset, into.size());
+  if (!found.has_value()) found = co_await mapper_.Find(offset, into.size());
+  CO_RETURN_IF_ERROR(found->status());
+  const Mapping mapping = **found;
+  if (mapping.bytes == into.size()) {
+    if (mapping.kind == Mapping::Kind::kNormal) {
+      co_return co_await metadata_.data_disk.Read(mapping.host, into);
+    }
+    co_return co_await ReadPiece(offset, into, mapping);
+  }
   co_return co_await ReadPieces(offset, into, mapping);
 }
 

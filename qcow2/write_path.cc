@@ -2,10 +2,11 @@
 
 #include <algorithm>
 #include <bit>
+#include <optional>
 
 #include "engine/scope.h"
 #include "engine/status_macros.h"
-#include "qcow2/disk_zeroes.h"
+#include "engine/zeroes.h"
 
 namespace ringcow {
 namespace {
@@ -25,16 +26,25 @@ uint64_t EndOfData(ExtendedL2Entry entry, const Geometry& geometry) {
 }  // namespace
 
 WritePath::WritePath(Metadata& metadata, Mapper& mapper, Allocator& allocator, ReadPath& reader,
-                     RangeLock& changing)
+                     RangeLock& changing, bool enters_early)
     : metadata_(metadata),
       mapper_(mapper),
       allocator_(allocator),
       copy_on_write_(metadata, reader),
-      changing_(changing) {}
+      changing_(changing),
+      enters_early_(enters_early) {}
 
 Task<absl::Status> WritePath::Write(GuestOffset offset, std::span<const std::byte> from) {
-  CO_ASSIGN_OR_RETURN(const Mapping mapping, co_await mapper_.Find(offset, from.size()));
-  if (mapping.bytes == from.size()) co_return co_await WritePiece(offset, from, mapping);
+  // Most overwrites need no coroutine but this one.
+  std::optional<absl::StatusOr<Mapping>> found = mapper_.TryFind(offset, from.size());
+  if (!found.has_value()) found = co_await mapper_.Find(offset, from.size());
+  CO_RETURN_IF_ERROR(found->status());
+  const Mapping mapping = **found;
+  if (mapping.bytes == from.size()) {
+    if (!mapping.is_writable()) co_return co_await WriteChanging(offset, from);
+    CO_RETURN_IF_ERROR(GuardInPlace(mapping, from.size()));
+    co_return co_await metadata_.data_disk.Write(mapping.host, from);
+  }
   co_return co_await WritePieces(offset, from, mapping);
 }
 
@@ -73,35 +83,54 @@ absl::Status WritePath::GuardInPlace(const Mapping& mapping, uint64_t length) co
 Task<absl::Status> WritePath::WriteChanging(GuestOffset offset, std::span<const std::byte> from) {
   const Geometry& geometry = metadata_.geometry;
   const GuestOffset end = AlignUp(offset + from.size(), geometry.cluster_bytes());
-  RangeLock::Hold hold(changing_, geometry.ClusterStart(offset).value(), end.value());
-  co_await hold;
-  co_return co_await WriteLocked(offset, from);
-}
-
-Task<absl::Status> WritePath::WriteLocked(GuestOffset offset, std::span<const std::byte> from) {
   while (!from.empty()) {
-    // Who held the lock before may have allocated some of it.
-    CO_ASSIGN_OR_RETURN(const Mapping mapping, co_await mapper_.Find(offset, from.size()));
-    uint64_t written = mapping.bytes;
-    if (mapping.is_writable()) {
-      CO_RETURN_IF_ERROR(GuardInPlace(mapping, written));
-      CO_RETURN_IF_ERROR(co_await metadata_.data_disk.Write(mapping.host, from.first(written)));
-    } else if (metadata_.has_raw_data_file()) {
-      CO_RETURN_IF_ERROR(co_await ShowRawData(offset, written));
-      continue;
-    } else {
-      CO_ASSIGN_OR_RETURN(written,
-                          co_await AllocateAndWrite(offset, from.first(mapping.bytes), mapping));
+    Placed placed;
+    {
+      RangeLock::Hold hold(changing_, geometry.ClusterStart(offset).value(), end.value());
+      co_await hold;
+      CO_ASSIGN_OR_RETURN(placed, co_await Place(offset, from));
     }
-    offset += written;
-    from = from.subspan(written);
+    if (placed.host.has_value()) {
+      CO_RETURN_IF_ERROR(
+          co_await metadata_.data_disk.Write(*placed.host, from.first(placed.bytes)));
+    }
+    offset += placed.bytes;
+    from = from.subspan(placed.bytes);
   }
   co_return absl::OkStatus();
 }
 
-Task<absl::StatusOr<uint64_t>> WritePath::AllocateAndWrite(GuestOffset offset,
-                                                           std::span<const std::byte> from,
-                                                           Mapping mapping) {
+Task<absl::Status> WritePath::WriteLocked(GuestOffset offset, std::span<const std::byte> from) {
+  while (!from.empty()) {
+    CO_ASSIGN_OR_RETURN(const Placed placed, co_await Place(offset, from));
+    if (placed.host.has_value()) {
+      CO_RETURN_IF_ERROR(
+          co_await metadata_.data_disk.Write(*placed.host, from.first(placed.bytes)));
+    }
+    offset += placed.bytes;
+    from = from.subspan(placed.bytes);
+  }
+  co_return absl::OkStatus();
+}
+
+Task<absl::StatusOr<WritePath::Placed>> WritePath::Place(GuestOffset offset,
+                                                         std::span<const std::byte> from) {
+  // Who held the lock before may have allocated some of it.
+  CO_ASSIGN_OR_RETURN(Mapping mapping, co_await mapper_.Find(offset, from.size()));
+  if (!mapping.is_writable() && metadata_.has_raw_data_file()) {
+    CO_RETURN_IF_ERROR(co_await ShowRawData(offset, mapping.bytes));
+    CO_ASSIGN_OR_RETURN(mapping, co_await mapper_.Find(offset, from.size()));
+  }
+  if (!mapping.is_writable()) {
+    co_return co_await Allocate(offset, from.first(mapping.bytes), mapping);
+  }
+  CO_RETURN_IF_ERROR(GuardInPlace(mapping, mapping.bytes));
+  co_return Placed{mapping.bytes, mapping.host};
+}
+
+Task<absl::StatusOr<WritePath::Placed>> WritePath::Allocate(GuestOffset offset,
+                                                            std::span<const std::byte> from,
+                                                            Mapping mapping) {
   const Geometry& geometry = metadata_.geometry;
   CO_ASSIGN_OR_RETURN(const Mapper::L2Slice slice, co_await mapper_.SliceForChange(offset));
   const uint64_t in_cluster = geometry.OffsetInCluster(offset);
@@ -112,20 +141,36 @@ Task<absl::StatusOr<uint64_t>> WritePath::AllocateAndWrite(GuestOffset offset,
   // A cluster of the image's own that is not read from as yet, not here, needs no other.
   const bool keeps_cluster = mapping.has_cluster && mapping.copied;
   if (keeps_cluster) CO_RETURN_IF_ERROR(GuardInPlace(mapping, from.size()));
-  AllocatedRun run{{geometry.ClusterOf(mapping.host), clusters}, /*is_zero=*/false};
+  AllocatedRun run{{geometry.ClusterOf(mapping.host), clusters}};
   CO_ASSIGN_OR_RETURN(FilledRun filled, ToFill(slice, clusters, offset, from.size(),
                                                /*moves=*/!keeps_cluster));
   if (!keeps_cluster) {
-    CO_ASSIGN_OR_RETURN(run, co_await Allocate(offset, clusters));
+    CO_ASSIGN_OR_RETURN(run, co_await Clusters(offset, clusters));
   }
   filled.run = run;
-  const absl::StatusOr<Exposure> exposure =
-      co_await copy_on_write_.Fill(filled, mapping, offset, from);
-  absl::Status status = exposure.status();
-  if (status.ok()) status = co_await mapper_.Enter(slice, filled, *exposure);
-  if (status.ok()) co_return from.size();
+  const auto filling = co_await copy_on_write_.Prepare(filled, mapping, offset, from.size());
+  absl::Status status = filling.status();
+  if (status.ok() && MayEnterEarly(*filling)) {
+    status = co_await mapper_.Enter(slice, filled, filling->exposure);
+    if (status.ok()) co_return Placed{from.size(), filling->host_of_data()};
+  } else if (status.ok()) {
+    status = co_await FillAndEnter(slice, filled, *filling, from);
+    if (status.ok()) co_return Placed{from.size(), std::nullopt};
+  }
   if (!keeps_cluster && !metadata_.has_data_file()) status.Update(co_await allocator_.Free(run));
   co_return status;
+}
+
+bool WritePath::MayEnterEarly(const CopyOnWrite::Filling& filling) const {
+  return enters_early_ && (filling.exposure == Exposure::kSame ||
+                           metadata_.write_back.IsForgotten(Content::kL2, Content::kData));
+}
+
+Task<absl::Status> WritePath::FillAndEnter(const Mapper::L2Slice& slice, FilledRun filled,
+                                           CopyOnWrite::Filling filling,
+                                           std::span<const std::byte> from) {
+  CO_RETURN_IF_ERROR(co_await copy_on_write_.Fill(filling, from));
+  co_return co_await mapper_.Enter(slice, filled, filling.exposure);
 }
 
 // The file by itself is the guest's disk at every instant. Were it written first, a power cut could
@@ -140,8 +185,7 @@ Task<absl::Status> WritePath::ShowRawData(GuestOffset offset, uint64_t length) {
   const GuestOffset last = first + (clusters - 1) * geometry.cluster_bytes();
   CO_ASSIGN_OR_RETURN(const ExtendedL2Entry first_entry, mapper_.EntryAt(slice, 0));
   CO_ASSIGN_OR_RETURN(const ExtendedL2Entry last_entry, mapper_.EntryAt(slice, clusters - 1));
-  FilledRun shown{.run = {{geometry.ClusterOf(HostOffset(first.value())), clusters},
-                          /*is_zero=*/false},
+  FilledRun shown{.run = {{geometry.ClusterOf(HostOffset(first.value())), clusters}},
                   .begin = AlignDown(offset, geometry.subcluster_bytes()),
                   .end = std::min(AlignUp(offset + length, geometry.subcluster_bytes()),
                                   last + geometry.cluster_bytes())};
@@ -154,7 +198,7 @@ Task<absl::Status> WritePath::ShowRawData(GuestOffset offset, uint64_t length) {
   co_return co_await metadata_.write_back.Flush();
 }
 
-Task<absl::StatusOr<AllocatedRun>> WritePath::Allocate(GuestOffset offset, uint64_t clusters) {
+Task<absl::StatusOr<AllocatedRun>> WritePath::Clusters(GuestOffset offset, uint64_t clusters) {
   if (!metadata_.has_data_file()) return allocator_.Allocate(clusters);
   return AtSameOffset(offset, clusters);
 }
@@ -162,7 +206,7 @@ Task<absl::StatusOr<AllocatedRun>> WritePath::Allocate(GuestOffset offset, uint6
 // What the data file holds there is not known: a discard need not have cleared it.
 Task<absl::StatusOr<AllocatedRun>> WritePath::AtSameOffset(GuestOffset offset, uint64_t clusters) {
   const ClusterIndex first = metadata_.geometry.ClusterOf(HostOffset(offset.value()));
-  co_return AllocatedRun{{first, clusters}, /*is_zero=*/false};
+  co_return AllocatedRun{{first, clusters}};
 }
 
 absl::StatusOr<FilledRun> WritePath::ToFill(const Mapper::L2Slice& slice, uint64_t clusters,

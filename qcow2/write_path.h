@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "absl/status/status.h"
@@ -28,8 +29,10 @@ namespace ringcow {
 // are never locked.
 class WritePath {
  public:
+  // `enters_early`: clusters that make no difference to the guest are entered before their data is
+  // written, and are no longer locked while it is.
   WritePath(Metadata& metadata, Mapper& mapper, Allocator& allocator, ReadPath& reader,
-            RangeLock& changing);
+            RangeLock& changing, bool enters_early);
 
   // `from` is not empty and lies inside the virtual disk.
   Task<absl::Status> Write(GuestOffset offset, std::span<const std::byte> from);
@@ -43,14 +46,25 @@ class WritePath {
                                 Mapping mapping);
   absl::Status GuardInPlace(const Mapping& mapping, uint64_t length) const;
   Task<absl::Status> WriteChanging(GuestOffset offset, std::span<const std::byte> from);
-  // Writes what it can from the front of `from`; says how much.
-  Task<absl::StatusOr<uint64_t>> AllocateAndWrite(GuestOffset offset,
-                                                  std::span<const std::byte> from, Mapping mapping);
+
+  // What became of the front of some bytes to be written.
+  struct Placed {
+    uint64_t bytes = 0;
+    // Where they are still to be written; their clusters are entered. Nothing when they are.
+    std::optional<HostOffset> host;
+  };
+  // For a caller that holds `changing` for the first cluster of `from` at least.
+  Task<absl::StatusOr<Placed>> Place(GuestOffset offset, std::span<const std::byte> from);
+  Task<absl::StatusOr<Placed>> Allocate(GuestOffset offset, std::span<const std::byte> from,
+                                        Mapping mapping);
+  bool MayEnterEarly(const CopyOnWrite::Filling& filling) const;
+  Task<absl::Status> FillAndEnter(const Mapper::L2Slice& slice, FilledRun filled,
+                                  CopyOnWrite::Filling filling, std::span<const std::byte> from);
   // Makes the tables show what they do not of a raw data file, there and in the rest of its
   // clusters, durably: zeroes, and space that is the guest's already.
   Task<absl::Status> ShowRawData(GuestOffset offset, uint64_t length);
   // Host clusters for guest clusters from that of `offset` on.
-  Task<absl::StatusOr<AllocatedRun>> Allocate(GuestOffset offset, uint64_t clusters);
+  Task<absl::StatusOr<AllocatedRun>> Clusters(GuestOffset offset, uint64_t clusters);
   Task<absl::StatusOr<AllocatedRun>> AtSameOffset(GuestOffset offset, uint64_t clusters);
   // What a write of `length` bytes into `clusters` guest clusters has to fill: whole subclusters,
   // and, when the data moves to another host cluster, all that had data in the old one. The run is
@@ -63,6 +77,7 @@ class WritePath {
   Allocator& allocator_;
   CopyOnWrite copy_on_write_;
   RangeLock& changing_;
+  const bool enters_early_;
 };
 
 }  // namespace ringcow

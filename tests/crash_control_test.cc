@@ -91,6 +91,14 @@ const Control kControls[] = {
          [](Content after, std::optional<Content> before) {
            return after == Content::kL2 && before == Content::kRefcountTable;
          }},
+    // What is reserved is used before its refcounts are durable.
+    {.name = "ReservedTooLate",
+     .scenario = "Reserved",
+     .found = Kind::kCorrupt,
+     .forgets =
+         [](Content after, std::optional<Content> before) {
+           return after == Content::kOther && before == Content::kRefcountBlock;
+         }},
     {.name = "L1BeforeRefcounts",
      .scenario = "FreshSmall",
      .found = Kind::kCorrupt,
@@ -128,6 +136,14 @@ const Control kControls[] = {
      .forgets =
          [](Content after, std::optional<Content> before) {
            return after == Content::kL2 && !before.has_value();
+         }},
+    // As if every cluster held zeroes for a guest that sees zeroes.
+    {.name = "EnteredEarlyThoughItHoldsOldBytes",
+     .scenario = "StaleClusters",
+     .found = Kind::kWrongData,
+     .forgets =
+         [](Content after, std::optional<Content> before) {
+           return after == Content::kL2 && before == Content::kData;
          }},
     {.name = "PartOfAClusterNotDurableBeforeItIsShown",
      .scenario = "StaleParts",

@@ -156,6 +156,16 @@ Scenario FlushStorm() {
   return scenario;
 }
 
+// Most flushes have no refcounts to wait for, and clusters are taken while others are just being
+// reserved.
+Scenario Reserved() {
+  Scenario scenario = SmallestTables("Reserved", 512);
+  scenario.mix = {{&kWrite, 6}, {&kDiscard, 1}, {&kFlush, 6}};
+  scenario.workers = 8;
+  scenario.group_units = 16;
+  return scenario;
+}
+
 Scenario Writethrough() {
   Scenario scenario = SmallestTables("Writethrough", 384);
   scenario.open.write_back.mode = CacheMode::kWritethrough;
@@ -350,6 +360,7 @@ std::vector<Scenario> MakeScenarios() {
           StaleParts(),
           WithoutFallocate(),
           FlushStorm(),
+          Reserved(),
           Writethrough(),
           OneBitRefcounts(),
           UsualClusters(),
@@ -383,6 +394,7 @@ std::vector<Scenario> MakeScenarios() {
           Failing(RefcountTableGrows()),
           Failing(StaleClusters()),
           Failing(FlushStorm()),
+          Failing(Reserved()),
           Failing(Writethrough())};
 }
 
@@ -458,6 +470,9 @@ const Scenario* FindScenario(absl::string_view name) {
 Scenario WithSeed(Scenario scenario, uint64_t seed) {
   scenario.seed = seed;
   scenario.open.write_back.form = kForms[seed % kForms.size()];
+  // Mostly as by default, with each of the others by itself and both together.
+  scenario.open.reserve_refcounts = seed % 5 != 0;
+  scenario.open.enter_zero_clusters_early = seed % 7 != 0;
   return scenario;
 }
 

@@ -66,7 +66,8 @@ const std::vector<Scenario>& AllScenarios();
 // Null when there is none of that name.
 const Scenario* FindScenario(absl::string_view name);
 
-// The same with another seed. Seeds also go through the forms of write-back plans.
+// The same with another seed. Seeds also go through the forms of write-back plans, and through what
+// OpenOptions can switch off.
 Scenario WithSeed(Scenario scenario, uint64_t seed);
 
 // The disk as the scenario finds it. Does not depend on the seed.
