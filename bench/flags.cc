@@ -23,7 +23,8 @@ to the same requests on a raw preallocated file, and prints a table. Needs no fl
   --all              every workload at queue depth 1, 16 and 64, writeback and writethrough
   --quick            one repetition of a quarter of the requests
   --filter=REGEX     of all cases those whose name matches
-  --dir=DIR          make the images (up to 1 GiB, removed at the end) in DIR instead of here
+  --dir=DIR          make the images (up to 2 GiB, removed at the end) in DIR instead of here
+  --ramdisk[=KIND]   (of ./dev bench) make them on a throw-away file system in memory, xfs or ext4
   --qd=N,...         queue depths instead of each case's own
   --mode=MODE,...    writeback, writethrough, instead of each case's own
   --plan=FORM,...    how a flush is carried out: auto, chain (linked SQEs), stages, durable (stages,

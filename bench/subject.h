@@ -24,15 +24,17 @@ struct Measured {
 };
 
 // Makes the file that the workload starts from, durable; replaces what is there.
-//   fresh: the qcow2 image without any cluster; the raw file with all its space allocated by
-//   fallocate and never written (written out where the file system has no fallocate), so that
-//   neither it nor what it is compared with has blocks to find while it is measured.
+//   allocating: the qcow2 image as Workload::Start says (an overlay's backing file is there
+//   already); the raw file with all its space allocated by fallocate and never written (written out
+//   where the file system has no fallocate), so that neither it nor what it is compared with has
+//   blocks to find while it is measured.
 //   else: both with every place of the workload written.
 absl::Status PrepareQcow2(Rings& rings, const std::string& path, const Workload& workload);
 absl::Status PrepareRaw(Rings& rings, const std::string& path, const Workload& workload);
 
-// Opens the file anew, runs the workload, closes it. Opening, warming up, closing and its last
-// flush are not part of what is measured.
+// Opens the file anew, an image with its backing file, runs the workload, closes it. Opening,
+// warming up, closing and its last flush are not part of what is measured; what a backing file is
+// asked for is.
 absl::StatusOr<Measured> MeasureQcow2(Rings& rings, const std::string& path,
                                       const Workload& workload, const OpenOptions& open_options,
                                       const RunOptions& run_options);
