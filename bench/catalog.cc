@@ -121,13 +121,6 @@ void AddAll(std::vector<Case>& cases, const Workload& workload, std::vector<uint
   }
 }
 
-Workload Named(absl::string_view name) {
-  for (Workload& workload : AllWorkloads()) {
-    if (workload.name == name) return std::move(workload);
-  }
-  RINGCOW_INVARIANT(false, "the short list names existing workloads");
-}
-
 }  // namespace
 
 std::vector<Workload> AllWorkloads() {
@@ -153,6 +146,18 @@ std::vector<Workload> AllWorkloads() {
   all.push_back(Allocated("overwrite_4k_cold", Start::kCold, /*reads=*/false));
   all.push_back(Allocated("read_4k_cold", Start::kCold, /*reads=*/true));
   return all;
+}
+
+Workload NamedWorkload(absl::string_view name) {
+  for (Workload& workload : AllWorkloads()) {
+    if (workload.name == name) return std::move(workload);
+  }
+  RINGCOW_INVARIANT(false, "workloads are named by constants");
+}
+
+void AddCases(std::vector<Case>& cases, absl::string_view workload, uint32_t depth, CacheMode mode,
+              const CatalogOptions& options) {
+  AddAll(cases, NamedWorkload(workload), {depth}, {mode}, options);
 }
 
 std::vector<Case> FullMatrix(const CatalogOptions& options) {
@@ -193,7 +198,7 @@ std::vector<Case> ShortList(const CatalogOptions& options) {
       {"read_4k_cold", 64},
   };
   std::vector<Case> cases;
-  for (const Row& row : kRows) AddAll(cases, Named(row.workload), {row.depth}, {row.mode}, options);
+  for (const Row& row : kRows) AddCases(cases, row.workload, row.depth, row.mode, options);
   return cases;
 }
 

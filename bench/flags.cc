@@ -20,6 +20,8 @@ Runs allocation-heavy guest workloads on qcow2 images that it makes, through rin
 to the same requests on a raw preallocated file, and prints a table. Needs no flags.
 
   --vs-qemu          also run them through qemu-img bench (best of io_uring and native)
+  --targets          the workloads that have targets, next to what was reached, and the counts that
+                     have some; runs QEMU where it is installed
   --all              every workload at queue depth 1, 16 and 64, writeback and writethrough
   --quick            one repetition of a quarter of the requests
   --filter=REGEX     of all cases those whose name matches
@@ -104,6 +106,8 @@ bool SetSwitch(Flags& flags, absl::string_view name) {
     flags.all = true;
   } else if (name == "vs-qemu") {
     flags.vs_qemu = true;
+  } else if (name == "targets") {
+    flags.targets = true;
   } else if (name == "quick") {
     flags.repetitions = 1;
     flags.catalog.divisor = 4;

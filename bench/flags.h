@@ -15,6 +15,7 @@ struct Flags {
   std::string filter;  // a regular expression; empty: no filter
   bool all = false;
   bool vs_qemu = false;
+  bool targets = false;
   bool help = false;
   int repetitions = 3;
   std::chrono::nanoseconds time_limit = std::chrono::seconds(2);
