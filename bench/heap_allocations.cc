@@ -4,6 +4,23 @@
 #include <cstdlib>
 #include <new>
 
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define RINGCOW_SANITIZED 1
+#endif
+#endif
+
+#ifdef RINGCOW_SANITIZED
+
+namespace ringcow {
+
+const bool kCountsHeapAllocations = false;
+uint64_t HeapAllocations() { return 0; }
+
+}  // namespace ringcow
+
+#else
+
 namespace ringcow {
 namespace {
 
@@ -17,6 +34,7 @@ void* Counted(void* memory) {
 
 }  // namespace
 
+const bool kCountsHeapAllocations = true;
 uint64_t HeapAllocations() { return allocations; }
 
 }  // namespace ringcow
@@ -36,3 +54,5 @@ void operator delete(void* memory, std::align_val_t /*alignment*/) noexcept { st
 void operator delete(void* memory, size_t /*bytes*/, std::align_val_t /*alignment*/) noexcept {
   std::free(memory);
 }
+
+#endif  // RINGCOW_SANITIZED

@@ -44,35 +44,12 @@ std::vector<GuestOp> PopulatingOps(const Workload& workload) {
   return ops;
 }
 
-Task<absl::Status> Populate(Rings& rings, GuestDisk& disk, const Workload& workload) {
+Task<absl::Status> Populate(Loop& loop, GuestDisk& disk, const Workload& workload) {
   const std::vector<GuestOp> ops = PopulatingOps(workload);
-  co_return (co_await RunOps(rings.loop(), disk, ops, {.depth = kPopulateDepth})).status();
+  co_return (co_await RunOps(loop, disk, ops, {.depth = kPopulateDepth})).status();
 }
 
-Task<absl::Status> MakeQcow2(Rings& rings, UringDisk& disk, const Workload& workload) {
-  CreateOptions options;
-  options.virtual_size = workload.image_bytes;
-  options.cluster_size = kBenchClusterBytes;
-  options.extended_l2 = workload.extended_l2;
-  if (workload.start == Workload::Start::kOverlay) {
-    options.backing_file = BaseName(workload.base);
-    options.backing_format = workload.base == Workload::Base::kRaw ? "raw" : "qcow2";
-  }
-  CO_RETURN_IF_ERROR(co_await CreateImage(disk, options));
-  const bool has_snapshot = workload.start == Workload::Start::kSnapshot;
-  if (workload.allocates() && !has_snapshot) co_return absl::OkStatus();
-  CO_ASSIGN_OR_RETURN(const std::unique_ptr<Image> image,
-                      co_await Image::Open(disk, OpenOptions()));
-  CO_RETURN_IF_ERROR(co_await Populate(rings, *image, workload));
-  if (has_snapshot) {
-    Snapshot snapshot;
-    snapshot.name = "before";
-    CO_RETURN_IF_ERROR(co_await image->CreateSnapshot(std::move(snapshot)));
-  }
-  co_return co_await image->Close();
-}
-
-Task<absl::Status> MakeRaw(Rings& rings, UringDisk& disk, const Workload& workload) {
+Task<absl::Status> MakeRaw(Disk& disk, const Workload& workload) {
   CO_RETURN_IF_ERROR(co_await disk.Truncate(workload.image_bytes));
   if (workload.allocates()) {
     const absl::Status allocated = co_await disk.Allocate(HostOffset(0), workload.image_bytes);
@@ -80,7 +57,7 @@ Task<absl::Status> MakeRaw(Rings& rings, UringDisk& disk, const Workload& worklo
     if (!absl::IsUnimplemented(allocated)) co_return allocated;
   }
   RawImage raw(disk, /*read_only=*/false);
-  CO_RETURN_IF_ERROR(co_await Populate(rings, raw, workload));
+  CO_RETURN_IF_ERROR(co_await Populate(disk.loop(), raw, workload));
   co_return co_await raw.Close();
 }
 
@@ -148,14 +125,37 @@ Task<absl::StatusOr<Measured>> MeasureAndCloseRaw(Rings& rings, RawImage& raw,
 
 }  // namespace
 
+Task<absl::Status> MakeQcow2(Disk& disk, Workload workload) {
+  CreateOptions options;
+  options.virtual_size = workload.image_bytes;
+  options.cluster_size = kBenchClusterBytes;
+  options.extended_l2 = workload.extended_l2;
+  if (workload.start == Workload::Start::kOverlay) {
+    options.backing_file = BaseName(workload.base);
+    options.backing_format = workload.base == Workload::Base::kRaw ? "raw" : "qcow2";
+  }
+  CO_RETURN_IF_ERROR(co_await CreateImage(disk, options));
+  const bool has_snapshot = workload.start == Workload::Start::kSnapshot;
+  if (workload.allocates() && !has_snapshot) co_return absl::OkStatus();
+  CO_ASSIGN_OR_RETURN(const std::unique_ptr<Image> image,
+                      co_await Image::Open(disk, OpenOptions()));
+  CO_RETURN_IF_ERROR(co_await Populate(disk.loop(), *image, workload));
+  if (has_snapshot) {
+    Snapshot snapshot;
+    snapshot.name = "before";
+    CO_RETURN_IF_ERROR(co_await image->CreateSnapshot(std::move(snapshot)));
+  }
+  co_return co_await image->Close();
+}
+
 absl::Status PrepareQcow2(Rings& rings, const std::string& path, const Workload& workload) {
   ASSIGN_OR_RETURN(const std::unique_ptr<UringDisk> disk, OpenEmpty(rings, path));
-  return rings.loop().Run(MakeQcow2(rings, *disk, workload));
+  return rings.loop().Run(MakeQcow2(*disk, workload));
 }
 
 absl::Status PrepareRaw(Rings& rings, const std::string& path, const Workload& workload) {
   ASSIGN_OR_RETURN(const std::unique_ptr<UringDisk> disk, OpenEmpty(rings, path));
-  return rings.loop().Run(MakeRaw(rings, *disk, workload));
+  return rings.loop().Run(MakeRaw(*disk, workload));
 }
 
 absl::StatusOr<Measured> MeasureQcow2(Rings& rings, const std::string& path,
@@ -175,6 +175,10 @@ absl::Status CheckQcow2(Rings& rings, const std::string& path) {
   UringDisk::Options options;
   options.read_only = true;
   ASSIGN_OR_RETURN(const std::unique_ptr<UringDisk> disk, UringDisk::Open(rings, path, options));
+  return CheckQcow2(*disk);
+}
+
+absl::Status CheckQcow2(Disk& disk) {
   size_t findings = 0;
   std::string first_findings;
   CheckOptions check_options;
@@ -182,9 +186,9 @@ absl::Status CheckQcow2(Rings& rings, const std::string& path) {
     if (++findings <= kFindingsShown) absl::StrAppend(&first_findings, "\n  ", line);
   };
   ASSIGN_OR_RETURN(const CheckResult result,
-                   rings.loop().Run(CheckImage(*disk, std::move(check_options))));
+                   disk.loop().Run(CheckImage(disk, std::move(check_options))));
   if (result.is_clean()) return absl::OkStatus();
-  return absl::DataLossError(absl::StrCat("'", path, "' is not clean: ", result.corruptions,
+  return absl::DataLossError(absl::StrCat("'", disk.name(), "' is not clean: ", result.corruptions,
                                           " corruptions, ", result.leaks, " leaks, ",
                                           result.check_errors, " check errors", first_findings));
 }

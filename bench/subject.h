@@ -8,7 +8,9 @@
 #include "bench/runner.h"
 #include "bench/workload.h"
 #include "engine/counters.h"
+#include "engine/disk.h"
 #include "engine/rings.h"
+#include "engine/task.h"
 #include "qcow2/image.h"
 
 namespace ringcow {
@@ -32,6 +34,9 @@ struct Measured {
 absl::Status PrepareQcow2(Rings& rings, const std::string& path, const Workload& workload);
 absl::Status PrepareRaw(Rings& rings, const std::string& path, const Workload& workload);
 
+// The same for an image on any disk.
+Task<absl::Status> MakeQcow2(Disk& disk, Workload workload);
+
 // Opens the file anew, an image with its backing file, runs the workload, closes it. Opening,
 // warming up, closing and its last flush are not part of what is measured; what a backing file is
 // asked for is.
@@ -43,6 +48,7 @@ absl::StatusOr<Measured> MeasureRaw(Rings& rings, const std::string& path, const
 
 // DataLoss, with the first findings, when our check finds errors or leaks.
 absl::Status CheckQcow2(Rings& rings, const std::string& path);
+absl::Status CheckQcow2(Disk& disk);
 
 }  // namespace ringcow
 
