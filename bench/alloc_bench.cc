@@ -11,10 +11,14 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "bench/catalog.h"
 #include "bench/comparison.h"
 #include "bench/flags.h"
 #include "bench/host.h"
+#include "bench/html_report.h"
 #include "bench/qemu.h"
 #include "bench/report.h"
 #include "bench/targets.h"
@@ -50,6 +54,21 @@ std::string Preamble(const Host& host, const std::optional<QemuImg>& qemu, bool 
   }
   for (const std::string& notice : notices) absl::StrAppend(&text, "Note: ", notice, "\n");
   return text;
+}
+
+Facts FactsOf(const Flags& flags, const Host& host, const std::optional<QemuImg>& qemu) {
+  const std::string processor = host.processor.empty() ? "" : absl::StrCat(host.processor, ", ");
+  Facts facts = {
+      {"Machine", absl::StrFormat("%s%d CPUs, %.0f GiB", processor, host.cpus,
+                                  static_cast<double>(host.memory_bytes) / (uint64_t{1} << 30))},
+      {"Kernel", host.kernel},
+      {"File system", host.file_system},
+      {"QEMU", qemu.has_value() ? qemu->version() : "not installed"},
+      {"Medians of", absl::StrCat(flags.repetitions, flags.repetitions == 1 ? " run" : " runs")},
+      {"Taken", absl::FormatTime("%Y-%m-%d", absl::Now(), absl::UTCTimeZone())},
+  };
+  if (!flags.revision.empty()) facts.emplace(facts.begin(), "ringcow", flags.revision);
+  return facts;
 }
 
 void AddContext(const Host& host, const std::optional<QemuImg>& qemu) {
@@ -140,7 +159,8 @@ absl::Status RunBenchmarks(const Flags& flags, bool has_own_format) {
   AddContext(host, qemu);
 
   const std::vector<Case> cases = ChosenCases(flags);
-  const bool is_rival = flags.vs_qemu || (flags.targets && qemu.has_value());
+  const bool is_compared = flags.targets || !flags.report.empty();
+  const bool is_rival = flags.vs_qemu || (is_compared && qemu.has_value());
   Comparison comparison(*rings, directory, qemu, is_rival ? qemu : std::nullopt, flags.time_limit);
   Session session(flags, comparison);
   for (const Case& a_case : cases) session.Register(a_case);
@@ -154,6 +174,13 @@ absl::Status RunBenchmarks(const Flags& flags, bool has_own_format) {
     presentations.push_back(&targets);
   } else {
     presentations.push_back(&table);
+  }
+  std::optional<HtmlReport> report;
+  if (!flags.report.empty()) {
+    if (has_own_format) return absl::InvalidArgumentError("--report goes with our own table only");
+    ASSIGN_OR_RETURN(HtmlReport page, HtmlReport::Create(flags.report, FactsOf(flags, host, qemu)));
+    report.emplace(std::move(page));
+    presentations.push_back(&*report);
   }
   RowReporter reporter(cases, std::move(presentations));
   const size_t run = benchmark::RunSpecifiedBenchmarks(has_own_format ? nullptr : &reporter);

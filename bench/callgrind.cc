@@ -37,7 +37,7 @@ absl::StatusOr<CountedRun> CountInstructions(const std::string& program,
                                              const std::string& case_name) {
   ASSIGN_OR_RETURN(const SubprocessResult result,
                    RunSubprocess({"valgrind", "--tool=callgrind", "--collect-atstart=no",
-                                  "--toggle-collect=ringcow_measured_part",
+                                  "--toggle-collect=RingcowMeasuredPart",
                                   "--callgrind-out-file=/dev/null", program, case_name}));
   const std::optional<CountedRun> run = ParseCountedRun(result.output);
   if (result.exit_code == 0 && run.has_value() && run->instructions > 0) return *run;

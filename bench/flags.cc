@@ -22,6 +22,8 @@ to the same requests on a raw preallocated file, and prints a table. Needs no fl
   --vs-qemu          also run them through qemu-img bench (best of io_uring and native)
   --targets          the workloads that have targets, next to what was reached, and the counts that
                      have some; runs QEMU where it is installed
+  --report=FILE.html also draw the comparison with QEMU (where it is installed) and the raw file on
+                     a page that needs nothing else
   --all              every workload at queue depth 1, 16 and 64, writeback and writethrough
   --quick            one repetition of a quarter of the requests
   --filter=REGEX     of all cases those whose name matches
@@ -123,6 +125,10 @@ absl::Status SetValue(Flags& flags, absl::string_view name, absl::string_view va
   CatalogOptions& catalog = flags.catalog;
   if (name == "dir") {
     flags.dir = std::string(value);
+  } else if (name == "report" && !value.empty()) {
+    flags.report = std::string(value);
+  } else if (name == "revision") {
+    flags.revision = std::string(value);
   } else if (name == "filter") {
     flags.filter = std::string(value);
   } else if (name == "qd") {

@@ -1,6 +1,6 @@
 // Runs one of InstructionCases on a disk that costs nothing, and says how many requests it made and
 // how often it asked the heap for memory. Under callgrind, which ./dev perf-gate runs it under, the
-// instructions of ringcow_measured_part are counted.
+// instructions of RingcowMeasuredPart are counted.
 
 #include <cstdio>
 #include <memory>
@@ -39,7 +39,7 @@ struct Part {
 }  // namespace ringcow
 
 // A name that callgrind can be told.
-extern "C" [[gnu::noinline]] void ringcow_measured_part(ringcow::Part& part) {
+extern "C" [[gnu::noinline]] void RingcowMeasuredPart(ringcow::Part& part) {
   part.result = part.loop.Run(RunOps(part.loop, part.disk, part.ops, part.options));
 }
 
@@ -66,7 +66,7 @@ absl::StatusOr<Counted> Measure(const Case& a_case) {
   }
   Part part = {loop, *image, ops, options};
   const uint64_t turns = disk.turns();
-  ringcow_measured_part(part);
+  RingcowMeasuredPart(part);
   const uint64_t turned = disk.turns() - turns;
   RETURN_IF_ERROR(part.result.status());
   RETURN_IF_ERROR(loop.Run(image->Close()));
