@@ -11,12 +11,17 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "bench/catalog.h"
 #include "bench/comparison.h"
 #include "bench/flags.h"
 #include "bench/host.h"
+#include "bench/html_report.h"
 #include "bench/qemu.h"
 #include "bench/report.h"
+#include "bench/targets.h"
 #include "bench/throw_away_directory.h"
 #include "benchmark/benchmark.h"
 #include "engine/loop.h"
@@ -36,14 +41,14 @@ absl::StatusOr<std::string> Probe(Rings& rings, const ThrowAwayDirectory& direct
   return disk->notice();
 }
 
-std::string Preamble(const Flags& flags, const Host& host, const std::optional<QemuImg>& qemu,
+std::string Preamble(const Host& host, const std::optional<QemuImg>& qemu, bool is_rival,
                      const std::vector<std::string>& notices) {
   std::string text =
       absl::StrCat("Guest requests on qcow2 images, through ringcow's engine: ", host.file_system,
                    ", ", host.kernel, ", ", host.cpus, " CPUs, ");
   if (qemu.has_value()) {
     absl::StrAppend(&text, "QEMU ", qemu->version(),
-                    flags.vs_qemu ? "\n" : " (checks the images; --vs-qemu compares)\n");
+                    is_rival ? "\n" : " (checks the images; --vs-qemu compares)\n");
   } else {
     absl::StrAppend(&text, "no qemu-img (images are checked by ringcow alone)\n");
   }
@@ -51,10 +56,31 @@ std::string Preamble(const Flags& flags, const Host& host, const std::optional<Q
   return text;
 }
 
+Facts FactsOf(const Flags& flags, const Host& host, const std::optional<QemuImg>& qemu) {
+  const std::string processor = host.processor.empty() ? "" : absl::StrCat(host.processor, ", ");
+  Facts facts = {
+      {"Machine", absl::StrFormat("%s%d CPUs, %.0f GiB", processor, host.cpus,
+                                  static_cast<double>(host.memory_bytes) / (uint64_t{1} << 30))},
+      {"Kernel", host.kernel},
+      {"File system", host.file_system},
+      {"QEMU", qemu.has_value() ? qemu->version() : "not installed"},
+      {"Medians of", absl::StrCat(flags.repetitions, flags.repetitions == 1 ? " run" : " runs")},
+      {"Taken", absl::FormatTime("%Y-%m-%d", absl::Now(), absl::UTCTimeZone())},
+  };
+  if (!flags.revision.empty()) facts.emplace(facts.begin(), "ringcow", flags.revision);
+  return facts;
+}
+
 void AddContext(const Host& host, const std::optional<QemuImg>& qemu) {
   benchmark::AddCustomContext("kernel", host.kernel);
   benchmark::AddCustomContext("file_system", host.file_system);
   benchmark::AddCustomContext("qemu", qemu.has_value() ? qemu->version() : "none");
+}
+
+std::vector<Case> ChosenCases(const Flags& flags) {
+  if (flags.targets) return TargetCases(flags.catalog);
+  const bool is_matrix = flags.all || !flags.filter.empty();
+  return is_matrix ? FullMatrix(flags.catalog) : ShortList(flags.catalog);
 }
 
 class Session {
@@ -132,17 +158,34 @@ absl::Status RunBenchmarks(const Flags& flags, bool has_own_format) {
   const Host host = DescribeHost(directory.path());
   AddContext(host, qemu);
 
-  const bool is_matrix = flags.all || !flags.filter.empty();
-  const std::vector<Case> cases = is_matrix ? FullMatrix(flags.catalog) : ShortList(flags.catalog);
-  Comparison comparison(*rings, directory, qemu, flags.vs_qemu ? qemu : std::nullopt,
-                        flags.time_limit);
+  const std::vector<Case> cases = ChosenCases(flags);
+  const bool is_compared = flags.targets || !flags.report.empty();
+  const bool is_rival = flags.vs_qemu || (is_compared && qemu.has_value());
+  Comparison comparison(*rings, directory, qemu, is_rival ? qemu : std::nullopt, flags.time_limit);
   Session session(flags, comparison);
   for (const Case& a_case : cases) session.Register(a_case);
   if (!flags.filter.empty()) benchmark::SetBenchmarkFilter(flags.filter);
 
-  TableReporter table(Preamble(flags, host, qemu, notices), cases);
-  const size_t run = benchmark::RunSpecifiedBenchmarks(has_own_format ? nullptr : &table);
+  const std::string preamble = Preamble(host, qemu, is_rival, notices);
+  RateTable table(preamble);
+  TargetTable targets(preamble);
+  std::vector<Presentation*> presentations;
+  if (flags.targets) {
+    presentations.push_back(&targets);
+  } else {
+    presentations.push_back(&table);
+  }
+  std::optional<HtmlReport> report;
+  if (!flags.report.empty()) {
+    if (has_own_format) return absl::InvalidArgumentError("--report goes with our own table only");
+    ASSIGN_OR_RETURN(HtmlReport page, HtmlReport::Create(flags.report, FactsOf(flags, host, qemu)));
+    report.emplace(std::move(page));
+    presentations.push_back(&*report);
+  }
+  RowReporter reporter(cases, std::move(presentations));
+  const size_t run = benchmark::RunSpecifiedBenchmarks(has_own_format ? nullptr : &reporter);
   benchmark::ClearRegisteredBenchmarks();
+  RETURN_IF_ERROR(reporter.status());
   if (session.failed()) return absl::InternalError("not all workloads ended well (see above)");
   if (run == 0) return absl::InvalidArgumentError("no workload has such a name");
   return absl::OkStatus();

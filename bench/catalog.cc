@@ -48,6 +48,14 @@ Workload Allocated(absl::string_view name, Start start, bool reads) {
   return workload;
 }
 
+// What a write has to copy is 256 MiB of written bytes.
+Workload CopyingOnWrite(absl::string_view name, Start start) {
+  Workload workload = Fresh(name, Pattern::kScattered, 4096, kPopulatedBytes / kBenchClusterBytes);
+  workload.start = start;
+  workload.image_bytes = kPopulatedBytes;
+  return workload;
+}
+
 Workload Flushing(Workload workload, uint32_t flush_every) {
   absl::StrAppend(&workload.name, "/flush:", flush_every);
   workload.flush_every = flush_every;
@@ -113,13 +121,6 @@ void AddAll(std::vector<Case>& cases, const Workload& workload, std::vector<uint
   }
 }
 
-Workload Named(absl::string_view name) {
-  for (Workload& workload : AllWorkloads()) {
-    if (workload.name == name) return std::move(workload);
-  }
-  RINGCOW_INVARIANT(false, "the short list names existing workloads");
-}
-
 }  // namespace
 
 std::vector<Workload> AllWorkloads() {
@@ -134,11 +135,29 @@ std::vector<Workload> AllWorkloads() {
     for (const Workload& workload : plain) all.push_back(Flushing(workload, flush_every));
   }
   all.push_back(Fresh("install_mix", Pattern::kInstallMix, 4096, kMixRequests));
+  all.push_back(CopyingOnWrite("overlay_4k", Start::kOverlay));
+  all.push_back(CopyingOnWrite("overlay_4k/qcow2_base", Start::kOverlay));
+  all.back().base = Workload::Base::kQcow2;
+  all.push_back(CopyingOnWrite("overlay_4k/extended_l2", Start::kOverlay));
+  all.back().extended_l2 = true;
+  all.push_back(CopyingOnWrite("after_snapshot_4k", Start::kSnapshot));
   all.push_back(Allocated("overwrite_4k_hot", Start::kPopulated, /*reads=*/false));
   all.push_back(Allocated("read_4k_hot", Start::kPopulated, /*reads=*/true));
   all.push_back(Allocated("overwrite_4k_cold", Start::kCold, /*reads=*/false));
   all.push_back(Allocated("read_4k_cold", Start::kCold, /*reads=*/true));
   return all;
+}
+
+Workload NamedWorkload(absl::string_view name) {
+  for (Workload& workload : AllWorkloads()) {
+    if (workload.name == name) return std::move(workload);
+  }
+  RINGCOW_INVARIANT(false, "workloads are named by constants");
+}
+
+void AddCases(std::vector<Case>& cases, absl::string_view workload, uint32_t depth, CacheMode mode,
+              const CatalogOptions& options) {
+  AddAll(cases, NamedWorkload(workload), {depth}, {mode}, options);
 }
 
 std::vector<Case> FullMatrix(const CatalogOptions& options) {
@@ -161,16 +180,25 @@ std::vector<Case> ShortList(const CatalogOptions& options) {
     CacheMode mode = CacheMode::kWriteback;
   };
   constexpr Row kRows[] = {
-      {"sequential_64k", 16},        {"sequential_4k", 16},
-      {"scattered_64k", 32},         {"scattered_4k", 1},
-      {"scattered_4k", 32},          {"scattered_4k", 32, CacheMode::kWritethrough},
-      {"scattered_4k/flush:64", 32}, {"scattered_4k/flush:1", 1},
-      {"scattered_4k/flush:1", 64},  {"install_mix", 16},
-      {"overwrite_4k_hot", 32},      {"read_4k_hot", 64},
+      {"sequential_64k", 16},
+      {"sequential_4k", 16},
+      {"scattered_64k", 32},
+      {"scattered_4k", 1},
+      {"scattered_4k", 32},
+      {"scattered_4k", 32, CacheMode::kWritethrough},
+      {"scattered_4k/flush:64", 32},
+      {"scattered_4k/flush:1", 1},
+      {"scattered_4k/flush:1", 64},
+      {"install_mix", 16},
+      {"overlay_4k", 32},
+      {"overlay_4k/extended_l2", 32},
+      {"after_snapshot_4k", 32},
+      {"overwrite_4k_hot", 32},
+      {"read_4k_hot", 64},
       {"read_4k_cold", 64},
   };
   std::vector<Case> cases;
-  for (const Row& row : kRows) AddAll(cases, Named(row.workload), {row.depth}, {row.mode}, options);
+  for (const Row& row : kRows) AddCases(cases, row.workload, row.depth, row.mode, options);
   return cases;
 }
 

@@ -5,6 +5,7 @@
 #include <optional>
 #include <vector>
 
+#include "absl/strings/string_view.h"
 #include "bench/comparison.h"
 #include "bench/workload.h"
 #include "qcow2/image.h"
@@ -23,6 +24,13 @@ struct CatalogOptions {
 
 // Every workload there is.
 std::vector<Workload> AllWorkloads();
+
+// The one of this name, which there is.
+Workload NamedWorkload(absl::string_view name);
+
+// The case of a workload at a depth in a mode, or those that `options` make of it.
+void AddCases(std::vector<Case>& cases, absl::string_view workload, uint32_t depth, CacheMode mode,
+              const CatalogOptions& options);
 
 // All workloads at queue depth 1, 16 and 64 in both modes, and ShortList.
 std::vector<Case> FullMatrix(const CatalogOptions& options);

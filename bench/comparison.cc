@@ -60,6 +60,9 @@ absl::StatusOr<Compared> Comparison::RunAll(const Case& a_case, bool raw_first) 
   } else {
     RETURN_IF_ERROR(Populate(a_case.workload));
   }
+  if (a_case.workload.start == Workload::Start::kOverlay) {
+    RETURN_IF_ERROR(PrepareBase(a_case.workload));
+  }
   Compared compared;
   if (raw_first) {
     ASSIGN_OR_RETURN(compared.raw, RunRaw(a_case));
@@ -129,7 +132,7 @@ absl::Status Comparison::RunQemu(const Case& a_case, Compared& compared) {
 absl::StatusOr<double> Comparison::RunQemu(const QemuImg& qemu, const Case& a_case,
                                            uint64_t requests, const std::string& aio) {
   if (a_case.workload.allocates()) {
-    RETURN_IF_ERROR(qemu.Create(qcow2_path_, a_case.workload.image_bytes));
+    RETURN_IF_ERROR(qemu.Prepare(qcow2_path_, a_case.workload, aio));
   }
   Settle();
   QemuImg::BenchOptions options;
@@ -153,6 +156,21 @@ absl::Status Comparison::Populate(const Workload& workload) {
   RETURN_IF_ERROR(PrepareRaw(rings_, raw_path_, OnRaw(workload)));
   RETURN_IF_ERROR(PrepareQcow2(rings_, qcow2_path_, workload));
   populated_ = wanted;
+  return absl::OkStatus();
+}
+
+// Nobody writes to it, so it serves all runs until another one is wanted.
+absl::Status Comparison::PrepareBase(const Workload& workload) {
+  const std::string path = absl::StrCat(directory_, "/", BaseName(workload.base));
+  std::string wanted = absl::StrCat(path, "/", workload.image_bytes);
+  if (base_ == wanted) return absl::OkStatus();
+  base_.clear();
+  Workload written = workload;
+  written.start = Workload::Start::kPopulated;
+  written.extended_l2 = false;
+  RETURN_IF_ERROR(workload.base == Workload::Base::kRaw ? PrepareRaw(rings_, path, written)
+                                                        : PrepareQcow2(rings_, path, written));
+  base_ = std::move(wanted);
   return absl::OkStatus();
 }
 

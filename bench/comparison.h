@@ -48,7 +48,7 @@ class Comparison {
              std::optional<QemuImg> rival, std::chrono::nanoseconds time_limit);
 
   // `raw_first`: before ours; to be changed from run to run. DataLoss when the image is not clean
-  // afterwards. Leaves no file behind but the populated ones, for the next case that uses them.
+  // afterwards. Leaves no file behind but populated ones, for the next case that uses them.
   absl::StatusOr<Compared> Run(const Case& a_case, bool raw_first);
 
  private:
@@ -59,6 +59,7 @@ class Comparison {
   absl::StatusOr<double> RunQemu(const QemuImg& qemu, const Case& a_case, uint64_t requests,
                                  const std::string& aio);
   absl::Status Populate(const Workload& workload);
+  absl::Status PrepareBase(const Workload& workload);
   void Settle() const;
 
   Rings& rings_;
@@ -69,6 +70,7 @@ class Comparison {
   const std::string qcow2_path_;
   const std::string raw_path_;
   std::string populated_;  // what the two files hold, for workloads that do not allocate
+  std::string base_;       // the path of the backing file that is there, and its size
   bool qemu_has_io_uring_ = true;
   bool qemu_has_native_ = true;
 };

@@ -20,10 +20,15 @@ Runs allocation-heavy guest workloads on qcow2 images that it makes, through rin
 to the same requests on a raw preallocated file, and prints a table. Needs no flags.
 
   --vs-qemu          also run them through qemu-img bench (best of io_uring and native)
+  --targets          the workloads that have targets, next to what was reached, and the counts that
+                     have some; runs QEMU where it is installed
+  --report=FILE.html also draw the comparison with QEMU (where it is installed) and the raw file on
+                     a page that needs nothing else
   --all              every workload at queue depth 1, 16 and 64, writeback and writethrough
   --quick            one repetition of a quarter of the requests
   --filter=REGEX     of all cases those whose name matches
-  --dir=DIR          make the images (up to 1 GiB, removed at the end) in DIR instead of here
+  --dir=DIR          make the images (up to 2 GiB, removed at the end) in DIR instead of here
+  --ramdisk[=KIND]   (of ./dev bench) make them on a throw-away file system in memory, xfs or ext4
   --qd=N,...         queue depths instead of each case's own
   --mode=MODE,...    writeback, writethrough, instead of each case's own
   --plan=FORM,...    how a flush is carried out: auto, chain (linked SQEs), stages, durable (stages,
@@ -103,6 +108,8 @@ bool SetSwitch(Flags& flags, absl::string_view name) {
     flags.all = true;
   } else if (name == "vs-qemu") {
     flags.vs_qemu = true;
+  } else if (name == "targets") {
+    flags.targets = true;
   } else if (name == "quick") {
     flags.repetitions = 1;
     flags.catalog.divisor = 4;
@@ -118,6 +125,10 @@ absl::Status SetValue(Flags& flags, absl::string_view name, absl::string_view va
   CatalogOptions& catalog = flags.catalog;
   if (name == "dir") {
     flags.dir = std::string(value);
+  } else if (name == "report" && !value.empty()) {
+    flags.report = std::string(value);
+  } else if (name == "revision") {
+    flags.revision = std::string(value);
   } else if (name == "filter") {
     flags.filter = std::string(value);
   } else if (name == "qd") {

@@ -15,6 +15,9 @@ struct Flags {
   std::string filter;  // a regular expression; empty: no filter
   bool all = false;
   bool vs_qemu = false;
+  bool targets = false;
+  std::string report;    // where to write the page; empty: none
+  std::string revision;  // of the sources, for the page
   bool help = false;
   int repetitions = 3;
   std::chrono::nanoseconds time_limit = std::chrono::seconds(2);

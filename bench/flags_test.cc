@@ -19,11 +19,15 @@ TEST(FlagsTest, TakesOursAndLeavesTheOthers) {
                                         "--seconds=0.5",
                                         "--qd=1,32",
                                         "--plan=chain,stages",
+                                        "--targets",
+                                        "--report=x.html",
                                         "--v=2"};
   const auto flags = ParseFlags(arguments);
   ASSERT_TRUE(flags.ok()) << flags.status();
   EXPECT_TRUE(flags->vs_qemu);
   EXPECT_FALSE(flags->all);
+  EXPECT_TRUE(flags->targets);
+  EXPECT_EQ(flags->report, "x.html");
   EXPECT_EQ(flags->dir, "/tmp/a=b");
   EXPECT_EQ(flags->filter, "scattered.*qd:1/");
   EXPECT_EQ(flags->time_limit, std::chrono::milliseconds(500));
@@ -36,8 +40,8 @@ TEST(FlagsTest, TakesOursAndLeavesTheOthers) {
 TEST(FlagsTest, RefusesWhatItDoesNotKnow) {
   for (const char* argument :
        {"image.qcow2", "--nonsense", "--nonsense=1", "--ops=0", "--ops=-1", "--ops=1e3", "--ops",
-        "--qd=", "--qd=1,", "--qd=5000", "--seconds=0", "--seconds=nan", "--mode=none",
-        "--plan=chain,", "--grow-ahead=yes", "--all=1"}) {
+        "--qd=", "--qd=1,", "--qd=5000", "--seconds=0", "--seconds=nan", "--mode=none", "--report",
+        "--report=", "--plan=chain,", "--grow-ahead=yes", "--all=1"}) {
     std::vector<std::string> arguments = {argument};
     const auto flags = ParseFlags(arguments);
     EXPECT_EQ(flags.status().code(), absl::StatusCode::kInvalidArgument) << argument;

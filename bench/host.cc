@@ -4,12 +4,15 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <fstream>
 #include <iterator>
+#include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 
@@ -37,6 +40,16 @@ std::string FileSystemType(absl::string_view mountinfo, absl::string_view device
   return "";
 }
 
+std::string ProcessorName(absl::string_view cpuinfo) {
+  for (const absl::string_view line : absl::StrSplit(cpuinfo, '\n')) {
+    const std::pair<absl::string_view, absl::string_view> parts =
+        absl::StrSplit(line, absl::MaxSplits(':', 1));
+    if (absl::StripAsciiWhitespace(parts.first) != "model name") continue;
+    return std::string(absl::StripAsciiWhitespace(parts.second));
+  }
+  return "";
+}
+
 Host DescribeHost(const std::string& directory) {
   Host host;
   utsname name{};
@@ -46,6 +59,10 @@ Host DescribeHost(const std::string& directory) {
   cpu_set_t cpus;
   CPU_ZERO(&cpus);
   if (sched_getaffinity(0, sizeof(cpus), &cpus) == 0) host.cpus = CPU_COUNT(&cpus);
+  std::ifstream file("/proc/cpuinfo");
+  host.processor = ProcessorName(std::string{std::istreambuf_iterator<char>(file), {}});
+  const auto pages = static_cast<uint64_t>(std::max(sysconf(_SC_PHYS_PAGES), 0L));
+  host.memory_bytes = pages * static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
   return host;
 }
 

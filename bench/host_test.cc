@@ -15,6 +15,14 @@
 namespace ringcow {
 namespace {
 
+TEST(HostTest, FindsTheProcessorsName) {
+  EXPECT_EQ(ProcessorName("processor\t: 0\nmodel\t\t: 85\nmodel name\t: A: fast one\nflags: x\n"
+                          "processor\t: 1\nmodel name\t: another\n"),
+            "A: fast one");
+  EXPECT_EQ(ProcessorName("processor\t: 0\nBogoMIPS\t: 50.00\n"), "");
+  EXPECT_EQ(ProcessorName(""), "");
+}
+
 TEST(HostTest, FindsTheFileSystemInMountinfo) {
   const std::string mountinfo =
       "22 27 0:20 / /proc rw,nosuid - proc proc rw\n"

@@ -1,5 +1,6 @@
 #include "bench/qemu.h"
 
+#include <numeric>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -12,6 +13,9 @@
 
 namespace ringcow {
 namespace {
+
+constexpr uint32_t kFillBytes = 1 << 20;  // of one write
+constexpr uint32_t kFillDepth = 16;
 
 // What stands between two marks.
 std::optional<absl::string_view> Between(absl::string_view text, absl::string_view begin,
@@ -51,6 +55,17 @@ bool QemuCanExpress(const Workload& workload, uint32_t depth, uint32_t flush_eve
   return flush_every == 0 || flush_every >= depth;
 }
 
+std::vector<std::string> QemuCreateCommand(const std::string& path, const Workload& workload) {
+  std::vector<std::string> command = {"qemu-img", "create", "-q", "-f", "qcow2"};
+  if (workload.extended_l2) command.insert(command.end(), {"-o", "extended_l2=on"});
+  if (workload.start == Workload::Start::kOverlay) {
+    const bool is_raw = workload.base == Workload::Base::kRaw;
+    command.insert(command.end(), {"-b", BaseName(workload.base), "-F", is_raw ? "raw" : "qcow2"});
+  }
+  command.insert(command.end(), {path, absl::StrCat(workload.image_bytes)});
+  return command;
+}
+
 std::vector<std::string> QemuBenchCommand(const std::string& path, const Workload& workload,
                                           const QemuImg::BenchOptions& options) {
   std::vector<std::string> command = {"qemu-img", "bench",
@@ -79,9 +94,20 @@ std::optional<QemuImg> QemuImg::Find() {
   return QemuImg(*std::move(version));
 }
 
-absl::Status QemuImg::Create(const std::string& path, uint64_t image_bytes) const {
-  return RunTool({"qemu-img", "create", "-q", "-f", "qcow2", path, absl::StrCat(image_bytes)})
-      .status();
+absl::Status QemuImg::Prepare(const std::string& path, const Workload& workload,
+                              const std::string& aio) const {
+  RETURN_IF_ERROR(RunTool(QemuCreateCommand(path, workload)).status());
+  if (workload.start != Workload::Start::kSnapshot) return absl::OkStatus();
+  Workload filling;
+  filling.image_bytes = workload.image_bytes;
+  filling.request_bytes =
+      static_cast<uint32_t>(std::gcd(workload.image_bytes, uint64_t{kFillBytes}));
+  BenchOptions options;
+  options.depth = kFillDepth;
+  options.requests = filling.image_bytes / filling.request_bytes;
+  options.aio = aio;
+  RETURN_IF_ERROR(Bench(path, filling, options).status());
+  return RunTool({"qemu-img", "snapshot", "-c", "before", path}).status();
 }
 
 absl::StatusOr<double> QemuImg::Bench(const std::string& path, const Workload& workload,

@@ -21,7 +21,10 @@ class QemuImg {
 
   const std::string& version() const { return version_; }  // "10.0.2"
 
-  absl::Status Create(const std::string& path, uint64_t image_bytes) const;
+  // Makes the image that a workload which allocates starts from, as PrepareQcow2 does for ours; the
+  // backing file is there already. `aio` as in BenchOptions.
+  absl::Status Prepare(const std::string& path, const Workload& workload,
+                       const std::string& aio) const;
 
   struct BenchOptions {
     uint32_t depth = 1;
@@ -49,6 +52,8 @@ class QemuImg {
 // the queue depth.
 bool QemuCanExpress(const Workload& workload, uint32_t depth, uint32_t flush_every);
 
+// A fresh image or overlay.
+std::vector<std::string> QemuCreateCommand(const std::string& path, const Workload& workload);
 std::vector<std::string> QemuBenchCommand(const std::string& path, const Workload& workload,
                                           const QemuImg::BenchOptions& options);
 

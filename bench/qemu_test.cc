@@ -42,6 +42,19 @@ TEST(QemuTest, ParsesItsTime) {
   EXPECT_EQ(ParseQemuBenchSeconds("qemu-img: Failed request: Input/output error\n"), std::nullopt);
 }
 
+TEST(QemuTest, CreatesOverlaysBesideTheirBackingFile) {
+  using Words = std::vector<std::string>;
+  EXPECT_EQ(QemuCreateCommand("d/x", Scattered()),
+            (Words{"qemu-img", "create", "-q", "-f", "qcow2", "d/x", "2097152"}));
+  Workload overlay = Scattered();
+  overlay.start = Workload::Start::kOverlay;
+  overlay.base = Workload::Base::kQcow2;
+  overlay.extended_l2 = true;
+  EXPECT_EQ(QemuCreateCommand("d/x", overlay),
+            (Words{"qemu-img", "create", "-q", "-f", "qcow2", "-o", "extended_l2=on", "-b",
+                   "base.qcow2", "-F", "qcow2", "d/x", "2097152"}));
+}
+
 TEST(QemuTest, KnowsWhatItsBenchmarkCannotDo) {
   EXPECT_TRUE(QemuCanExpress(Scattered(), 64, 0));
   EXPECT_TRUE(QemuCanExpress(Scattered(), 1, 1));
@@ -93,7 +106,7 @@ TEST(QemuBenchTest, RunsOnAFreshImageThatItsCheckLikes) {
   if (!qemu.has_value()) FAIL() << "qemu-img is not installed";
   const std::string path = testing::TempDir() + "/fresh.qcow2";
   const Workload workload = Scattered();
-  ASSERT_TRUE(qemu->Create(path, workload.image_bytes).ok());
+  ASSERT_TRUE(qemu->Prepare(path, workload, "native").ok());
   QemuImg::BenchOptions options;
   options.requests = 32;
   options.depth = 8;

@@ -2,14 +2,13 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <cstdio>
 #include <optional>
-#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/string_view.h"
+#include "bench/costs.h"
+#include "bench/description.h"
 
 namespace ringcow {
 namespace {
@@ -41,28 +40,12 @@ double Fraction(uint64_t amount, uint64_t operations) {
   return static_cast<double>(amount) / static_cast<double>(std::max<uint64_t>(operations, 1));
 }
 
-uint64_t BytesRead(const DiskCounters& disk, bool data) {
-  uint64_t bytes = 0;
-  for (size_t i = 0; i < kContents; ++i) {
-    if ((static_cast<Content>(i) == Content::kData) == data) bytes += disk.by_content[i].read_bytes;
-  }
-  return bytes;
-}
-
 void SetTraffic(const Measured& ours, benchmark::UserCounters& counters) {
   const uint64_t operations = ours.run.requests;
   const DiskCounters& disk = ours.disk;
-  const auto per_op = [&](uint64_t amount) { return Fraction(amount, operations); };
-  counters["sqes_per_op"] = per_op(ours.rings.sqes);
-  counters["enters_per_op"] = per_op(ours.rings.enters);
-  counters["fsyncs_per_op"] = per_op(disk.fsyncs);
-  counters["fallocates_per_op"] = per_op(disk.allocations);
-  counters["chains_per_op"] = per_op(disk.chains);
-  counters["bounced_per_op"] = per_op(disk.bounced);
-  counters["metadata_written_bytes_per_op"] = per_op(disk.MetadataBytesWritten());
-  counters["metadata_read_bytes_per_op"] = per_op(BytesRead(disk, /*data=*/false));
-  counters["data_written_bytes_per_op"] = per_op(disk[Content::kData].written_bytes);
-  counters["data_read_bytes_per_op"] = per_op(BytesRead(disk, /*data=*/true));
+  for (const auto& [name, cost] : CostsPerOp(ours)) counters[name] = cost;
+  counters["chains_per_op"] = Fraction(disk.chains, operations);
+  counters["bounced_per_op"] = Fraction(disk.bounced, operations);
   if (ours.run.flushes > 0) {
     counters["fsyncs_per_flush"] = Fraction(disk.fsyncs, ours.run.flushes);
     counters["metadata_written_bytes_per_flush"] =
@@ -70,17 +53,9 @@ void SetTraffic(const Measured& ours, benchmark::UserCounters& counters) {
   }
 }
 
-std::string Ratio(const benchmark::UserCounters& counters, const std::string& name) {
-  const auto found = counters.find(name);
-  if (found == counters.end()) return "-";
-  const double ratio = found->second.value;
-  return ratio < 9.95 ? absl::StrFormat("%.2f", ratio) : absl::StrFormat("%.1f", ratio);
-}
-
-std::string Whole(double value) {
-  std::string digits = absl::StrCat(std::llround(value));
-  for (size_t at = digits.size(); at > 3; at -= 3) digits.insert(at - 3, ",");
-  return digits;
+std::string Ratio(std::optional<double> ratio) {
+  if (!ratio.has_value()) return "-";
+  return *ratio < 9.95 ? absl::StrFormat("%.2f", *ratio) : absl::StrFormat("%.1f", *ratio);
 }
 
 // Few figures, as many as matter.
@@ -104,6 +79,7 @@ void SetCounters(const Compared& compared, benchmark::UserCounters& counters) {
   counters["raw_iops"] = compared.raw.run.iops();
   counters["raw_p50_us"] = Microseconds(compared.raw.run.latency.Percentile(50));
   counters["raw_p99_us"] = Microseconds(compared.raw.run.latency.Percentile(99));
+  counters["raw_p999_us"] = Microseconds(compared.raw.run.latency.Percentile(99.9));
   counters["vs_raw"] = run.iops() / compared.raw.run.iops();
   if (compared.qemu_io_uring.has_value()) {
     counters["qemu_io_uring_iops"] = *compared.qemu_io_uring;
@@ -117,45 +93,56 @@ void SetCounters(const Compared& compared, benchmark::UserCounters& counters) {
   counters["raw_fsyncs_per_op"] = Fraction(compared.raw.disk.fsyncs, compared.raw.run.requests);
 }
 
-TableReporter::TableReporter(std::string preamble, std::vector<Case> cases)
-    : preamble_(std::move(preamble)), cases_(std::move(cases)) {}
-
-bool TableReporter::ReportContext(const Context& /*context*/) {
-  std::printf("%s\n%s", preamble_.c_str(), kHeadings);
-  std::fflush(stdout);
+bool RowReporter::ReportContext(const Context& /*context*/) {
+  for (Presentation* presentation : presentations_) presentation->Begin();
   return true;
 }
 
-void TableReporter::ReportRuns(const std::vector<Run>& runs) {
+void RowReporter::ReportRuns(const std::vector<Run>& runs) {
   for (const Run& run : runs) {
     if (run.error_occurred) continue;  // said on stderr when it happened
     const bool is_only = run.run_type == Run::RT_Iteration && run.repetitions <= 1;
     const bool is_median = run.run_type == Run::RT_Aggregate && run.aggregate_name == "median";
-    if (is_only || is_median) PrintRow(run);
+    if (!is_only && !is_median) continue;
+    const auto is_run = [&](const Case& a_case) {
+      return a_case.name == run.run_name.function_name;
+    };
+    const auto found = std::find_if(cases_.begin(), cases_.end(), is_run);
+    if (found == cases_.end()) continue;
+    Row row = {*found, {}};
+    for (const auto& [name, counter] : run.counters) row.figures[name] = counter.value;
+    for (Presentation* presentation : presentations_) presentation->Add(row);
   }
 }
 
-void TableReporter::PrintRow(const Run& run) {
-  const auto is_run = [&](const Case& a_case) { return a_case.name == run.run_name.function_name; };
-  const auto found = std::find_if(cases_.begin(), cases_.end(), is_run);
-  if (found == cases_.end()) return;
-  const auto value = [&](const char* name) {
-    const auto counter = run.counters.find(name);
-    return counter == run.counters.end() ? 0 : counter->second.value;
-  };
-  const double metadata =
-      value("metadata_written_bytes_per_op") + value("metadata_read_bytes_per_op");
-  const double data = value("data_written_bytes_per_op") + value("data_read_bytes_per_op");
-  absl::PrintF("%-22s %3d %-4s %9s %5s %7s %7s %7s %6s %6s %6s %6s %6s %7s %7s%s\n",
-               found->workload.name, found->depth, found->writethrough() ? "wt" : "wb",
-               Whole(value("iops")), Whole(value("mb_per_s")), Whole(value("p50_us")),
-               Whole(value("p99_us")), Whole(value("p999_us")), Ratio(run.counters, "vs_raw"),
-               Ratio(run.counters, "vs_qemu"), PerOp(value("sqes_per_op")),
-               PerOp(value("enters_per_op")), PerOp(value("fsyncs_per_op")), Whole(metadata),
-               Whole(data), found->remark.empty() ? "" : absl::StrCat("  ", found->remark));
+void RowReporter::Finalize() {
+  for (Presentation* presentation : presentations_) status_.Update(presentation->End());
+}
+
+void RateTable::Begin() {
+  std::printf("%s\n%s", preamble_.c_str(), kHeadings);
   std::fflush(stdout);
 }
 
-void TableReporter::Finalize() { std::printf("%s", kLegend); }
+void RateTable::Add(const Row& row) {
+  const Case& a_case = row.a_case;
+  const double metadata =
+      row.At("metadata_written_bytes_per_op") + row.At("metadata_read_bytes_per_op");
+  const double data = row.At("data_written_bytes_per_op") + row.At("data_read_bytes_per_op");
+  absl::PrintF("%-22s %3d %-4s %9s %5s %7s %7s %7s %6s %6s %6s %6s %6s %7s %7s%s\n",
+               a_case.workload.name, a_case.depth, a_case.writethrough() ? "wt" : "wb",
+               WithCommas(row.At("iops")), WithCommas(row.At("mb_per_s")),
+               WithCommas(row.At("p50_us")), WithCommas(row.At("p99_us")),
+               WithCommas(row.At("p999_us")), Ratio(row.Find("vs_raw")), Ratio(row.Find("vs_qemu")),
+               PerOp(row.At("sqes_per_op")), PerOp(row.At("enters_per_op")),
+               PerOp(row.At("fsyncs_per_op")), WithCommas(metadata), WithCommas(data),
+               a_case.remark.empty() ? "" : absl::StrCat("  ", a_case.remark));
+  std::fflush(stdout);
+}
+
+absl::Status RateTable::End() {
+  std::printf("%s", kLegend);
+  return absl::OkStatus();
+}
 
 }  // namespace ringcow

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <vector>
 
+#include "bench/heap_allocations.h"
 #include "engine/aligned_buffer.h"
 #include "engine/scope.h"
 #include "engine/status_macros.h"
@@ -28,6 +29,7 @@ class Run {
   }
 
   Task<absl::StatusOr<RunResult>> Go() {
+    const uint64_t allocations = HeapAllocations();
     const Clock::time_point start = Clock::now();
     deadline_ = start + options_.time_limit;
     while (next_ < ops_.size() && !stopped_) {
@@ -37,6 +39,7 @@ class Run {
       if (drains) CO_RETURN_IF_ERROR(co_await Flush());
     }
     result_.elapsed = Clock::now() - start;
+    result_.heap_allocations = HeapAllocations() - allocations;
     co_return std::move(result_);
   }
 

@@ -27,7 +27,8 @@ struct RunResult {
   uint64_t requests = 0;                // reads and writes
   uint64_t bytes = 0;
   uint64_t flushes = 0;
-  LatencyHistogram latency;  // of reads and writes
+  uint64_t heap_allocations = 0;  // by operator new, in the time that `elapsed` is
+  LatencyHistogram latency;       // of reads and writes
 
   double seconds() const { return std::chrono::duration<double>(elapsed).count(); }
   double iops() const { return static_cast<double>(requests) / seconds(); }

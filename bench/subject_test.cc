@@ -2,9 +2,12 @@
 
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "bench/qemu.h"
 #include "engine/loop.h"
 #include "gtest/gtest.h"
 
@@ -22,6 +25,18 @@ class SubjectTest : public testing::Test {
     workload_.pattern = Workload::Pattern::kScattered;
     workload_.image_bytes = 64 * kBenchClusterBytes;
     workload_.requests = 64;
+  }
+
+  // Makes workload_ one of overlays, with the backing file that it needs.
+  void MakeBase(Workload::Base base) {
+    const std::string path = absl::StrCat(testing::TempDir(), "/", BaseName(base));
+    Workload written = workload_;
+    written.start = Workload::Start::kPopulated;
+    const absl::Status made = base == Workload::Base::kRaw ? PrepareRaw(*rings_, path, written)
+                                                           : PrepareQcow2(*rings_, path, written);
+    ASSERT_TRUE(made.ok()) << made;
+    workload_.start = Workload::Start::kOverlay;
+    workload_.base = base;
   }
 
   Loop loop_;
@@ -57,6 +72,61 @@ TEST_F(SubjectTest, ReadsFindAPopulatedImage) {
   ASSERT_TRUE(measured.ok()) << measured.status();
   EXPECT_EQ(measured->disk[Content::kData].read_bytes, 64U * 4096) << "not zeroes from nowhere";
   EXPECT_EQ(measured->disk[Content::kL2].reads, 0U) << "hot";
+}
+
+TEST_F(SubjectTest, AnOverlayCopiesFromItsWrittenBackingFile) {
+  for (const auto base : {Workload::Base::kRaw, Workload::Base::kQcow2}) {
+    MakeBase(base);
+    ASSERT_TRUE(PrepareQcow2(*rings_, path_, workload_).ok());
+    const auto measured = MeasureQcow2(*rings_, path_, workload_, OpenOptions(), {.depth = 4});
+    ASSERT_TRUE(measured.ok()) << measured.status();
+    EXPECT_EQ(measured->disk[Content::kData].written_bytes, 64U * kBenchClusterBytes);
+    EXPECT_EQ(measured->disk[Content::kData].read_bytes, 64U * (kBenchClusterBytes - 4096))
+        << "of the backing file";
+    EXPECT_TRUE(CheckQcow2(*rings_, path_).ok());
+  }
+}
+
+TEST_F(SubjectTest, AnOverlayWithSubclustersCopiesNothing) {
+  MakeBase(Workload::Base::kRaw);
+  workload_.extended_l2 = true;
+  ASSERT_TRUE(PrepareQcow2(*rings_, path_, workload_).ok());
+  const auto measured = MeasureQcow2(*rings_, path_, workload_, OpenOptions(), {.depth = 4});
+  ASSERT_TRUE(measured.ok()) << measured.status();
+  EXPECT_EQ(measured->disk[Content::kData].written_bytes, 64U * 4096);
+  EXPECT_EQ(measured->disk[Content::kData].read_bytes, 0U);
+}
+
+TEST_F(SubjectTest, AfterASnapshotWritesCopyTheirClusters) {
+  workload_.start = Workload::Start::kSnapshot;
+  ASSERT_TRUE(PrepareQcow2(*rings_, path_, workload_).ok());
+  const auto measured = MeasureQcow2(*rings_, path_, workload_, OpenOptions(), {.depth = 4});
+  ASSERT_TRUE(measured.ok()) << measured.status();
+  EXPECT_EQ(measured->disk[Content::kData].written_bytes, 64U * kBenchClusterBytes);
+  EXPECT_EQ(measured->disk[Content::kData].read_bytes, 64U * (kBenchClusterBytes - 4096));
+  EXPECT_TRUE(CheckQcow2(*rings_, path_).ok());
+}
+
+// What QEMU measures itself on is like what we do: our engine finds the same in it.
+TEST_F(SubjectTest, QemuPreparesTheSameImages) {
+  const std::optional<QemuImg> qemu = QemuImg::Find();
+  if (!qemu.has_value()) FAIL() << "qemu-img is not installed";
+  MakeBase(Workload::Base::kRaw);
+  Workload snapshot = workload_;
+  snapshot.start = Workload::Start::kSnapshot;
+  Workload subclusters = workload_;
+  subclusters.extended_l2 = true;
+  for (const Workload& workload : {workload_, subclusters, snapshot}) {
+    ASSERT_TRUE(PrepareQcow2(*rings_, path_, workload).ok());
+    const auto ours = MeasureQcow2(*rings_, path_, workload, OpenOptions(), {});
+    ASSERT_TRUE(ours.ok()) << ours.status();
+    const absl::Status prepared = qemu->Prepare(path_, workload, "native");
+    ASSERT_TRUE(prepared.ok()) << prepared;
+    const auto theirs = MeasureQcow2(*rings_, path_, workload, OpenOptions(), {});
+    ASSERT_TRUE(theirs.ok()) << theirs.status();
+    EXPECT_EQ(theirs->disk[Content::kData].written_bytes, ours->disk[Content::kData].written_bytes);
+    EXPECT_EQ(theirs->disk[Content::kData].read_bytes, ours->disk[Content::kData].read_bytes);
+  }
 }
 
 TEST_F(SubjectTest, ADamagedImageIsAnError) {

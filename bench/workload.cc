@@ -125,9 +125,13 @@ std::vector<GuestOp> MakeOps(const Workload& workload) {
   return ops;
 }
 
+std::string BaseName(Workload::Base base) {
+  return base == Workload::Base::kRaw ? "base.raw" : "base.qcow2";
+}
+
 Workload WithRequests(Workload workload, uint64_t requests) {
   workload.requests = requests;
-  if (workload.start != Workload::Start::kFresh) return workload;
+  if (!workload.allocates()) return workload;
   const uint64_t bytes_a_request =
       workload.pattern == Workload::Pattern::kScattered ? workload.spacing : workload.request_bytes;
   workload.image_bytes = std::max(workload.image_bytes, std::bit_ceil(requests * bytes_a_request));

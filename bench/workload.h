@@ -37,14 +37,20 @@ struct Workload {
   };
   enum class Start : uint8_t {
     kFresh,      // nothing allocated
+    kOverlay,    // nothing allocated, but a backing file (see BaseName) that is written throughout
+    kSnapshot,   // every place written, then an internal snapshot taken, which shares all of it
     kPopulated,  // every place of the workload written before, caches warm
     kCold,       // the same, opened anew, with places so far apart that each has an L2 slice of
                  // its own
   };
 
+  enum class Base : uint8_t { kRaw, kQcow2 };
+
   std::string name;
   Pattern pattern = Pattern::kSequential;
   Start start = Start::kFresh;
+  Base base = Base::kRaw;    // of kOverlay: the backing file's format
+  bool extended_l2 = false;  // the image has subclusters
   bool reads = false;
   uint32_t request_bytes = 4096;
   uint64_t spacing = kBenchClusterBytes;  // bytes between neighbouring places of kScattered
@@ -55,7 +61,8 @@ struct Workload {
   // does.
   uint32_t flush_every = 0;
 
-  bool allocates() const { return start == Start::kFresh; }
+  // Each place is written for the first time, so that every run needs an image of its own.
+  bool allocates() const { return start != Start::kPopulated && start != Start::kCold; }
   uint64_t places() const { return image_bytes / spacing; }
 };
 
@@ -70,8 +77,11 @@ uint64_t Step(const Workload& workload);
 // Those of flush_every are not in it.
 std::vector<GuestOp> MakeOps(const Workload& workload);
 
-// The workload with another number of requests, its image grown where a fresh one would be too
-// small to have a new place for each.
+// What the backing file of kOverlay is called. It lies beside the image.
+std::string BaseName(Workload::Base base);
+
+// The workload with another number of requests, its image grown where one that allocates would be
+// too small to have a new place for each.
 Workload WithRequests(Workload workload, uint64_t requests);
 
 }  // namespace ringcow
