@@ -91,6 +91,17 @@ Workload Sized(const Workload& workload, CacheMode mode, const CatalogOptions& o
   return WithRequests(workload, std::max<uint64_t>(requests / options.divisor, 64));
 }
 
+void AddOnce(std::vector<Case>& cases, const Case& a_case) {
+  const auto has_its_name = [&](const Case& other) { return other.name == a_case.name; };
+  if (std::none_of(cases.begin(), cases.end(), has_its_name)) cases.push_back(a_case);
+}
+
+Case WithRemark(Case a_case, absl::string_view remark) {
+  absl::StrAppend(&a_case.remark, a_case.remark.empty() ? "" : " ", remark);
+  absl::StrAppend(&a_case.name, "/", remark);
+  return a_case;
+}
+
 void Add(std::vector<Case>& cases, const Workload& workload, uint32_t depth, CacheMode mode,
          const CatalogOptions& options) {
   std::vector<PlanForm> forms = options.forms;
@@ -103,12 +114,13 @@ void Add(std::vector<Case>& cases, const Workload& workload, uint32_t depth, Cac
     a_case.open_options.write_back.mode = mode;
     a_case.open_options.write_back.form = form;
     a_case.name = absl::StrCat(workload.name, "/qd:", depth, "/", ModeName(mode));
-    if (forms.size() > 1) {
-      a_case.remark = absl::StrCat("plan:", FormName(form));
-      absl::StrAppend(&a_case.name, "/", a_case.remark);
+    if (forms.size() > 1) a_case = WithRemark(a_case, absl::StrCat("plan:", FormName(form)));
+    AddOnce(cases, a_case);
+    for (const Variant& variant : options.variants) {
+      Case another = WithRemark(a_case, variant.remark);
+      variant.apply(another.open_options);
+      AddOnce(cases, another);
     }
-    const auto has_its_name = [&](const Case& other) { return other.name == a_case.name; };
-    if (std::none_of(cases.begin(), cases.end(), has_its_name)) cases.push_back(a_case);
   }
 }
 
@@ -122,6 +134,23 @@ void AddAll(std::vector<Case>& cases, const Workload& workload, std::vector<uint
 }
 
 }  // namespace
+
+std::optional<Variant> Without(absl::string_view what) {
+  const std::string remark = absl::StrCat("without:", what);
+  if (what == "reserve") {
+    return Variant{remark, [](OpenOptions& options) { options.reserve_refcounts = false; }};
+  }
+  if (what == "zeroes") {
+    return Variant{remark, [](OpenOptions& options) { options.write_zeroes_ahead = false; }};
+  }
+  if (what == "early") {
+    return Variant{remark, [](OpenOptions& options) { options.enter_zero_clusters_early = false; }};
+  }
+  if (what == "growth") {
+    return Variant{remark, [](OpenOptions& options) { options.grow_ahead = false; }};
+  }
+  return std::nullopt;
+}
 
 std::vector<Workload> AllWorkloads() {
   const std::array<Workload, 4> plain = {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "absl/strings/string_view.h"
@@ -12,11 +13,22 @@
 
 namespace ringcow {
 
+// What an image is opened with besides the defaults, for a case's name and remark.
+struct Variant {
+  std::string remark;  // "without:reserve"
+  void (*apply)(OpenOptions& options) = nullptr;
+};
+
+// The kinds of work ahead and what else OpenOptions can switch off: "reserve", "zeroes", "early",
+// "growth". Nothing for another word.
+std::optional<Variant> Without(absl::string_view what);
+
 // What the command line can change about the cases. Empty vectors: each case's own.
 struct CatalogOptions {
   std::vector<uint32_t> depths;
   std::vector<CacheMode> modes;
   std::vector<PlanForm> forms;       // each case once for each; named in it when there are several
+  std::vector<Variant> variants;     // each case as it is, and once more for each
   OpenOptions open_options;          // of all images
   std::optional<uint64_t> requests;  // of each run
   uint64_t divisor = 1;              // else: each run's usual number divided by it

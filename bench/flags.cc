@@ -37,7 +37,9 @@ to the same requests on a raw preallocated file, and prints a table. Needs no fl
   --durable-writes=N the widest first stage that auto writes by RWF_DSYNC
   --merge-gap=BYTES  changes so close to each other become one write
   --chain-ring=RING  where chains are drained: metadata, or data (with the guest's requests)
-  --grow-ahead=X     on or off: extend the file in large steps
+  --without=WHAT,... each case also without: reserve (refcounts raised ahead of need), zeroes
+                     (written ahead while flushes are frequent), early (zero clusters entered
+                     before their data is written), growth (of the file, in large steps)
   --reps=N           repetitions; the table shows medians
   --ops=N            requests of each run instead of the workload's own number
   --seconds=S        begin no request later than this in a run (default 2)
@@ -154,9 +156,12 @@ absl::Status SetValue(Flags& flags, absl::string_view name, absl::string_view va
     ASSIGN_OR_RETURN(
         catalog.open_options.write_back.chain_lane,
         Choice<Lane>(name, value, {{"metadata", Lane::kMetadata}, {"data", Lane::kData}}));
-  } else if (name == "grow-ahead") {
-    ASSIGN_OR_RETURN(catalog.open_options.grow_ahead,
-                     Choice<bool>(name, value, {{"on", true}, {"off", false}}));
+  } else if (name == "without") {
+    for (const absl::string_view what : absl::StrSplit(value, ',')) {
+      const std::optional<Variant> variant = Without(what);
+      if (!variant.has_value()) return Bad(name, what, "reserve, zeroes, early or growth");
+      catalog.variants.push_back(*variant);
+    }
   } else if (name == "reps") {
     ASSIGN_OR_RETURN(const uint64_t repetitions, Number(name, value, 1000));
     flags.repetitions = static_cast<int>(repetitions);

@@ -41,7 +41,7 @@ TEST(FlagsTest, RefusesWhatItDoesNotKnow) {
   for (const char* argument :
        {"image.qcow2", "--nonsense", "--nonsense=1", "--ops=0", "--ops=-1", "--ops=1e3", "--ops",
         "--qd=", "--qd=1,", "--qd=5000", "--seconds=0", "--seconds=nan", "--mode=none", "--report",
-        "--report=", "--plan=chain,", "--grow-ahead=yes", "--all=1"}) {
+        "--report=", "--plan=chain,", "--without=speed", "--all=1"}) {
     std::vector<std::string> arguments = {argument};
     const auto flags = ParseFlags(arguments);
     EXPECT_EQ(flags.status().code(), absl::StatusCode::kInvalidArgument) << argument;
@@ -71,6 +71,23 @@ TEST(CatalogTest, RunsEachCaseOnceForEachForm) {
   EXPECT_EQ(cases[0].open_options.write_back.form, PlanForm::kChain);
   EXPECT_EQ(cases[1].open_options.write_back.form, PlanForm::kStages);
   EXPECT_EQ(cases[0].workload.name, cases[1].workload.name);
+}
+
+TEST(CatalogTest, RunsEachCaseWithAndWithout) {
+  std::vector<std::string> arguments = {"--without=reserve,early"};
+  const absl::StatusOr<Flags> flags = ParseFlags(arguments);
+  ASSERT_TRUE(flags.ok()) << flags.status();
+  std::vector<Case> cases;
+  AddCases(cases, "scattered_4k", 32, CacheMode::kWriteback, flags->catalog);
+  ASSERT_EQ(cases.size(), 3U);
+  EXPECT_EQ(cases[0].remark, "");
+  EXPECT_TRUE(cases[0].open_options.reserve_refcounts);
+  EXPECT_TRUE(cases[0].open_options.enter_zero_clusters_early);
+  EXPECT_EQ(cases[1].name, "scattered_4k/qd:32/writeback/without:reserve");
+  EXPECT_FALSE(cases[1].open_options.reserve_refcounts);
+  EXPECT_TRUE(cases[1].open_options.enter_zero_clusters_early);
+  EXPECT_EQ(cases[2].remark, "without:early");
+  EXPECT_FALSE(cases[2].open_options.enter_zero_clusters_early);
 }
 
 TEST(CatalogTest, RequestsFitTheirImages) {

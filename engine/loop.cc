@@ -1,5 +1,7 @@
 #include "engine/loop.h"
 
+#include <cstddef>
+
 #include "engine/invariant.h"
 
 namespace ringcow {
@@ -18,7 +20,10 @@ void Loop::RemoveSource(CompletionSource& source) {
 void Loop::TurnUntil(const bool& done) {
   while (!done) {
     running_.swap(ready_);
-    for (std::coroutine_handle<> handle : running_) handle.resume();
+    is_resuming_ = true;
+    // More may come while they run.
+    for (size_t i = 0; i < running_.size(); ++i) running_[i].resume();
+    is_resuming_ = false;
     running_.clear();
 
     for (CompletionSource* source : sources_) source->Reap();

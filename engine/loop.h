@@ -47,6 +47,13 @@ class Loop {
   // Resumes `handle` in the next turn, in the order of the Post calls.
   void Post(std::coroutine_handle<> handle) { ready_.push_back(handle); }
 
+  // Resumes `handle` in the turn that is resuming what is ready, behind all that is ready in it; in
+  // the next one where none is. For what was ready but for a lock: with a turn for each holder, all
+  // who have once waited for a busy lock would go on waiting for each other, a turn each.
+  void PostInTurn(std::coroutine_handle<> handle) {
+    (is_resuming_ ? running_ : ready_).push_back(handle);
+  }
+
   // A source stays until it is removed, which its destructor does; it must be idle by then.
   void AddSource(CompletionSource& source);
   void RemoveSource(CompletionSource& source);
@@ -93,7 +100,8 @@ class Loop {
   void SubmitAndWait();
 
   std::vector<std::coroutine_handle<>> ready_;
-  std::vector<std::coroutine_handle<>> running_;  // kept for its capacity
+  std::vector<std::coroutine_handle<>> running_;  // of this turn; kept for its capacity
+  bool is_resuming_ = false;
   std::vector<CompletionSource*> sources_;
 };
 

@@ -168,6 +168,34 @@ TEST(MutexTest, ExcludesAcrossSuspensionsFirstComeFirstServed) {
   EXPECT_THAT(log, ElementsAre("a", "b", "c", "d", "e"));
 }
 
+Task<absl::Status> HoldBriefly(Mutex& mutex, Log& log) {
+  const Mutex::Guard guard = co_await mutex.Lock();
+  log.emplace_back("held");
+  co_return absl::OkStatus();
+}
+
+// Whoever waits for a lock that is held across a suspension gets through in one turn after that.
+Task<absl::Status> LockBehindASlowHolder(Loop& loop, Log& log) {
+  Mutex mutex(loop);
+  Scope scope(loop);
+  {
+    const Mutex::Guard guard = co_await mutex.Lock();
+    for (int i = 0; i < 3; ++i) scope.Spawn(HoldBriefly(mutex, log));
+    co_await loop.Yield();
+    log.emplace_back("released");
+  }
+  co_await loop.Yield();
+  log.emplace_back("the next turn");
+  co_return co_await scope.Join();
+}
+
+TEST(MutexTest, AQueueIsWorkedOffInATurn) {
+  Loop loop;
+  Log log;
+  EXPECT_TRUE(loop.Run(LockBehindASlowHolder(loop, log)).ok());
+  EXPECT_THAT(log, ElementsAre("released", "held", "held", "held", "the next turn"));
+}
+
 Task<absl::Status> AwaitValue(WaitList& list, const int& value, int wanted, std::string name,
                               Log& log) {
   while (value < wanted) co_await list.Wait();

@@ -56,7 +56,8 @@ class Mutex {
   Awaiter Lock() { return Awaiter(*this); }
 
  private:
-  // The lock passes to the first waiter directly, so nobody can take it in between.
+  // The lock passes to the first waiter directly, so nobody can take it in between; in this turn,
+  // so that a queue, once there is one, is worked off.
   void Unlock() {
     if (first_ == nullptr) {
       locked_ = false;
@@ -65,7 +66,7 @@ class Mutex {
     Awaiter* heir = first_;
     first_ = heir->next_;
     if (first_ == nullptr) last_ = nullptr;
-    loop_.Post(heir->handle_);
+    loop_.PostInTurn(heir->handle_);
   }
 
   Loop& loop_;
