@@ -1,6 +1,8 @@
 #include "qcow2/image_chain.h"
 
 #include <algorithm>
+#include <bit>
+#include <cstdint>
 #include <optional>
 #include <utility>
 
@@ -19,12 +21,14 @@
 namespace ringcow {
 namespace {
 
+using CacheBytes = ImageChain::CacheBytes;
 using Layer = ImageChain::Layer;
 
 // The other files that an image needs.
 struct Links {
   std::optional<ImageSource> backing = std::nullopt;
-  std::optional<std::string> data_file = std::nullopt;
+  std::optional<ImageSource> data_file = std::nullopt;
+  ImageChain::CacheBytes caches = {};
 };
 
 // `status` of the layer with this many above it.
@@ -53,29 +57,81 @@ absl::StatusOr<std::optional<ImageSource>> BackingOf(const ImageFile& file, cons
   return *std::move(source);
 }
 
+// The data file, if there is one: that of the description, or else of the header.
+absl::StatusOr<std::optional<ImageSource>> DataFileOf(const ImageFile& file, const Header& header) {
+  const std::optional<ImageSource>& described = file.format_options().data_file;
+  if (!header.external_data()) {
+    if (!described.has_value()) return std::nullopt;
+    return absl::InvalidArgumentError(
+        "'data-file' can only be set for images with an external data file");
+  }
+  if (described.has_value()) return described;
+  const std::optional<std::string>& name = header.extensions.external_data_file;
+  if (!name.has_value()) {
+    return absl::InvalidArgumentError("'data-file' is required for this image");
+  }
+  ImageSource source;
+  ASSIGN_OR_RETURN(source.path, LocalPath(*name));
+  return source;
+}
+
+// What "cache-size" leaves to the one is what the other does not take; else the L2 tables get all
+// that they need, if there is room for some refcount blocks beside them. As in QEMU.
+CacheBytes CacheBytesOf(const FormatOptions& options, const Geometry& geometry) {
+  constexpr uint64_t kLeastRefcountBlocks = 4;
+  const uint64_t both = options.cache_bytes;
+  if (both == 0) return {options.l2_cache_bytes, options.refcount_cache_bytes};
+  uint64_t refcounts = options.refcount_cache_bytes;
+  if (options.l2_cache_bytes != 0) {
+    refcounts = both - options.l2_cache_bytes;
+  } else if (refcounts == 0) {
+    const uint64_t l2_tables =
+        AlignUp(geometry.guest_clusters() * geometry.l2_entry_bytes(), geometry.cluster_bytes());
+    const uint64_t least = kLeastRefcountBlocks * geometry.cluster_bytes();
+    refcounts = both >= l2_tables + least ? both - l2_tables : std::min(both, least);
+  }
+  // 0 would mean that nothing was said.
+  return {std::max<uint64_t>(both - refcounts, 1), std::max<uint64_t>(refcounts, 1)};
+}
+
+absl::Status CheckEntryBytes(uint64_t bytes, const Geometry& geometry) {
+  if (bytes == 0) return absl::OkStatus();
+  constexpr uint64_t kLeast = 512;
+  if (std::has_single_bit(bytes) && bytes >= kLeast && bytes <= geometry.cluster_bytes()) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(absl::StrFormat(
+      "L2 cache entry size must be a power of two between %d and the cluster size (%d)", kLeast,
+      geometry.cluster_bytes()));
+}
+
 Task<absl::StatusOr<Links>> ReadLinks(const ImageFile& file) {
   Links links;
   if (file.format() != ImageFormat::kQcow2) co_return links;
   CO_ASSIGN_OR_RETURN(const Header header, co_await ReadHeader(file.disk()));
   // Before other files are looked for: what the image itself lacks is said first.
   CO_RETURN_IF_ERROR(CheckSupported(header));
-  if (header.external_data()) {
-    links.data_file = header.extensions.external_data_file;
-    if (!links.data_file.has_value()) {
-      co_return absl::InvalidArgumentError("'data-file' is required for this image");
-    }
-  }
+  CO_ASSIGN_OR_RETURN(const Geometry geometry, GeometryOf(header));
+  CO_RETURN_IF_ERROR(CheckEntryBytes(file.format_options().l2_entry_bytes, geometry));
+  links.caches = CacheBytesOf(file.format_options(), geometry);
+  CO_ASSIGN_OR_RETURN(links.data_file, DataFileOf(file, header));
   CO_ASSIGN_OR_RETURN(links.backing, BackingOf(file, header));
   co_return links;
 }
 
-absl::StatusOr<std::unique_ptr<UringDisk>> OpenDataFile(Rings& rings, const std::string& name,
+absl::StatusOr<std::unique_ptr<UringDisk>> OpenDataFile(Rings& rings, const ImageSource& source,
                                                         const ImageFileOptions& options) {
-  ASSIGN_OR_RETURN(const std::string path, LocalPath(name));
-  return UringDisk::Open(rings, path,
+  if (source.read_only && !options.read_only) {
+    return absl::PermissionDeniedError("Block node is read-only");
+  }
+  const bool force_share = options.force_share || source.force_share;
+  if (force_share && !options.read_only) {
+    return absl::InvalidArgumentError("force-share=on can only be used with read-only images");
+  }
+  return UringDisk::Open(rings, source.path,
                          {.read_only = options.read_only,
-                          .direct = options.direct,
-                          .force_share = options.force_share});
+                          .direct = source.direct.value_or(options.direct),
+                          .force_share = force_share});
 }
 
 bool IsOpen(const std::vector<Layer>& layers, const std::string& path) {
@@ -108,11 +164,12 @@ Task<absl::StatusOr<std::vector<Layer>>> OpenFiles(Rings& rings, ImageSource sou
     if (!links.ok()) {
       co_return AtDepth(depth, WithoutName(links.status(), layers.back().file.disk()));
     }
-    if (const std::optional<std::string>& name = links->data_file; name.has_value()) {
-      auto data_file = OpenDataFile(rings, *name, options);
+    if (const std::optional<ImageSource>& data = links->data_file; data.has_value()) {
+      auto data_file = OpenDataFile(rings, *data, options);
       if (!data_file.ok()) co_return AtDepth(depth, data_file.status());
       layers.back().data_file = *std::move(data_file);
     }
+    layers.back().caches = links->caches;
     std::optional<ImageSource>& backing = links->backing;
     if (!backing.has_value()) co_return layers;
     const absl::Status status = CheckBacking(layers, *backing);
@@ -139,6 +196,7 @@ Task<absl::Status> OpenGuest(Layer& layer, OpenOptions options) {
 Task<absl::StatusOr<std::unique_ptr<ImageChain>>> ImageChain::Open(Rings& rings, std::string name,
                                                                    ImageChainOptions options) {
   CO_ASSIGN_OR_RETURN(ImageSource source, SourceOf(name, options.file.format));
+  const bool ignores_discards = source.ignores_discards;
   CO_ASSIGN_OR_RETURN(
       std::vector<Layer> layers,
       co_await OpenFiles(rings, std::move(source), options.file, options.also_writable));
@@ -146,10 +204,13 @@ Task<absl::StatusOr<std::unique_ptr<ImageChain>>> ImageChain::Open(Rings& rings,
   for (size_t depth = layers.size(); depth-- > 0;) {
     OpenOptions layer_options = depth == 0 ? options.image : OpenOptions();
     const FormatOptions& described = layers[depth].file.format_options();
-    if (described.l2_cache_bytes > 0) layer_options.l2_cache_bytes = described.l2_cache_bytes;
-    if (described.refcount_cache_bytes > 0) {
-      layer_options.refcount_cache_bytes = described.refcount_cache_bytes;
+    const CacheBytes& caches = layers[depth].caches;
+    if (caches.l2 > 0) layer_options.l2_cache_bytes = caches.l2;
+    if (caches.refcounts > 0) layer_options.refcount_cache_bytes = caches.refcounts;
+    if (described.l2_entry_bytes > 0) {
+      layer_options.cache_slice_bytes = static_cast<uint32_t>(described.l2_entry_bytes);
     }
+    layer_options.overlap_check = described.overlap_check.value_or(layer_options.overlap_check);
     layer_options.replaces_backing = described.replaces_backing;
     layer_options.read_only = depth == 0 ? options.file.read_only : depth != options.also_writable;
     layer_options.backing = depth + 1 < layers.size() ? layers[depth + 1].guest.get() : nullptr;
@@ -157,12 +218,23 @@ Task<absl::StatusOr<std::unique_ptr<ImageChain>>> ImageChain::Open(Rings& rings,
     const absl::Status status = co_await OpenGuest(layers[depth], layer_options);
     if (!status.ok()) co_return AtDepth(depth, status);
   }
-  co_return absl::WrapUnique(new ImageChain(std::move(layers)));
+  co_return absl::WrapUnique(new ImageChain(std::move(layers), ignores_discards));
 }
 
 // Overlays go before what they read from.
 ImageChain::~ImageChain() {
   for (Layer& layer : layers_) layer.guest.reset();
+}
+
+Task<absl::Status> ImageChain::WriteZeroes(GuestOffset offset, uint64_t length, ZeroManner manner) {
+  return top().WriteZeroes(offset, length, ignores_discards_ ? ZeroManner::kKeepSpace : manner);
+}
+
+Task<absl::Status> ImageChain::Discard(GuestOffset offset, uint64_t length) {
+  // What is outside of the disk is refused all the same.
+  const bool is_inside = offset.value() <= size() && length <= size() - offset.value();
+  if (!ignores_discards_ || !is_inside) co_return co_await top().Discard(offset, length);
+  co_return absl::OkStatus();
 }
 
 Task<absl::Status> ImageChain::Close() {

@@ -41,12 +41,19 @@ class ImageChain final : public GuestDisk {
   // Longer chains are refused, as what a loop through links and renames could look like.
   static constexpr size_t kMaxLayers = 200;
 
+  // What a description says of an image's caches; 0: nothing.
+  struct CacheBytes {
+    uint64_t l2 = 0;
+    uint64_t refcounts = 0;
+  };
+
   // One file of the chain.
   struct Layer {
     ImageFile file;
     std::unique_ptr<UringDisk> data_file = nullptr;  // the external one, if it has one
     std::unique_ptr<GuestDisk> guest = nullptr;
     Image* image = nullptr;  // `guest`, if it is qcow2
+    CacheBytes caches = {};
   };
 
   // `rings` must outlive the chain. `name` is one that SourceOf takes. Errors are those of
@@ -72,12 +79,9 @@ class ImageChain final : public GuestDisk {
   Task<absl::Status> WriteCompressed(GuestOffset offset, std::span<const std::byte> from) override {
     return top().WriteCompressed(offset, from);
   }
-  Task<absl::Status> WriteZeroes(GuestOffset offset, uint64_t length, ZeroManner manner) override {
-    return top().WriteZeroes(offset, length, manner);
-  }
-  Task<absl::Status> Discard(GuestOffset offset, uint64_t length) override {
-    return top().Discard(offset, length);
-  }
+  // These give back no space where a description says "discard": "ignore".
+  Task<absl::Status> WriteZeroes(GuestOffset offset, uint64_t length, ZeroManner manner) override;
+  Task<absl::Status> Discard(GuestOffset offset, uint64_t length) override;
   Task<absl::StatusOr<GuestExtent>> Find(GuestOffset offset, uint64_t length) override {
     return top().Find(offset, length);
   }
@@ -95,11 +99,13 @@ class ImageChain final : public GuestDisk {
   void ResetCounters() override { top().ResetCounters(); }
 
  private:
-  explicit ImageChain(std::vector<Layer> layers) : layers_(std::move(layers)) {}
+  ImageChain(std::vector<Layer> layers, bool ignores_discards)
+      : layers_(std::move(layers)), ignores_discards_(ignores_discards) {}
 
   GuestDisk& top() const { return *layers_.front().guest; }
 
   std::vector<Layer> layers_;
+  const bool ignores_discards_;
 };
 
 }  // namespace ringcow

@@ -1,5 +1,6 @@
 #include "qcow2/image_source.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <initializer_list>
 #include <utility>
@@ -28,6 +29,17 @@ absl::Status TakeOneOf(ImageDescription& options, const std::string& name,
   return NotYet(absl::StrFormat("%s=%s", name, *value));
 }
 
+// What the guest's discards do.
+absl::Status TakeDiscard(ImageDescription& options, ImageSource& source) {
+  const std::optional<std::string> value = options.Take("discard");
+  if (!value.has_value() || *value == "unmap" || *value == "on") return absl::OkStatus();
+  if (*value != "ignore" && *value != "off") {
+    return absl::InvalidArgumentError("Invalid discard option");
+  }
+  source.ignores_discards = true;
+  return absl::OkStatus();
+}
+
 // Options that a node of any kind may have.
 absl::Status TakeNodeOptions(ImageDescription& options, ImageSource& source) {
   options.Take("node-name");  // nothing can refer to it
@@ -39,8 +51,7 @@ absl::Status TakeNodeOptions(ImageDescription& options, ImageSource& source) {
   if (direct.has_value()) source.direct = direct;
   RETURN_IF_ERROR(TakeOneOf(options, "cache.no-flush", {"off"}));
   RETURN_IF_ERROR(TakeOneOf(options, "auto-read-only", {"off"}));
-  RETURN_IF_ERROR(TakeOneOf(options, "detect-zeroes", {"off"}));
-  return TakeOneOf(options, "discard", {"unmap", "on"});
+  return TakeOneOf(options, "detect-zeroes", {"off"});
 }
 
 absl::Status TakeFileOptions(ImageDescription options, ImageSource& source) {
@@ -50,6 +61,7 @@ absl::Status TakeFileOptions(ImageDescription options, ImageSource& source) {
   }
   source.path = *path;
   RETURN_IF_ERROR(TakeNodeOptions(options, source));
+  RETURN_IF_ERROR(TakeOneOf(options, "discard", {"unmap", "on"}));
   RETURN_IF_ERROR(TakeOneOf(options, "locking", {"on", "auto"}));
   // Names only: all I/O goes through io_uring.
   RETURN_IF_ERROR(TakeOneOf(options, "aio", {"threads", "native", "io_uring"}));
@@ -76,6 +88,77 @@ absl::Status TakeFileChild(ImageDescription& description, ImageSource& source) {
   return TakeFileOptions(*std::move(file), source);
 }
 
+absl::Status TakeCacheSizes(ImageDescription& options, FormatOptions& taken) {
+  ASSIGN_OR_RETURN(const std::optional<uint64_t> both, options.TakeBytes("cache-size"));
+  ASSIGN_OR_RETURN(const std::optional<uint64_t> l2, options.TakeBytes("l2-cache-size"));
+  ASSIGN_OR_RETURN(const std::optional<uint64_t> refcounts,
+                   options.TakeBytes("refcount-cache-size"));
+  taken.l2_cache_bytes = l2.value_or(0);
+  taken.refcount_cache_bytes = refcounts.value_or(0);
+  if (!both.has_value()) return absl::OkStatus();
+  if (l2.has_value() && refcounts.has_value()) {
+    return absl::InvalidArgumentError(
+        "cache-size, l2-cache-size and refcount-cache-size may not be set at the same time");
+  }
+  if (taken.l2_cache_bytes > *both) {
+    return absl::InvalidArgumentError("l2-cache-size may not exceed cache-size");
+  }
+  if (taken.refcount_cache_bytes > *both) {
+    return absl::InvalidArgumentError("refcount-cache-size may not exceed cache-size");
+  }
+  taken.cache_bytes = std::max<uint64_t>(*both, 1);
+  return absl::OkStatus();
+}
+
+absl::Status TakeOverlapCheck(ImageDescription& options, FormatOptions& taken) {
+  const std::optional<std::string> text = options.Take("overlap-check");
+  std::optional<ImageDescription> parts = options.TakeChild("overlap-check");
+  std::optional<std::string> check = text;
+  if (parts.has_value()) {
+    check = parts->Take("template");
+    if (text.has_value() && check.has_value() && *text != *check) {
+      return absl::InvalidArgumentError(
+          absl::StrFormat("Conflicting values for qcow2 options 'overlap-check' ('%s') and "
+                          "'overlap-check.template' ('%s')",
+                          *text, *check));
+    }
+    if (!check.has_value()) check = text;
+    if (!parts->options().empty()) {
+      return NotYet(absl::StrFormat("overlap-check.%s", parts->options().begin()->first));
+    }
+  }
+  if (!check.has_value()) return absl::OkStatus();
+  if (*check == "all") return NotYet("overlap-check=all");
+  if (*check == "none") {
+    taken.overlap_check = OverlapCheck::kNone;
+  } else if (*check == "constant") {
+    taken.overlap_check = OverlapCheck::kConstant;
+  } else if (*check == "cached") {
+    taken.overlap_check = OverlapCheck::kCached;
+  } else {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("Unsupported value '%s' for qcow2 option 'overlap-check'. Allowed are any "
+                        "of the following: none, constant, cached, all",
+                        *check));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status TakeDataFile(ImageDescription& options, FormatOptions& taken) {
+  if (const std::optional<std::string> node = options.Take("data-file")) {
+    return absl::NotFoundError(
+        absl::StrFormat("Cannot find device='%s' nor node-name='%s'", *node, *node));
+  }
+  std::optional<ImageDescription> data_file = options.TakeChild("data-file");
+  if (!data_file.has_value()) return absl::OkStatus();
+  const std::string driver = data_file->Take("driver").value_or("file");
+  if (!IsFileDriver(driver)) return NotYet(absl::StrFormat("data-file.driver=%s", driver));
+  ImageSource source;
+  RETURN_IF_ERROR(TakeFileOptions(*std::move(data_file), source));
+  taken.data_file = std::move(source);
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<ImageSource> SourceOf(absl::string_view name, absl::string_view format) {
@@ -98,6 +181,7 @@ absl::StatusOr<ImageSource> SourceOf(ImageDescription description, absl::string_
   }
   RETURN_IF_ERROR(TakeFileChild(description, source));
   RETURN_IF_ERROR(TakeNodeOptions(description, source));
+  RETURN_IF_ERROR(TakeDiscard(description, source));
   source.options = std::move(description);
   return source;
 }
@@ -107,11 +191,17 @@ absl::StatusOr<FormatOptions> TakeFormatOptions(ImageDescription options, ImageF
   if (format == ImageFormat::kQcow2) {
     // Refcounts are kept exact all the time, which this option only permits not to do.
     RETURN_IF_ERROR(options.TakeFlag("lazy-refcounts").status());
-    ASSIGN_OR_RETURN(const std::optional<uint64_t> l2, options.TakeBytes("l2-cache-size"));
-    taken.l2_cache_bytes = l2.value_or(0);
-    ASSIGN_OR_RETURN(const std::optional<uint64_t> refcounts,
-                     options.TakeBytes("refcount-cache-size"));
-    taken.refcount_cache_bytes = refcounts.value_or(0);
+    RETURN_IF_ERROR(TakeCacheSizes(options, taken));
+    ASSIGN_OR_RETURN(const std::optional<uint64_t> entry, options.TakeBytes("l2-cache-entry-size"));
+    taken.l2_entry_bytes = entry.value_or(0);
+    RETURN_IF_ERROR(TakeOverlapCheck(options, taken));
+    RETURN_IF_ERROR(TakeDataFile(options, taken));
+    // Of what is freed, what the guest discards is given back to the file's host, and nothing else;
+    // and tables stay in the caches.
+    RETURN_IF_ERROR(TakeOneOf(options, "pass-discard-request", {"on"}));
+    RETURN_IF_ERROR(TakeOneOf(options, "pass-discard-snapshot", {"off"}));
+    RETURN_IF_ERROR(TakeOneOf(options, "pass-discard-other", {"off"}));
+    RETURN_IF_ERROR(TakeOneOf(options, "cache-clean-interval", {"0"}));
     if (const std::optional<std::string> node = options.Take("backing")) {
       if (!node->empty()) {
         return absl::NotFoundError(absl::StrFormat(
@@ -122,11 +212,7 @@ absl::StatusOr<FormatOptions> TakeFormatOptions(ImageDescription options, ImageF
     }
     taken.backing = options.TakeChild("backing");
     taken.replaces_backing |= taken.backing.has_value();
-    for (const char* name :
-         {"cache-size", "l2-cache-entry-size", "cache-clean-interval", "pass-discard-request",
-          "pass-discard-snapshot", "pass-discard-other", "overlap-check", "discard-no-unref"}) {
-      if (options.Take(name).has_value()) return NotYet(name);
-    }
+    if (options.Take("discard-no-unref").has_value()) return NotYet("discard-no-unref");
   } else {
     for (const char* name : {"offset", "size"}) {
       if (options.Take(name).has_value()) return NotYet(name);

@@ -9,6 +9,7 @@
 #include "absl/strings/string_view.h"
 #include "qcow2/format/image_format.h"
 #include "qcow2/image_description.h"
+#include "qcow2/overlap_guard.h"
 
 namespace ringcow {
 
@@ -19,6 +20,7 @@ struct ImageSource {
   bool read_only = false;  // "read-only": not for writing, whoever asks
   bool force_share = false;
   std::optional<bool> direct = std::nullopt;  // "cache.direct"
+  bool ignores_discards = false;              // "discard": "ignore"
   ImageDescription options{{}};               // those of the format
 };
 
@@ -33,6 +35,11 @@ absl::StatusOr<ImageSource> SourceOf(ImageDescription description, absl::string_
 struct FormatOptions {
   uint64_t l2_cache_bytes = 0;  // 0: not said
   uint64_t refcount_cache_bytes = 0;
+  uint64_t cache_bytes = 0;  // both together
+  uint64_t l2_entry_bytes = 0;
+  std::optional<OverlapCheck> overlap_check = std::nullopt;
+  // Another data file than the header names.
+  std::optional<ImageSource> data_file = std::nullopt;
   // Another backing file than the header names: this one, or none (null, or "").
   bool replaces_backing = false;
   std::optional<ImageDescription> backing = std::nullopt;

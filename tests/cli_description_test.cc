@@ -19,6 +19,8 @@ class DescriptionTest : public testing::Test {
     Write("base", "write -P 1 0 1M");
     Make({"create", "-q", "-f", "qcow2", "-b", "base", "-F", "qcow2", "top"});
     Write("top", "write -P 2 64k 64k");
+    Make({"create", "-q", "-f", "qcow2", "-o", "data_file=apart.data", "apart", "1M"});
+    Write("apart", "write -P 4 0 1M");
     WriteBytes(directory_.File("plain"), std::string(1 << 20, '\x03'));
   }
 
@@ -69,6 +71,16 @@ TEST_F(DescriptionTest, OpensTheSame) {
                "backing.file.filename": "plain"})",
            R"({"driver": "qcow2", "file.filename": "top", "lazy-refcounts": true,
                "l2-cache-size": 65536, "refcount-cache-size": 262144, "node-name": "n"})",
+           R"({"driver": "qcow2", "file.filename": "top", "cache-size": 1048576})",
+           R"({"driver": "qcow2", "file.filename": "top", "cache-size": 65536,
+               "l2-cache-size": 65536, "l2-cache-entry-size": 512, "cache-clean-interval": 0})",
+           R"({"driver": "qcow2", "file.filename": "top", "overlap-check": "constant",
+               "discard": "ignore", "pass-discard-request": true, "pass-discard-snapshot": false,
+               "pass-discard-other": false})",
+           R"({"driver": "qcow2", "file.filename": "top", "overlap-check": {"template": "none"}})",
+           R"({"driver": "qcow2", "file.filename": "apart", "data-file.driver": "file",
+               "data-file.filename": "plain"})",
+           R"({"driver": "qcow2", "file.filename": "apart", "data-file.filename": "apart.data"})",
            R"({"driver": "qcow2", "read-only": true, "file":
                {"driver": "file", "filename": "top", "locking": "auto", "aio": "threads"}})",
        }) {
@@ -88,6 +100,21 @@ TEST_F(DescriptionTest, RefusesTheSame) {
            R"({"driver": "qcow2", "file": "top"})",
            R"({"driver": "qcow2", "file.filename": "top", "backing": "node"})",
            R"({"driver": "qcow2", "file.filename": "top", "backing.file.filename": "missing"})",
+           R"({"driver": "qcow2", "file.filename": "top", "cache-size": 65536,
+               "l2-cache-size": 131072})",
+           R"({"driver": "qcow2", "file.filename": "top", "cache-size": 65536,
+               "refcount-cache-size": 131072})",
+           R"({"driver": "qcow2", "file.filename": "top", "cache-size": 65536,
+               "l2-cache-size": 1024, "refcount-cache-size": 1024})",
+           R"({"driver": "qcow2", "file.filename": "top", "l2-cache-entry-size": 1000})",
+           R"({"driver": "qcow2", "file.filename": "top", "l2-cache-entry-size": 131072})",
+           R"({"driver": "qcow2", "file.filename": "top", "overlap-check": "some"})",
+           R"({"driver": "qcow2", "file.filename": "top", "overlap-check": "none",
+               "overlap-check.template": "cached"})",
+           R"({"driver": "qcow2", "file.filename": "top", "discard": "never"})",
+           R"({"driver": "qcow2", "file.filename": "top", "data-file.filename": "plain"})",
+           R"({"driver": "qcow2", "file.filename": "apart", "data-file.filename": "missing"})",
+           R"({"driver": "qcow2", "file.filename": "apart", "data-file": "node"})",
            R"({"filename": "top"})",
            R"({"driver": "qcow2"})",
            R"({"driver": "nope", "file.filename": "top"})",
@@ -101,8 +128,12 @@ TEST_F(DescriptionTest, RefusesTheSame) {
 }
 
 TEST_F(DescriptionTest, RefusesWhatItCannotDo) {
-  for (const char* option : {R"("cache-size": 65536)", R"("discard": "ignore")",
-                             R"("file.locking": "off")", R"("cache.no-flush": true)"}) {
+  for (const char* option :
+       {R"("cache-clean-interval": 60)", R"("overlap-check": "all")",
+        R"("overlap-check.main-header": false)", R"("file.discard": "ignore")",
+        R"("pass-discard-request": false)", R"("pass-discard-other": true)",
+        R"("pass-discard-snapshot": true)", R"("discard-no-unref": true)",
+        R"("data-file.driver": "raw")", R"("file.locking": "off")", R"("cache.no-flush": true)"}) {
     const Outcome outcome =
         Read(/*by_qemu=*/false,
              absl::StrCat(R"({"driver": "qcow2", "file.filename": "top", )", option, "}"));
@@ -114,6 +145,29 @@ TEST_F(DescriptionTest, RefusesWhatItCannotDo) {
               {"qemu-io", "-c", "length",
                R"(json:{"driver": "qcow2", "file.filename": "top", "read-only": true})"});
   EXPECT_NE(writing.err.find("Block node is read-only"), std::string::npos) << writing;
+}
+
+// What is discarded stays, and what is zeroed keeps its space.
+TEST_F(DescriptionTest, IgnoresDiscardsWhereItIsTold) {
+  const std::vector<std::string> words = {
+      "qemu-io",
+      "-c",
+      "discard 64k 64k",
+      "-c",
+      "read -P 2 64k 64k",
+      "-c",
+      "write -z -u 0 64k",
+      "-c",
+      "read -P 0 0 64k",
+      R"(json:{"driver": "qcow2", "file.filename": "top", "discard": "ignore"})"};
+  WriteBytes(directory_.File("copy"), ReadBytes(directory_.File("top")));
+  Outcome theirs = Qemu(directory_.path(), words);
+  theirs.out = WithoutTimes(theirs.out);
+  WriteBytes(directory_.File("top"), ReadBytes(directory_.File("copy")));
+  Outcome ours = Ringcow(directory_.path(), words);
+  ours.out = WithoutTimes(ours.out);
+  EXPECT_EQ(ours, theirs);
+  EXPECT_EQ(ours.status, 0) << ours;
 }
 
 // In the header of an image.
