@@ -22,10 +22,19 @@ class Run {
       : loop_(loop), disk_(disk), ops_(ops), options_(options) {
     uint32_t largest = 0;
     for (const GuestOp& op : ops) largest = std::max(largest, op.length);
+    const size_t distance = AlignUp(largest, kBufferAlignment);
+    memory_ = AlignedBuffer(options.depth * distance);
+    if (largest > 0) std::memset(memory_.data(), kFillByte, memory_.size());
     for (uint32_t i = 0; i < options.depth; ++i) {
-      buffers_.emplace_back(largest);
-      if (largest > 0) std::memset(buffers_.back().data(), kFillByte, largest);
+      buffers_.push_back(memory_.span().subspan(i * distance, largest));
     }
+    is_registered_ = largest > 0 && options.rings != nullptr &&
+                     options.rings->RegisterMemory(memory_.span()).ok();
+  }
+  Run(const Run&) = delete;
+  Run& operator=(const Run&) = delete;
+  ~Run() {
+    if (is_registered_) options_.rings->UnregisterMemory(memory_.span());
   }
 
   Task<absl::StatusOr<RunResult>> Go() {
@@ -46,7 +55,7 @@ class Run {
  private:
   Task<absl::Status> RunUntil(size_t end) {
     Scope scope(loop_);
-    for (AlignedBuffer& buffer : buffers_) scope.Spawn(Work(end, buffer.span()));
+    for (const std::span<std::byte> buffer : buffers_) scope.Spawn(Work(end, buffer));
     co_return co_await scope.Join();
   }
 
@@ -92,7 +101,9 @@ class Run {
   GuestDisk& disk_;
   const std::span<const GuestOp> ops_;
   const RunOptions options_;
-  std::vector<AlignedBuffer> buffers_;
+  AlignedBuffer memory_;
+  bool is_registered_ = false;
+  std::vector<std::span<std::byte>> buffers_;  // of one request each
   size_t next_ = 0;
   bool stopped_ = false;
   Clock::time_point deadline_;

@@ -9,6 +9,7 @@
 #include "bench/latency_histogram.h"
 #include "bench/workload.h"
 #include "engine/loop.h"
+#include "engine/rings.h"
 #include "engine/task.h"
 #include "qcow2/guest_disk.h"
 
@@ -20,6 +21,8 @@ struct RunOptions {
   // No request begins after this time; what is under way is finished. A slow disk makes a run
   // shorter, not longer.
   std::chrono::nanoseconds time_limit = std::chrono::hours(1);
+  // Where the memory of the requests is registered, as a guest's would be, if that is possible.
+  Rings* rings = nullptr;
 };
 
 struct RunResult {

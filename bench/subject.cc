@@ -88,6 +88,7 @@ Task<absl::StatusOr<Measured>> MeasureOn(Rings& rings, std::vector<GuestDisk*> l
         (co_await RunOps(rings.loop(), disk, warm_up, {.depth = options.depth})).status());
   }
 
+  options.rings = &rings;
   rings.ResetCounters();
   for (GuestDisk* layer : layers) layer->ResetCounters();
   Measured measured;

@@ -102,11 +102,12 @@ absl::StatusOr<ExtendedL2Entry> Mapper::EntryAt(const L2Slice& slice, uint64_t i
   if (!metadata_.has_data_file() || !host.has_value()) return entry;
   const GuestOffset guest = slice.first_cluster + i * metadata_.geometry.cluster_bytes();
   if (host->value() == guest.value()) return entry;
-  return absl::InvalidArgumentError(absl::StrFormat(
-      "'%s': External data file host cluster offset %#x does not match guest cluster offset: %#x "
-      "(L2 offset: %#x, L2 index: %#x)",
-      metadata_.disk.name(), host->value(), guest.value(), slice.table.offset().value(),
-      slice.first_entry + i));
+  return CorruptEntry(
+      metadata_.disk,
+      absl::InvalidArgumentError(absl::StrFormat(
+          "External data file host cluster offset %#x does not match guest cluster offset: %#x (L2 "
+          "offset: %#x, L2 index: %#x)",
+          host->value(), guest.value(), slice.table.offset().value(), slice.first_entry + i)));
 }
 
 std::optional<absl::StatusOr<Mapping>> Mapper::TryFind(GuestOffset offset, uint64_t bytes) const {

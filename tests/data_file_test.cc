@@ -210,7 +210,9 @@ class DataFileRefusalTest : public testing::Test {
     co_return co_await disk_.Write(at, bytes);
   }
   absl::Status ReadCluster(uint64_t index) {
-    const auto image = Open(disk_, options_);
+    OpenOptions options = options_;
+    options.read_only = true;  // the image is not marked as corrupt
+    const auto image = Open(disk_, options);
     if (!image.ok()) return image.status();
     Bytes bytes(65536);
     return loop_.Run((*image)->Read(GuestOffset(index * 65536), bytes));
@@ -250,6 +252,20 @@ TEST_F(DataFileRefusalTest, OfEntriesThatAreNotWhereTheyShouldBe) {
   PutL2Entry(4, kCompressed | 65536);
   EXPECT_TRUE(absl::StrContains(ReadCluster(4).message(), "compressed cluster in an image with"));
   EXPECT_EQ(ReadCluster(5), absl::OkStatus());
+}
+
+TEST_F(DataFileRefusalTest, OfAnImageWithAWrongEntry) {
+  PutL2Entry(3, uint64_t{1} << 63);
+  {
+    const auto image = Open(disk_, options_);
+    ASSERT_TRUE(image.ok()) << image.status();
+    Bytes bytes(65536);
+    const absl::Status status = loop_.Run((*image)->Read(GuestOffset(3 * 65536), bytes));
+    EXPECT_TRUE(absl::StrContains(status.message(), "Marking image as corrupt: External data file"))
+        << status;
+    EXPECT_FALSE((*image)->failure().ok());
+  }
+  EXPECT_TRUE(absl::IsFailedPrecondition(Open(disk_, options_).status()));
 }
 
 TEST_F(DataFileRefusalTest, OfContradictions) {
