@@ -3,7 +3,6 @@
 #include <poll.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <iterator>
 
@@ -86,9 +85,6 @@ absl::StatusOr<std::unique_ptr<Ring>> Ring::Create(const Setup& setup, RingCount
       // A wait with a timeout needs no SQE of its own since Linux 5.11.
       if ((ring->ring_.features & IORING_FEAT_EXT_ARG) != 0) ring->batch_share_ = setup.batch_share;
       ring->batch_nanoseconds_ = setup.batch_nanoseconds;
-      std::array<int, kFileSlots> none;
-      none.fill(-1);
-      ring->has_files_ = io_uring_register_files(&ring->ring_, none.data(), none.size()) == 0;
       return ring;
     }
     ring->ring_.ring_fd = -1;
@@ -136,10 +132,6 @@ void Ring::SubmitAndWait() {
   } else {
     Enter(1);
   }
-}
-
-bool Ring::SetFile(unsigned slot, int fd) {
-  return has_files_ && io_uring_register_files_update(&ring_, slot, &fd, 1) == 1;
 }
 
 int Ring::SetMemory(unsigned slot, std::span<std::byte> memory) {

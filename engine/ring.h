@@ -78,14 +78,8 @@ class Ring {
   // behind it wait for each other (Linux 6.18), so a poll among them would hold up the ring.
   void Watch(const Ring& other);
 
-  // Registers `fd` in place `slot` of the ring's table of files (below kFileSlots), -1 takes it
-  // out: a request that names the slot (IOSQE_FIXED_FILE) saves the kernel finding and holding the
-  // file. False where the kernel does not do that.
-  static constexpr unsigned kFileSlots = 64;
-  bool SetFile(unsigned slot, int fd);
-
-  // The same for memory (below kMemorySlots): reads and writes in it save pinning its pages. Empty
-  // memory takes a slot out. An errno, 0 on success.
+  // Registers memory in place `slot` (below kMemorySlots) of the ring's table: reads and writes in
+  // it save pinning its pages. Empty memory takes a slot out. An errno, 0 on success.
   static constexpr unsigned kMemorySlots = 64;
   int SetMemory(unsigned slot, std::span<std::byte> memory);
 
@@ -111,7 +105,6 @@ class Ring {
   RingCounters& counters_;
   unsigned batch_share_ = 0;
   long batch_nanoseconds_ = 0;
-  bool has_files_ = false;
   bool has_memory_ = false;
   io_uring ring_{};
   Request* first_ = nullptr;  // the queue

@@ -56,25 +56,6 @@ void Rings::Wait() {
   data_->SubmitAndWait();
 }
 
-std::optional<unsigned> Rings::RegisterFile(int fd) {
-  const auto free = std::find(file_slots_.begin(), file_slots_.end(), false);
-  const auto slot = static_cast<unsigned>(free - file_slots_.begin());
-  if (slot == Ring::kFileSlots || !data_->SetFile(slot, fd)) return std::nullopt;
-  if (!metadata_->SetFile(slot, fd)) {
-    data_->SetFile(slot, -1);
-    return std::nullopt;
-  }
-  if (free == file_slots_.end()) file_slots_.push_back(false);
-  file_slots_[slot] = true;
-  return slot;
-}
-
-void Rings::UnregisterFile(unsigned slot) {
-  data_->SetFile(slot, -1);
-  metadata_->SetFile(slot, -1);
-  file_slots_[slot] = false;
-}
-
 absl::Status Rings::RegisterMemory(std::span<std::byte> memory) {
   const auto free = std::ranges::find_if(registered_memory_, &std::span<std::byte>::empty);
   const auto slot = static_cast<unsigned>(free - registered_memory_.begin());

@@ -63,11 +63,6 @@ class Rings final : public CompletionSource {
   size_t outstanding() const override { return data_->requests() + metadata_->requests(); }
   void Wait() override;
 
-  // A place for `fd` in the rings' tables of files, to be given back while the file is idle;
-  // nothing where there is none.
-  std::optional<unsigned> RegisterFile(int fd);
-  void UnregisterFile(unsigned slot);
-
   // Registers memory that guest data is often read into and written from, until UnregisterMemory or
   // the end of the rings: each such request then saves pinning and releasing its pages. Requests
   // may use any other memory just as well. At most 64 pieces of at most 1 GiB. Errors: ENOMEM (see
@@ -94,7 +89,6 @@ class Rings final : public CompletionSource {
   Loop& loop_;
   RingCounters counters_;
   std::vector<std::string> notices_;
-  std::vector<bool> file_slots_;                         // true: taken
   std::vector<std::span<std::byte>> registered_memory_;  // by slot; empty: free
   std::unique_ptr<Ring> metadata_;
   std::unique_ptr<Ring> data_;  // after the ring it watches, so that it goes first

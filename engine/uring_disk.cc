@@ -138,12 +138,10 @@ UringDisk::UringDisk(Rings& rings, Opened opened)
       rings_(rings),
       fd_(std::move(opened.fd)),
       direct_(opened.direct),
-      notice_(std::move(opened.notice)),
-      file_slot_(rings.RegisterFile(fd_.get())) {}
+      notice_(std::move(opened.notice)) {}
 
 UringDisk::~UringDisk() {
   RINGCOW_INVARIANT(in_flight_ == 0, "a disk is destroyed only when it is idle");
-  if (file_slot_.has_value()) rings_.UnregisterFile(*file_slot_);
   UnlockImageFile(fd_.get());
 }
 
@@ -185,7 +183,7 @@ void UringDisk::StartChain(Chain& chain) {
 }
 
 void UringDisk::Prepare(const Request& request, io_uring_sqe& sqe) {
-  const int fd = file_slot_.has_value() ? static_cast<int>(*file_slot_) : fd_.get();
+  const int fd = fd_.get();
   switch (request.op) {
     case Op::kRead:
     case Op::kWrite:
@@ -200,7 +198,6 @@ void UringDisk::Prepare(const Request& request, io_uring_sqe& sqe) {
                               static_cast<off_t>(request.length));
       break;
   }
-  if (file_slot_.has_value()) sqe.flags |= IOSQE_FIXED_FILE;
 }
 
 std::optional<unsigned> UringDisk::SlotOfMemory(const Request& request) const {

@@ -79,7 +79,6 @@ class UringDisk final : public Disk, private RingClient {
   const FileDescriptor fd_;
   const bool direct_;
   const std::string notice_;
-  const std::optional<unsigned> file_slot_;  // in the rings' tables
   size_t in_flight_ = 0;
 };
 

@@ -112,20 +112,6 @@ TEST_F(UringDiskTest, NoMoreMemoryThanThereIsRoomFor) {
   EXPECT_EQ(rings_->RegisterMemory(memory.span().subspan(64 * 4096)), absl::OkStatus());
 }
 
-// More files than the rings have places for.
-TEST_F(UringDiskTest, FilesWithoutAPlaceWorkAsWell) {
-  std::vector<std::unique_ptr<UringDisk>> disks;
-  for (int i = 0; i < 70; ++i) {
-    const std::string path = path_ + std::to_string(i);
-    disks.push_back(Open(path, {.creation = Creation::kIfMissing}));
-    ASSERT_NE(disks.back(), nullptr);
-    EXPECT_EQ(Await(disks.back()->Write(HostOffset(0), block_.span())), absl::OkStatus());
-    EXPECT_EQ(Await(disks.back()->Fdatasync()), absl::OkStatus());
-    EXPECT_EQ(StatOf(path).st_size, 4096);
-    unlink(path.c_str());
-  }
-}
-
 TEST_F(UringDiskTest, DoesNotWaitForAFifo) {
   ASSERT_EQ(mkfifo(path_.c_str(), 0600), 0);
   EXPECT_THAT(ErrorOf(path_, {.read_only = true}), HasSubstr("neither a regular file"));
