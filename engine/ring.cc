@@ -221,9 +221,14 @@ void Ring::Enter(unsigned wait_for) {
 
 void Ring::EnterForBatch(unsigned wait_for) {
   const long counted = std::min(static_cast<long>(in_flight_), kLongestBatch);
-  __kernel_timespec longest{.tv_sec = 0, .tv_nsec = counted * batch_nanoseconds_};
+  constexpr long kSecond = 1'000'000'000;
+  const long nanoseconds = counted * batch_nanoseconds_;
+  __kernel_timespec longest{.tv_sec = nanoseconds / kSecond, .tv_nsec = nanoseconds % kSecond};
   io_uring_cqe* first = nullptr;
-  CheckEntered(io_uring_submit_and_wait_timeout(&ring_, &first, wait_for, &longest, nullptr));
+  const int result = io_uring_submit_and_wait_timeout(&ring_, &first, wait_for, &longest, nullptr);
+  CheckEntered(result);
+  // None in all that time: the storage is slow, and looking again and again would be polling.
+  if (result == -ETIME && io_uring_cq_ready(&ring_) == 0) Enter(1);
 }
 
 void Ring::CheckEntered(int result) {

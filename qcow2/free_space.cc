@@ -20,8 +20,9 @@ constexpr uint64_t kMaxReserveBytes = uint64_t{64} << 20;
 constexpr uint64_t kMinReserve = 8;
 constexpr uint64_t kMaxReserve = 4096;
 
-// What is allocated between two flushes at most for zeroes to be written ahead: a few times what
-// the guest writes, in an idle moment of each few flushes.
+// What is allocated between two flushes at most for zeroes to be written ahead. They are written in
+// a flush, which takes that much longer, and holds up allocations: one in 32, where a flush follows
+// each allocation.
 constexpr uint64_t kMaxZeroedBytes = uint64_t{128} << 10;
 
 // Clusters looked at for a reservation: what is in use must not be searched again and again.
@@ -108,7 +109,9 @@ Task<absl::StatusOr<ClusterRun>> FreeSpace::Find(uint64_t count) {
 }
 
 Task<void> FreeSpace::ReserveAhead() {
-  if (!ahead_.reserves) co_return;
+  if (!ahead_.reserves || !metadata_.write_back.failure().ok()) co_return;
+  // No longer found: a search for several clusters in a row has passed by them.
+  if (!(co_await reservation_.GiveBackBefore(next_)).ok()) co_return;
   const uint64_t wanted = WantedReserve();
   const uint64_t enough = std::max(wanted / 2, std::min(taken_lately_, wanted));
   const uint64_t taken = std::exchange(taken_lately_, 0);
@@ -142,13 +145,17 @@ Task<absl::Status> FreeSpace::Reserve(uint64_t count, bool writes_zeroes) {
     }
     CO_ASSIGN_OR_RETURN(const Refcounts::Slice slice, co_await refcounts_.SliceOf(at));
     if (!slice.has_block()) break;
+    while (at < slice.clusters.end() && refcounts_.Get(slice, at) != 0 &&
+           reservation_.RunFrom(at) == 0) {
+      at = at + 1;
+    }
     ClusterRun run{at, 0};
     while (run.count < count && run.end() < slice.clusters.end() &&
            refcounts_.Get(slice, run.end()) == 0 && reservation_.RunFrom(run.end()) == 0) {
       ++run.count;
     }
-    at = run.count > 0 ? run.end() : at + 1;
     if (run.count == 0) continue;
+    at = run.end();
     CO_RETURN_IF_ERROR(co_await PrepareForReserve(run, writes_zeroes));
     CO_RETURN_IF_ERROR(co_await reservation_.Add(run));
     count -= run.count;

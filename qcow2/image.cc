@@ -443,12 +443,14 @@ Task<absl::Status> Image::Flush() {
 
 Task<absl::Status> Image::Close() {
   if (parts_->read_only) co_return absl::OkStatus();
-  CO_RETURN_IF_ERROR(co_await parts_->allocator.GiveBackReserve());
+  // At worst this leaks clusters: what the guest wrote is flushed all the same.
+  const absl::Status given_back = co_await parts_->allocator.GiveBackReserve();
   CO_RETURN_IF_ERROR(co_await parts_->Flush());
   // The first flush made the removals durable whose refcounts the second one writes.
   CO_RETURN_IF_ERROR(co_await parts_->Flush());
   CO_RETURN_IF_ERROR(co_await parts_->bitmaps.Store());
-  co_return co_await parts_->TrimFiles();
+  CO_RETURN_IF_ERROR(co_await parts_->TrimFiles());
+  co_return given_back;
 }
 
 // Should a crash undo this, a file is only longer than it has to be.

@@ -8,8 +8,8 @@
 namespace ringcow {
 
 std::vector<Reservation::Reserved>::iterator Reservation::FirstBehind(ClusterIndex cluster) {
-  return std::ranges::find_if(
-      runs_, [&](const Reserved& reserved) { return reserved.run.end() > cluster; });
+  return std::ranges::partition_point(
+      runs_, [&](const Reserved& reserved) { return reserved.run.end() <= cluster; });
 }
 
 bool Reservation::IsDurable(const Reserved& reserved) const {
@@ -17,11 +17,19 @@ bool Reservation::IsDurable(const Reserved& reserved) const {
 }
 
 uint64_t Reservation::RunFrom(ClusterIndex cluster) const {
-  for (const Reserved& reserved : runs_) {
-    if (reserved.run.end() <= cluster) continue;
-    return cluster < reserved.run.first ? 0 : reserved.run.end() - cluster;
+  const auto found = std::ranges::partition_point(
+      runs_, [&](const Reserved& reserved) { return reserved.run.end() <= cluster; });
+  if (found == runs_.end() || cluster < found->run.first) return 0;
+  return found->run.end() - cluster;
+}
+
+bool Reservation::IsDurablyReserved(ClusterRun run) {
+  ClusterIndex at = run.first;
+  for (auto next = FirstBehind(at); at < run.end(); ++next) {
+    if (next == runs_.end() || at < next->run.first || !IsDurable(*next)) return false;
+    at = next->run.end();
   }
-  return 0;
+  return true;
 }
 
 Task<absl::Status> Reservation::Add(ClusterRun run) {
@@ -32,9 +40,7 @@ Task<absl::Status> Reservation::Add(ClusterRun run) {
 }
 
 Task<absl::StatusOr<bool>> Reservation::Take(ClusterRun run) {
-  const auto found = FirstBehind(run.first);
-  const bool is_all = found != runs_.end() && found->run.first <= run.first &&
-                      run.end() <= found->run.end() && IsDurable(*found);
+  const bool is_all = IsDurablyReserved(run);
   // The others are to be counted like the rest of `run`, and ordered like it.
   std::vector<ClusterRun> parts;
   for (ClusterIndex at = run.first; !is_all && at < run.end();) {
@@ -44,7 +50,7 @@ Task<absl::StatusOr<bool>> Reservation::Take(ClusterRun run) {
   }
   // Whatever comes: what is not reserved can at worst be leaked.
   Forget(run);
-  for (const ClusterRun& part : parts) CO_RETURN_IF_ERROR(co_await refcounts_.Set(part, 0));
+  CO_RETURN_IF_ERROR(co_await Lower(parts));
   co_return is_all;
 }
 
@@ -68,12 +74,28 @@ void Reservation::Forget(ClusterRun run) {
 }
 
 Task<absl::Status> Reservation::GiveBack() {
+  std::vector<ClusterRun> runs;
+  for (const Reserved& reserved : std::exchange(runs_, {})) runs.push_back(reserved.run);
   clusters_ = 0;
-  // An error leaves the rest leaked.
-  for (const Reserved& reserved : std::exchange(runs_, {})) {
-    CO_RETURN_IF_ERROR(co_await refcounts_.Set(reserved.run, 0));
+  co_return co_await Lower(std::move(runs));
+}
+
+Task<absl::Status> Reservation::GiveBackBefore(ClusterIndex cluster) {
+  std::vector<ClusterRun> runs;
+  while (!runs_.empty() && runs_.front().run.first < cluster) {
+    const ClusterRun run = runs_.front().run;
+    const ClusterIndex end = std::min(run.end(), cluster);
+    runs.push_back({run.first, end - run.first});
+    Forget(runs.back());
   }
-  co_return absl::OkStatus();
+  co_return co_await Lower(std::move(runs));
+}
+
+// All of them, whatever becomes of one.
+Task<absl::Status> Reservation::Lower(std::vector<ClusterRun> runs) {
+  absl::Status status;
+  for (const ClusterRun& run : runs) status.Update(co_await refcounts_.Set(run, 0));
+  co_return status;
 }
 
 }  // namespace ringcow

@@ -43,8 +43,10 @@ class Reservation {
   // 0 again, like the others.
   Task<absl::StatusOr<bool>> Take(ClusterRun run);
 
-  // Gives all of it back. What this changes is written by the next flush.
+  // Gives all of it back, or what lies before `cluster`. What this changes is written by the next
+  // flush. On an error, the first, something is leaked.
   Task<absl::Status> GiveBack();
+  Task<absl::Status> GiveBackBefore(ClusterIndex cluster);
 
   // The refcounts of `run` are set by others: nothing of it is reserved any more.
   void Forget(ClusterRun run);
@@ -58,6 +60,8 @@ class Reservation {
   // The first run that ends behind `cluster`.
   std::vector<Reserved>::iterator FirstBehind(ClusterIndex cluster);
   bool IsDurable(const Reserved& reserved) const;
+  bool IsDurablyReserved(ClusterRun run);
+  Task<absl::Status> Lower(std::vector<ClusterRun> runs);
 
   Metadata& metadata_;
   Refcounts& refcounts_;

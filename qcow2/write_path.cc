@@ -41,7 +41,7 @@ Task<absl::Status> WritePath::Write(GuestOffset offset, std::span<const std::byt
   CO_RETURN_IF_ERROR(found->status());
   const Mapping mapping = **found;
   if (mapping.bytes == from.size()) {
-    if (!mapping.is_writable()) co_return co_await WriteChanging(offset, from);
+    if (!MayWriteInPlace(mapping)) co_return co_await WriteChanging(offset, from);
     CO_RETURN_IF_ERROR(GuardInPlace(mapping, from.size()));
     co_return co_await metadata_.data_disk.Write(mapping.host, from);
   }
@@ -67,12 +67,16 @@ Task<absl::Status> WritePath::WritePieces(GuestOffset offset, std::span<const st
 
 Task<absl::Status> WritePath::WritePiece(GuestOffset offset, std::span<const std::byte> from,
                                          Mapping mapping) {
-  if (mapping.is_writable()) {
-    CO_RETURN_IF_ERROR(GuardInPlace(mapping, from.size()));
-    co_return co_await metadata_.data_disk.Write(mapping.host, from);
-  }
-  co_return co_await WriteChanging(offset, from);
+  if (!MayWriteInPlace(mapping)) co_return co_await WriteChanging(offset, from);
+  CO_RETURN_IF_ERROR(GuardInPlace(mapping, from.size()));
+  co_return co_await metadata_.data_disk.Write(mapping.host, from);
 }
+
+bool WritePath::MayWriteInPlace(const Mapping& mapping) const {
+  return mapping.is_writable() && IsShown();
+}
+
+bool WritePath::IsShown() const { return metadata_.write_back.durable_through() >= shown_; }
 
 absl::Status WritePath::GuardInPlace(const Mapping& mapping, uint64_t length) const {
   // In a file of their own clusters overlap with nothing.
@@ -117,13 +121,15 @@ Task<absl::StatusOr<WritePath::Placed>> WritePath::Place(GuestOffset offset,
                                                          std::span<const std::byte> from) {
   // Who held the lock before may have allocated some of it.
   CO_ASSIGN_OR_RETURN(Mapping mapping, co_await mapper_.Find(offset, from.size()));
-  if (!mapping.is_writable() && metadata_.has_raw_data_file()) {
+  // What is shown already, though by a damaged entry without COPIED, holds the guest's bytes.
+  if (mapping.kind != Mapping::Kind::kNormal && metadata_.has_raw_data_file()) {
     CO_RETURN_IF_ERROR(co_await ShowRawData(offset, mapping.bytes));
     CO_ASSIGN_OR_RETURN(mapping, co_await mapper_.Find(offset, from.size()));
   }
   if (!mapping.is_writable()) {
     co_return co_await Allocate(offset, from.first(mapping.bytes), mapping);
   }
+  if (!IsShown()) CO_RETURN_IF_ERROR(co_await metadata_.write_back.Flush());
   CO_RETURN_IF_ERROR(GuardInPlace(mapping, mapping.bytes));
   co_return Placed{mapping.bytes, mapping.host};
 }
@@ -150,7 +156,7 @@ Task<absl::StatusOr<WritePath::Placed>> WritePath::Allocate(GuestOffset offset,
   filled.run = run;
   const auto filling = co_await copy_on_write_.Prepare(filled, mapping, offset, from.size());
   absl::Status status = filling.status();
-  if (status.ok() && MayEnterEarly(*filling)) {
+  if (status.ok() && enters_early_ && !MustFollowData(*filling)) {
     status = co_await mapper_.Enter(slice, filled, filling->exposure);
     if (status.ok()) co_return Placed{from.size(), filling->host_of_data()};
   } else if (status.ok()) {
@@ -161,9 +167,9 @@ Task<absl::StatusOr<WritePath::Placed>> WritePath::Allocate(GuestOffset offset,
   co_return status;
 }
 
-bool WritePath::MayEnterEarly(const CopyOnWrite::Filling& filling) const {
-  return enters_early_ && (filling.exposure == Exposure::kSame ||
-                           metadata_.write_back.IsForgotten(Content::kL2, Content::kData));
+bool WritePath::MustFollowData(const CopyOnWrite::Filling& filling) const {
+  const bool is_forgotten = metadata_.write_back.IsForgotten(Content::kL2, Content::kData);
+  return filling.exposure != Exposure::kSame && !is_forgotten;
 }
 
 Task<absl::Status> WritePath::FillAndEnter(const Mapper::L2Slice& slice, FilledRun filled,
@@ -195,6 +201,7 @@ Task<absl::Status> WritePath::ShowRawData(GuestOffset offset, uint64_t length) {
   CO_RETURN_IF_ERROR(
       co_await ZeroOnDisk(metadata_.data_disk, HostOffset(shown.begin.value()), end - shown.begin));
   CO_RETURN_IF_ERROR(co_await mapper_.Enter(slice, shown, Exposure::kOther));
+  shown_ = metadata_.write_back.now();
   co_return co_await metadata_.write_back.Flush();
 }
 

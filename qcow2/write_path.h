@@ -44,6 +44,9 @@ class WritePath {
                                  Mapping first);
   Task<absl::Status> WritePiece(GuestOffset offset, std::span<const std::byte> from,
                                 Mapping mapping);
+  bool MayWriteInPlace(const Mapping& mapping) const;
+  // Whether all that ShowRawData has entered is durable: until then nothing is written in place.
+  bool IsShown() const;
   absl::Status GuardInPlace(const Mapping& mapping, uint64_t length) const;
   Task<absl::Status> WriteChanging(GuestOffset offset, std::span<const std::byte> from);
 
@@ -57,7 +60,8 @@ class WritePath {
   Task<absl::StatusOr<Placed>> Place(GuestOffset offset, std::span<const std::byte> from);
   Task<absl::StatusOr<Placed>> Allocate(GuestOffset offset, std::span<const std::byte> from,
                                         Mapping mapping);
-  bool MayEnterEarly(const CopyOnWrite::Filling& filling) const;
+  // Whether the entry, durable without the data, would show what the guest must not see.
+  bool MustFollowData(const CopyOnWrite::Filling& filling) const;
   Task<absl::Status> FillAndEnter(const Mapper::L2Slice& slice, FilledRun filled,
                                   CopyOnWrite::Filling filling, std::span<const std::byte> from);
   // Makes the tables show what they do not of a raw data file, there and in the rest of its
@@ -78,6 +82,7 @@ class WritePath {
   CopyOnWrite copy_on_write_;
   RangeLock& changing_;
   const bool enters_early_;
+  Version shown_ = 0;  // the newest change by ShowRawData
 };
 
 }  // namespace ringcow

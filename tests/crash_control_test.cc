@@ -15,6 +15,7 @@
 #include "engine/testing/sim_disk.h"
 #include "gtest/gtest.h"
 #include "tests/explorer/explore.h"
+#include "tests/explorer/prepare.h"
 #include "tests/explorer/scenario.h"
 #include "tests/explorer/scenario_run.h"
 

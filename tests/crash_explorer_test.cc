@@ -8,6 +8,7 @@
 
 #include "gtest/gtest.h"
 #include "tests/explorer/explore.h"
+#include "tests/explorer/prepare.h"
 #include "tests/explorer/scenario.h"
 #include "tests/explorer/script.h"
 #include "tests/explorer/shrink.h"

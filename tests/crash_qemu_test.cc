@@ -16,6 +16,7 @@
 #include "qcow2/image.h"
 #include "tests/explorer/explore.h"
 #include "tests/explorer/inherited_disk.h"
+#include "tests/explorer/prepare.h"
 #include "tests/explorer/scenario.h"
 #include "tests/explorer/scenario_run.h"
 #include "tests/support/tools.h"

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_set.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "engine/scope.h"
 #include "engine/testing/crash_point.h"
@@ -81,6 +82,10 @@ std::vector<Scenario> Scenarios() {
   scenarios.back().create.cluster_size = 16384;
   scenarios.back().create.extended_l2 = true;
   scenarios.push_back(Base("HiddenClustersRaw", true));
+  // Workers meet in clusters.
+  for (auto hidden = scenarios.end() - 2; hidden != scenarios.end(); ++hidden) {
+    hidden->group_units = 12;
+  }
   return scenarios;
 }
 

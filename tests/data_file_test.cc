@@ -268,6 +268,31 @@ TEST_F(DataFileRefusalTest, OfAnImageWithAWrongEntry) {
   EXPECT_TRUE(absl::IsFailedPrecondition(Open(disk_, options_).status()));
 }
 
+// A flag that is missing, which a check puts right, hides nothing.
+TEST_F(DataFileRefusalTest, KeepsWhatAnEntryWithoutCopiedShows) {
+  constexpr uint64_t kCluster = 65536;
+  Bytes expected(kCluster, std::byte{7});
+  {
+    const auto image = Open(disk_, options_);
+    ASSERT_TRUE(image.ok()) << image.status();
+    ASSERT_EQ(loop_.Run((*image)->Write(GuestOffset(3 * kCluster), expected)), absl::OkStatus());
+    ASSERT_EQ(loop_.Run((*image)->Close()), absl::OkStatus());
+  }
+  PutL2Entry(3, 3 * kCluster);
+  const auto image = Open(disk_, options_);
+  ASSERT_TRUE(image.ok()) << image.status();
+  const Bytes written(4096, std::byte{8});
+  ASSERT_EQ(loop_.Run((*image)->Write(GuestOffset(3 * kCluster + 8192), written)),
+            absl::OkStatus());
+  std::ranges::copy(written, expected.begin() + 8192);
+  Bytes found(kCluster);
+  ASSERT_EQ(loop_.Run((*image)->Read(GuestOffset(3 * kCluster), found)), absl::OkStatus());
+  EXPECT_EQ(found, expected);
+  std::vector<std::byte> raw(kCluster);
+  data_.content().Read(3 * kCluster, raw);
+  EXPECT_EQ(raw, expected);
+}
+
 TEST_F(DataFileRefusalTest, OfContradictions) {
   CreateOptions options = create_;
   options.backing_file = "base";

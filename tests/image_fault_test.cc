@@ -11,6 +11,7 @@
 #include "gtest/gtest.h"
 #include "qcow2/image.h"
 #include "tests/explorer/failure_kind.h"
+#include "tests/explorer/prepare.h"
 #include "tests/explorer/scenario.h"
 #include "tests/explorer/scenario_run.h"
 #include "tests/support/checked.h"

@@ -140,11 +140,12 @@ TEST_F(ReservationTest, NothingIsReservedBehindASnapshot) {
   EXPECT_TRUE(CheckOfWhatIsThere().is_clean());
 }
 
-// Where nothing can be reserved, everything goes on as without.
+// The disk would have to grow; everything goes on until what it has is used.
 TEST_F(ReservationTest, AFullDiskReservesNothing) {
   ASSERT_EQ(Write(0), absl::OkStatus());
   disk_.SetSizeLimit(disk_.size(), ENOSPC);
   ASSERT_EQ(Flush(), absl::OkStatus());
+  EXPECT_EQ(CheckOfWhatIsThere().leaks, 0U);
   uint64_t cluster = 1;
   while (Write(cluster).ok()) {
     ASSERT_EQ(Flush(), absl::OkStatus());
@@ -153,6 +154,81 @@ TEST_F(ReservationTest, AFullDiskReservesNothing) {
   EXPECT_GE(cluster, disk_.size() / kCluster - 8);
   ASSERT_EQ(loop_.Run(image_->Close()), absl::OkStatus());
   EXPECT_EQ(Findings(disk_), "");
+}
+
+// Every other cluster is free, and two in a row are wanted: what was reserved is passed by.
+TEST_F(ReservationTest, WhatIsPassedByIsGivenBack) {
+  for (uint64_t cluster = 0; cluster < 300; ++cluster) {
+    ASSERT_EQ(Write(cluster), absl::OkStatus());
+    if (cluster % 4 == 0) ASSERT_EQ(Flush(), absl::OkStatus());
+  }
+  for (uint64_t cluster = 0; cluster < 300; cluster += 2) {
+    ASSERT_EQ(loop_.Run(image_->Discard(GuestOffset(cluster * kCluster), kCluster)),
+              absl::OkStatus());
+  }
+  ASSERT_EQ(Flush(), absl::OkStatus());
+  ASSERT_EQ(Flush(), absl::OkStatus());
+  const std::vector<std::byte> two = Filled(2 * kCluster, 5);
+  disk_.ResetCounters();
+  for (uint64_t cluster = 300; cluster < 700; cluster += 2) {
+    ASSERT_EQ(loop_.Run(image_->Write(GuestOffset(cluster * kCluster), two)), absl::OkStatus());
+    ASSERT_EQ(Flush(), absl::OkStatus());
+  }
+  EXPECT_LE(disk_.counters().fsyncs, 200U + 20U);
+  EXPECT_LE(CheckOfWhatIsThere().leaks, 64U);
+  ASSERT_EQ(loop_.Run(image_->Close()), absl::OkStatus());
+  EXPECT_EQ(Findings(disk_), "");
+}
+
+TEST_F(ReservationTest, AFailedImageReservesNothing) {
+  ASSERT_EQ(Write(0), absl::OkStatus());
+  ASSERT_EQ(Flush(), absl::OkStatus());
+  for (uint64_t cluster = 1; cluster < 50; ++cluster) ASSERT_EQ(Write(cluster), absl::OkStatus());
+  disk_.SetFaults([](const Request& request, uint64_t) {
+    return request.op == Op::kFdatasync ? Fault::Error(EIO) : Fault::None();
+  });
+  EXPECT_FALSE(Flush().ok());
+  disk_.SetFaults(nullptr);
+  const DiskImage before = disk_.content();
+  EXPECT_FALSE(Flush().ok());
+  EXPECT_TRUE(before == disk_.content());
+}
+
+// Small tables, of which only two at a time are in memory: giving back has to read.
+TEST(ReservationFaultTest, AFailedGiveBackKeepsWhatTheGuestWrote) {
+  constexpr uint64_t kSmall = 512;
+  Loop loop;
+  SimDisk disk(loop, {.record = false});
+  ASSERT_EQ(
+      Create(disk, {.virtual_size = 512 * kSmall, .cluster_size = kSmall, .refcount_bits = 64}),
+      absl::OkStatus());
+  OpenOptions options;
+  options.cache_slice_bytes = 512;
+  options.refcount_cache_bytes = 1024;
+  const std::unique_ptr<Image> image = *Open(disk, options);
+  const std::vector<std::byte> data = Filled(kSmall, 7);
+  for (uint64_t cluster = 0; cluster < 400; ++cluster) {
+    ASSERT_EQ(loop.Run(image->Write(GuestOffset(cluster * kSmall), data)), absl::OkStatus());
+  }
+  ASSERT_EQ(loop.Run(image->Flush()), absl::OkStatus());
+  for (const uint64_t cluster : {0, 70, 140, 210}) {
+    ASSERT_EQ(loop.Run(image->Discard(GuestOffset(cluster * kSmall), kSmall)), absl::OkStatus());
+  }
+  ASSERT_EQ(loop.Run(image->Flush()), absl::OkStatus());
+  ASSERT_EQ(loop.Run(image->WriteZeroes(GuestOffset(300 * kSmall), kSmall, ZeroManner::kKeepSpace)),
+            absl::OkStatus());
+  disk.SetFaults([](const Request& request, uint64_t) {
+    const bool is_read = request.op == Op::kRead && request.content == Content::kRefcountBlock;
+    return is_read ? Fault::Error(EIO) : Fault::None();
+  });
+  EXPECT_FALSE(loop.Run(image->Close()).ok());
+
+  SimDisk left(loop, {.record = false}, disk.content());
+  EXPECT_EQ(FindingsWithoutLeaks(left), "");
+  const std::unique_ptr<Image> reopened = *Open(left, ReadOnly());
+  std::vector<std::byte> found = Filled(kSmall, 9);
+  ASSERT_EQ(loop.Run(reopened->Read(GuestOffset(300 * kSmall), found)), absl::OkStatus());
+  EXPECT_EQ(found, Filled(kSmall, 0));
 }
 
 // Random work on two images, of which one does without: the same files in the end.

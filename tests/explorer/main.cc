@@ -13,6 +13,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/string_view.h"
 #include "tests/explorer/explore.h"
+#include "tests/explorer/prepare.h"
 #include "tests/explorer/scenario.h"
 #include "tests/explorer/script.h"
 #include "tests/explorer/shrink.h"

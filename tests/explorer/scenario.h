@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "absl/strings/string_view.h"
-#include "engine/testing/disk_image.h"
 #include "qcow2/create.h"
 #include "qcow2/image.h"
 #include "tests/explorer/operation.h"
@@ -69,9 +68,6 @@ const Scenario* FindScenario(absl::string_view name);
 // The same with another seed. Seeds also go through the forms of write-back plans, and through what
 // OpenOptions can switch off.
 Scenario WithSeed(Scenario scenario, uint64_t seed);
-
-// The disk as the scenario finds it. Does not depend on the seed.
-DiskImage Prepare(const Scenario& scenario);
 
 }  // namespace ringcow
 

@@ -7,6 +7,7 @@
 #include "engine/counters.h"
 #include "gtest/gtest.h"
 #include "tests/explorer/failure_kind.h"
+#include "tests/explorer/prepare.h"
 #include "tests/explorer/scenario_run.h"
 #include "tests/support/checked.h"
 

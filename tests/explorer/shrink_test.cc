@@ -7,6 +7,7 @@
 #include "absl/strings/match.h"
 #include "engine/counters.h"
 #include "gtest/gtest.h"
+#include "tests/explorer/prepare.h"
 #include "tests/explorer/trial.h"
 
 namespace ringcow {
