@@ -27,6 +27,7 @@
 #include "tests/support/hosts.h"
 #include "tests/support/image_model.h"
 #include "tests/support/tools.h"
+#include "tests/support/work_ahead.h"
 
 namespace ringcow {
 namespace {
@@ -48,6 +49,7 @@ OpenOptions RandomOpenOptions(std::mt19937_64& random) {
   OpenOptions options;
   if (random() % 2 == 0) options.l2_cache_bytes = 2 * uint64_t{options.cache_slice_bytes};
   if (random() % 4 == 0) options.write_back.mode = CacheMode::kWritethrough;
+  SwitchWorkAhead(options, random);
   return options;
 }
 

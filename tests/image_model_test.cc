@@ -18,6 +18,7 @@
 #include "tests/support/checked.h"
 #include "tests/support/hosts.h"
 #include "tests/support/tools.h"
+#include "tests/support/work_ahead.h"
 
 namespace ringcow {
 namespace {
@@ -39,8 +40,8 @@ std::ostream& operator<<(std::ostream& out, const ImageSetup& setup) {
              << setup.open.l2_cache_bytes << " and " << setup.open.refcount_cache_bytes
              << " in slices of " << setup.open.cache_slice_bytes
              << (write_back.mode == CacheMode::kWriteback ? ", writeback" : ", writethrough")
-             << ", plan form " << static_cast<int>(write_back.form) << ", grow ahead "
-             << setup.open.grow_ahead << ", copy on read " << setup.open.copy_on_read
+             << ", plan form " << static_cast<int>(write_back.form) << ", "
+             << WorkAheadOf(setup.open) << ", copy on read " << setup.open.copy_on_read
              << ", alignment " << setup.disk_alignment << ", fallocate " << setup.can_allocate;
 }
 
@@ -81,7 +82,7 @@ OpenOptions RandomOpenOptions(std::mt19937_64& random) {
   // Two slices are the least that can be: nearly every request evicts a table.
   if (random() % 2 == 0) options.l2_cache_bytes = 2 * uint64_t{options.cache_slice_bytes};
   if (random() % 2 == 0) options.refcount_cache_bytes = 2 * uint64_t{options.cache_slice_bytes};
-  options.grow_ahead = random() % 2 == 0;
+  SwitchWorkAhead(options, random);
   options.copy_on_read = random() % 4 == 0;
   return options;
 }

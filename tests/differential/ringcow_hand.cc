@@ -13,6 +13,7 @@
 #include "qcow2/create.h"
 #include "qcow2/image_chain.h"
 #include "tests/differential/hand.h"
+#include "tests/support/work_ahead.h"
 
 namespace ringcow {
 namespace {
@@ -99,7 +100,7 @@ OpenOptions RandomOpenOptions(std::mt19937_64& random) {
   if (random() % 2 == 0) options.l2_cache_bytes = 2 * options.cache_slice_bytes;
   if (random() % 2 == 0) options.refcount_cache_bytes = 2 * options.cache_slice_bytes;
   if (random() % 4 == 0) options.write_back.mode = CacheMode::kWritethrough;
-  options.grow_ahead = random() % 2 == 0;
+  SwitchWorkAhead(options, random);
   return options;
 }
 

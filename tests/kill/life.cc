@@ -3,6 +3,7 @@
 #include <iterator>
 
 #include "absl/strings/str_format.h"
+#include "tests/support/work_ahead.h"
 
 namespace ringcow {
 namespace {
@@ -33,7 +34,7 @@ OpenOptions RandomOpenOptions(uint64_t cluster_size, std::mt19937_64& random) {
     open.l2_cache_bytes = 2 * cluster_size;
     open.refcount_cache_bytes = 2 * cluster_size;
   }
-  open.grow_ahead = random() % 4 != 0;
+  SwitchWorkAhead(open, random);
   return open;
 }
 
@@ -82,7 +83,7 @@ Life RandomLife(const CreateOptions& image, bool creates, std::mt19937_64& rando
 std::string Describe(const Life& life) {
   return absl::StrFormat(
       "%s an image of %d bytes, v%d, clusters of %d, %d refcount bits, preallocation %s; open with "
-      "%s, form %d, caches of %d and %d bytes, slices of %d, growing ahead %d; %d workers in "
+      "%s, form %d, caches of %d and %d bytes, slices of %d, %s; %d workers in "
       "groups "
       "of %d, a flush in %d, %d steps, seed %d",
       life.creates ? "create" : "reopen", life.create.virtual_size, life.create.version,
@@ -90,8 +91,8 @@ std::string Describe(const Life& life) {
       PreallocationName(life.create.preallocation),
       life.open.write_back.mode == CacheMode::kWritethrough ? "writethrough" : "writeback",
       life.open.write_back.form, life.open.l2_cache_bytes, life.open.refcount_cache_bytes,
-      life.open.cache_slice_bytes, life.open.grow_ahead, life.workers, life.group, life.flush_odds,
-      life.steps, life.seed);
+      life.open.cache_slice_bytes, WorkAheadOf(life.open), life.workers, life.group,
+      life.flush_odds, life.steps, life.seed);
 }
 
 }  // namespace ringcow
