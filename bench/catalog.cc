@@ -149,6 +149,9 @@ std::optional<Variant> Without(absl::string_view what) {
   if (what == "growth") {
     return Variant{remark, [](OpenOptions& options) { options.grow_ahead = false; }};
   }
+  if (what == "neighbours") {
+    return Variant{remark, [](OpenOptions& options) { options.cache_read_bytes = 0; }};
+  }
   return std::nullopt;
 }
 

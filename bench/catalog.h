@@ -20,7 +20,7 @@ struct Variant {
 };
 
 // The kinds of work ahead and what else OpenOptions can switch off: "reserve", "zeroes", "early",
-// "growth". Nothing for another word.
+// "growth", "neighbours". Nothing for another word.
 std::optional<Variant> Without(absl::string_view what);
 
 // What the command line can change about the cases. Empty vectors: each case's own.

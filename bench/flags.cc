@@ -39,7 +39,8 @@ to the same requests on a raw preallocated file, and prints a table. Needs no fl
   --chain-ring=RING  where chains are drained: metadata, or data (with the guest's requests)
   --without=WHAT,... each case also without: reserve (refcounts raised ahead of need), zeroes
                      (written ahead while flushes are frequent), early (zero clusters entered
-                     before their data is written), growth (of the file, in large steps)
+                     before their data is written), growth (of the file, in large steps),
+                     neighbours (tables read together with one that is missing)
   --reps=N           repetitions; the table shows medians
   --ops=N            requests of each run instead of the workload's own number
   --seconds=S        begin no request later than this in a run (default 2)
@@ -159,7 +160,8 @@ absl::Status SetValue(Flags& flags, absl::string_view name, absl::string_view va
   } else if (name == "without") {
     for (const absl::string_view what : absl::StrSplit(value, ',')) {
       const std::optional<Variant> variant = Without(what);
-      if (!variant.has_value()) return Bad(name, what, "reserve, zeroes, early or growth");
+      if (!variant.has_value())
+        return Bad(name, what, "reserve, zeroes, early, growth or neighbours");
       catalog.variants.push_back(*variant);
     }
   } else if (name == "reps") {

@@ -1,6 +1,7 @@
 #include "cache/table_cache.h"
 
 #include <sys/mman.h>
+#include <sys/uio.h>
 
 #include <algorithm>
 #include <bit>
@@ -64,15 +65,66 @@ Task<absl::StatusOr<TablePin>> TableCache::Get(HostOffset offset) {
     }
     CO_ASSIGN_OR_RETURN(const TablePin pin, co_await Admit(offset));
     if (!pin) continue;
-    Table& table = pin.table();
-    table.loading = true;
-    absl::Status status = co_await write_back_.disk().Read(offset, pin.bytes(), options_.content);
-    table.loading = false;
-    loaded_.WakeAll();
+    absl::Status status = co_await Load(pin);
     if (status.ok()) co_return pin;
-    Forget(table);
+    Forget(pin.table());
     co_return status;
   }
+}
+
+Task<absl::Status> TableCache::Load(TablePin table) {
+  table.table().loading = true;
+  const Pins around = AdmitAround(table);
+  absl::Status status = co_await ReadInto(around);
+  for (const TablePin& pin : around) {
+    if (&pin.table() == &table.table()) continue;
+    pin.table().loading = false;
+    if (!status.ok()) Forget(pin.table());
+  }
+  // It may be one of the others that cannot be read.
+  if (!status.ok() && around.size() > 1) status = co_await ReadInto({&table, 1});
+  table.table().loading = false;
+  loaded_.WakeAll();
+  co_return status;
+}
+
+// In the order in which they lie on the disk, without a gap.
+TableCache::Pins TableCache::AdmitAround(const TablePin& table) {
+  const uint64_t bytes = options_.table_bytes;
+  const uint64_t window = std::max(bytes, std::min(options_.read_bytes, options_.whole_bytes));
+  const HostOffset begin(table.offset().value() & ~(window - 1));
+  Pins pins;
+  HostOffset at = table.offset();
+  while (at > begin && AdmitNeighbour(HostOffset(at.value() - bytes), pins)) {
+    at = HostOffset(at.value() - bytes);
+  }
+  std::reverse(pins.begin(), pins.end());
+  pins.push_back(table);
+  at = table.offset() + bytes;
+  while (at < begin + window && AdmitNeighbour(at, pins)) at += bytes;
+  // It is the one that is used.
+  Unlink(table.table());
+  PushNewest(table.table());
+  return pins;
+}
+
+bool TableCache::AdmitNeighbour(HostOffset offset, Pins& pins) {
+  if (by_offset_.contains(offset)) return false;
+  Table* const table = TakeUnused();
+  if (table == nullptr) return false;
+  pins.push_back(Register(*table, offset));
+  table->loading = true;
+  return true;
+}
+
+Task<absl::Status> TableCache::ReadInto(std::span<const TablePin> tables) {
+  const HostOffset begin = tables.front().offset();
+  if (tables.size() == 1) {
+    co_return co_await write_back_.disk().Read(begin, tables.front().bytes(), options_.content);
+  }
+  absl::InlinedVector<iovec, 16> vectors;
+  for (const TablePin& pin : tables) vectors.push_back({pin.bytes().data(), pin.bytes().size()});
+  co_return co_await write_back_.disk().ReadV(begin, vectors, options_.content);
 }
 
 Task<absl::StatusOr<TablePin>> TableCache::GetEmpty(HostOffset offset, OnDisk on_disk) {
@@ -173,21 +225,24 @@ TablePin TableCache::Register(Table& table, HostOffset offset) {
 // A table without contents: a new one while memory may grow, else the oldest that can leave among
 // the `candidates` oldest that are not pinned.
 Table* TableCache::FindSettled(size_t candidates) {
-  if (unused_.empty() && allocated_ < options_.tables) AddMemory();
-  if (unused_.empty()) {
-    size_t looked_at = 0;
-    bool all_pinned = true;
-    for (Table* table = oldest_; table != nullptr; table = table->lru_newer) {
-      if (table->pins > 0) continue;
-      all_pinned = false;
-      if (table->is_settled()) {
-        Forget(*table);
-        break;
-      }
-      if (++looked_at == candidates) break;
+  if (Table* const table = TakeUnused()) return table;
+  size_t looked_at = 0;
+  bool all_pinned = true;
+  for (Table* table = oldest_; table != nullptr; table = table->lru_newer) {
+    if (table->pins > 0) continue;
+    all_pinned = false;
+    if (table->is_settled()) {
+      Forget(*table);
+      break;
     }
-    if (all_pinned) AddMemory();
+    if (++looked_at == candidates) break;
   }
+  if (all_pinned) AddMemory();
+  return TakeUnused();
+}
+
+Table* TableCache::TakeUnused() {
+  if (unused_.empty() && allocated_ < options_.tables) AddMemory();
   if (unused_.empty()) return nullptr;
   Table* table = unused_.back();
   unused_.pop_back();

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "cache/table.h"
@@ -55,6 +56,9 @@ struct TableCacheOptions {
   uint64_t whole_bytes = 4096;
   // How many tables are kept. More are made only when all of them are pinned; they stay.
   size_t tables = 64;
+  // Bytes (a power of two) around a missing table that are read with it: neighbours in the same
+  // whole, while no other table has to leave for them. 0: the table alone.
+  uint64_t read_bytes = 0;
 };
 
 // Tables of one kind, by host offset: QEMU's Qcow2Cache, with the same operations. Create and
@@ -77,9 +81,9 @@ class TableCache {
 
   uint32_t table_bytes() const { return options_.table_bytes; }
 
-  // The table at `offset` (a multiple of table_bytes), read from the disk if need be. Requests for
-  // a table that is being read share the read. Fails with the disk's error, or, when no unchanged
-  // table can leave, with that of the write that had to make room.
+  // The table at `offset` (a multiple of table_bytes), read from the disk if need be, with some
+  // around it. Requests for a table that is being read share the read. Fails with the disk's error,
+  // or, when no unchanged table can leave, with that of the write that had to make room.
   Task<absl::StatusOr<TablePin>> Get(HostOffset offset);
 
   // The same without suspending; null when the table is not there.
@@ -120,8 +124,16 @@ class TableCache {
   // brought the table in while room was being made.
   Task<absl::StatusOr<TablePin>> Admit(HostOffset offset);
   TablePin Register(Table& table, HostOffset offset);
+  // Fills a table that has just been admitted, and those around it.
+  using Pins = absl::InlinedVector<TablePin, 16>;
+  Task<absl::Status> Load(TablePin table);
+  Pins AdmitAround(const TablePin& table);
+  bool AdmitNeighbour(HostOffset offset, Pins& pins);
+  Task<absl::Status> ReadInto(std::span<const TablePin> tables);
   Table* FindSettled(size_t candidates);
   std::vector<Table*> OldestUnsettled() const;
+  // One that holds nothing, if there is one or memory for it.
+  Table* TakeUnused();
   void AddMemory();
   static void GiveBackMemory(Table& table);
   void Forget(Table& table);

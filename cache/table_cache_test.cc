@@ -81,6 +81,61 @@ TEST(TableCacheTest, MissesOnOneTableShareARead) {
   }
 }
 
+// Eight tables make a whole, and four of them are read at once.
+TableCacheOptions WithNeighbours(size_t tables) {
+  return {.content = Content::kL2,
+          .table_bytes = TestRig::kTable,
+          .whole_bytes = 8 * TestRig::kTable,
+          .tables = tables,
+          .read_bytes = 4 * TestRig::kTable};
+}
+
+TEST(TableCacheTest, NeighboursAreReadTogether) {
+  TestRig rig(WithNeighbours(64), {}, {}, NumberedTables(16));
+  EXPECT_EQ(TestRig::ValueIn(rig.Get(6), 0), 6);
+  EXPECT_EQ(rig.reads(), 1U);
+  for (const size_t n : {4, 5, 7}) EXPECT_EQ(TestRig::ValueIn(rig.Get(n), 0), static_cast<int>(n));
+  EXPECT_EQ(rig.reads(), 1U);
+  EXPECT_FALSE(rig.cache.TryGet(TestRig::Place(3)));
+  EXPECT_FALSE(rig.cache.TryGet(TestRig::Place(8)));
+}
+
+// What is there already, and changed, is not read again.
+TEST(TableCacheTest, NeighboursEndAtATableThatIsThere) {
+  TestRig rig(WithNeighbours(64), {}, {}, NumberedTables(16));
+  {
+    const TablePin changed = *rig.loop.Run(rig.cache.GetEmpty(TestRig::Place(1)));
+    rig.Change(changed, 0, 77);
+  }
+  EXPECT_EQ(TestRig::ValueIn(rig.Get(2), 0), 2);
+  EXPECT_EQ(TestRig::ValueIn(rig.Get(1), 0), 77);
+  EXPECT_TRUE(rig.cache.TryGet(TestRig::Place(3)));
+  EXPECT_FALSE(rig.cache.TryGet(TestRig::Place(0)));
+}
+
+TEST(TableCacheTest, NobodyLeavesForANeighbour) {
+  TestRig rig(WithNeighbours(3), {}, {}, NumberedTables(16));
+  EXPECT_EQ(TestRig::ValueIn(rig.Get(8), 0), 8);
+  EXPECT_TRUE(rig.cache.TryGet(TestRig::Place(10)));
+  EXPECT_FALSE(rig.cache.TryGet(TestRig::Place(11)));
+  // The cache is full now, and the least recently used leaves for one table only.
+  EXPECT_EQ(TestRig::ValueIn(rig.Get(0), 0), 0);
+  EXPECT_FALSE(rig.cache.TryGet(TestRig::Place(1)));
+}
+
+TEST(TableCacheTest, ANeighbourThatCannotBeReadIsNobodysFailure) {
+  TestRig rig(WithNeighbours(64), {}, {}, NumberedTables(16));
+  rig.disk.SetFaults([](const Request& request, uint64_t) {
+    const bool is_bad = request.end() > TestRig::Place(7);
+    return is_bad ? Fault::Error(EIO) : Fault::None();
+  });
+  EXPECT_EQ(TestRig::ValueIn(rig.Get(5), 0), 5);
+  EXPECT_FALSE(rig.cache.TryGet(TestRig::Place(4)));
+  EXPECT_FALSE(rig.loop.Run(rig.cache.Get(TestRig::Place(7))).ok());
+  rig.disk.SetFaults(nullptr);
+  EXPECT_EQ(TestRig::ValueIn(rig.Get(7), 0), 7);
+}
+
 TEST(TableCacheTest, AFailedReadIsToldAndLeavesNothingBehind) {
   TestRig rig({}, 2, {}, NumberedTables(8));
   rig.FailNth(0, Fault::Error(EIO));

@@ -27,9 +27,13 @@ struct TestRig {
 
   explicit TestRig(const WriteBackOptions& options = {}, size_t tables = 64,
                    const SimDisk::Options& disk_options = {}, DiskImage content = DiskImage())
+      : TestRig({.content = Content::kL2, .table_bytes = kTable, .tables = tables}, options,
+                disk_options, std::move(content)) {}
+  explicit TestRig(const TableCacheOptions& cache_options, const WriteBackOptions& options = {},
+                   const SimDisk::Options& disk_options = {}, DiskImage content = DiskImage())
       : disk(loop, disk_options, std::move(content)),
         write_back(disk, options),
-        cache(write_back, {.content = Content::kL2, .table_bytes = kTable, .tables = tables}) {}
+        cache(write_back, cache_options) {}
 
   static HostOffset Place(size_t n) { return HostOffset(n * kTable); }
 

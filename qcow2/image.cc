@@ -34,8 +34,8 @@ namespace {
 constexpr uint64_t kMostClustersWaiting = 16384;
 
 MetadataOptions MetadataOptionsOf(const OpenOptions& options) {
-  return {options.write_back, options.l2_cache_bytes, options.refcount_cache_bytes,
-          options.cache_slice_bytes, options.overlap_check};
+  return {options.write_back,        options.l2_cache_bytes,   options.refcount_cache_bytes,
+          options.cache_slice_bytes, options.cache_read_bytes, options.overlap_check};
 }
 
 }  // namespace

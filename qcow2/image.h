@@ -36,6 +36,9 @@ struct OpenOptions {
   // What is read and evicted at once: a power of two from 512 to the cluster size (larger values
   // are taken as the cluster size).
   uint32_t cache_slice_bytes = 4096;
+  // What is read around a missing slice, while the cache has room for more: neighbours in the same
+  // table, which one request brings in as fast as one slice. 0: nothing.
+  uint32_t cache_read_bytes = 65536;
   // Grow the file in large steps ahead of allocation, so that data writes do not extend it; what
   // was not used is cut off on Close.
   bool grow_ahead = true;

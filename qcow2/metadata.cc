@@ -32,12 +32,13 @@ uint32_t Slice(const Geometry& geometry, uint64_t bytes) {
 }
 
 TableCacheOptions CacheOf(Content content, const Geometry& geometry, uint64_t slice_bytes,
-                          uint64_t bytes) {
+                          uint64_t bytes, uint64_t read_bytes = 0) {
   const uint32_t slice = Slice(geometry, slice_bytes);
   return {.content = content,
           .table_bytes = slice,
           .whole_bytes = geometry.cluster_bytes(),
-          .tables = std::max<uint64_t>(bytes / slice, 2)};
+          .tables = std::max<uint64_t>(bytes / slice, 2),
+          .read_bytes = std::bit_floor(read_bytes)};
 }
 
 uint64_t L2CacheBytes(const Geometry& geometry, const MetadataOptions& options) {
@@ -81,11 +82,11 @@ Metadata::Metadata(Disk& disk, const Header& header, const Geometry& geometry,
                                             geometry.l1_entries() * kTableEntryBytes))),
       refcount_table_cache(write_back, CacheOf(Content::kRefcountTable, geometry, kMaxResidentSlice,
                                                header.refcount_table_bytes())),
-      refcount_block_cache(write_back,
-                           CacheOf(Content::kRefcountBlock, geometry, options.cache_slice_bytes,
-                                   RefcountCacheBytes(geometry, options))),
+      refcount_block_cache(
+          write_back, CacheOf(Content::kRefcountBlock, geometry, options.cache_slice_bytes,
+                              RefcountCacheBytes(geometry, options), options.cache_read_bytes)),
       l2_cache(write_back, CacheOf(Content::kL2, geometry, options.cache_slice_bytes,
-                                   L2CacheBytes(geometry, options))),
+                                   L2CacheBytes(geometry, options), options.cache_read_bytes)),
       clusters_end(AlignUp(disk.size(), geometry.cluster_bytes())),
       guard(*this, options.overlap_check) {}
 

@@ -22,6 +22,7 @@ struct MetadataOptions {
   uint64_t l2_cache_bytes = 0;        // 0: what covers the image, at most 32 MiB
   uint64_t refcount_cache_bytes = 0;  // 0: what covers the image, at most 8 MiB
   uint32_t cache_slice_bytes = 4096;
+  uint64_t cache_read_bytes = 0;
   OverlapCheck overlap_check = OverlapCheck::kCached;
 };
 
