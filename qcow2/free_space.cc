@@ -26,7 +26,7 @@ constexpr uint64_t kMaxReserve = 4096;
 constexpr uint64_t kMaxZeroedBytes = uint64_t{128} << 10;
 
 // Clusters looked at for a reservation: what is in use must not be searched again and again.
-constexpr uint64_t kMostExamined = 16384;
+constexpr uint64_t kMostExamined = 2048;
 
 uint64_t ClustersIn(const Geometry& geometry, uint64_t bytes) {
   return std::clamp(bytes / geometry.cluster_bytes(), kMinReserve, kMaxReserve);
