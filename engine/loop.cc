@@ -22,7 +22,8 @@ void Loop::TurnUntil(const bool& done) {
     running_.swap(ready_);
     is_resuming_ = true;
     // More may come while they run.
-    for (size_t i = 0; i < running_.size(); ++i) running_[i].resume();
+    size_t next = 0;
+    while (next < running_.size()) running_[next++].resume();
     is_resuming_ = false;
     running_.clear();
 

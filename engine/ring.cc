@@ -220,9 +220,9 @@ void Ring::Enter(unsigned wait_for) {
 }
 
 void Ring::EnterForBatch(unsigned wait_for) {
-  const long counted = std::min(static_cast<long>(in_flight_), kLongestBatch);
-  constexpr long kSecond = 1'000'000'000;
-  const long nanoseconds = counted * batch_nanoseconds_;
+  const int64_t counted = std::min(static_cast<int64_t>(in_flight_), kLongestBatch);
+  constexpr int64_t kSecond = 1'000'000'000;
+  const int64_t nanoseconds = counted * batch_nanoseconds_;
   __kernel_timespec longest{.tv_sec = nanoseconds / kSecond, .tv_nsec = nanoseconds % kSecond};
   io_uring_cqe* first = nullptr;
   const int result = io_uring_submit_and_wait_timeout(&ring_, &first, wait_for, &longest, nullptr);

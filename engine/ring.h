@@ -47,10 +47,10 @@ class Ring {
     // has completed, or so long for each of them (at most kLongestBatch of them count): one call of
     // the kernel, and one turn of the loop, then serve a batch. 0: until the first has completed.
     unsigned batch_share = 0;
-    long batch_nanoseconds = 0;
+    int64_t batch_nanoseconds = 0;
   };
 
-  static constexpr long kLongestBatch = 32;
+  static constexpr int64_t kLongestBatch = 32;
 
   // Adds a sentence to `notices` for every flag that the kernel does not know. The counters must
   // outlive the ring.
@@ -104,7 +104,7 @@ class Ring {
 
   RingCounters& counters_;
   unsigned batch_share_ = 0;
-  long batch_nanoseconds_ = 0;
+  int64_t batch_nanoseconds_ = 0;
   bool has_memory_ = false;
   io_uring ring_{};
   Request* first_ = nullptr;  // the queue

@@ -4,6 +4,7 @@
 #include <sys/uio.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <span>
@@ -39,7 +40,7 @@ class Rings final : public CompletionSource {
     unsigned metadata_cq_entries = 1024;
     // Of the data ring: see Ring::Setup.
     unsigned batch_share = 3;
-    long batch_nanoseconds = 6'000;
+    int64_t batch_nanoseconds = 6'000;
     // IORING_SETUP_* flags that may be used where the kernel has them. For measurements.
     unsigned allowed_flags = ~0U;
   };

@@ -129,8 +129,10 @@ Task<absl::StatusOr<Mapping>> Mapper::Find(GuestOffset offset, uint64_t bytes) {
     std::optional<absl::StatusOr<Mapping>> found = TryFind(offset, bytes);
     if (found.has_value()) co_return *std::move(found);
     CO_ASSIGN_OR_RETURN(const L1Entry l1_entry, L1EntryFor(offset));
+    const std::optional<HostOffset> l2_table = l1_entry.l2_table();
+    RINGCOW_INVARIANT(l2_table.has_value(), "without an L2 table there is nothing to wait for");
     CO_ASSIGN_OR_RETURN(const TablePin table,
-                        co_await metadata_.l2_cache.Get(SliceAt(*l1_entry.l2_table(), offset)));
+                        co_await metadata_.l2_cache.Get(SliceAt(*l2_table, offset)));
   }
 }
 
