@@ -160,8 +160,9 @@ absl::Status SetValue(Flags& flags, absl::string_view name, absl::string_view va
   } else if (name == "without") {
     for (const absl::string_view what : absl::StrSplit(value, ',')) {
       const std::optional<Variant> variant = Without(what);
-      if (!variant.has_value())
+      if (!variant.has_value()) {
         return Bad(name, what, "reserve, zeroes, early, growth or neighbours");
+      }
       catalog.variants.push_back(*variant);
     }
   } else if (name == "reps") {

@@ -220,15 +220,19 @@ void Ring::Enter(unsigned wait_for) {
 }
 
 void Ring::EnterForBatch(unsigned wait_for) {
+  // Whether anything has completed.
+  const auto enter = [this](unsigned count, int64_t nanoseconds) {
+    constexpr int64_t kSecond = 1'000'000'000;
+    __kernel_timespec longest{.tv_sec = nanoseconds / kSecond, .tv_nsec = nanoseconds % kSecond};
+    io_uring_cqe* first = nullptr;
+    const int result = io_uring_submit_and_wait_timeout(&ring_, &first, count, &longest, nullptr);
+    CheckEntered(result);
+    return result != -ETIME || io_uring_cq_ready(&ring_) > 0;
+  };
   const int64_t counted = std::min(static_cast<int64_t>(in_flight_), kLongestBatch);
-  constexpr int64_t kSecond = 1'000'000'000;
-  const int64_t nanoseconds = counted * batch_nanoseconds_;
-  __kernel_timespec longest{.tv_sec = nanoseconds / kSecond, .tv_nsec = nanoseconds % kSecond};
-  io_uring_cqe* first = nullptr;
-  const int result = io_uring_submit_and_wait_timeout(&ring_, &first, wait_for, &longest, nullptr);
-  CheckEntered(result);
   // None in all that time: the storage is slow, and looking again and again would be polling.
-  if (result == -ETIME && io_uring_cq_ready(&ring_) == 0) Enter(1);
+  constexpr int64_t kSlow = 100'000'000;
+  if (!enter(wait_for, counted * batch_nanoseconds_)) enter(1, kSlow);
 }
 
 void Ring::CheckEntered(int result) {

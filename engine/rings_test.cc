@@ -5,6 +5,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
@@ -239,7 +240,8 @@ TEST_F(RingsTest, SlowStorageIsNotPolled) {
     EXPECT_TRUE((co_await scope.Join()).ok());
   }(*this, pipes));
   completes.join();
-  EXPECT_LE(simulated.batches.size(), 30U);
+  const auto batches = std::ranges::count_if(simulated.batches, [](unsigned n) { return n > 1; });
+  EXPECT_LE(batches, 30);
 }
 
 TEST_F(RingsTest, ALoneChainCostsOneEnterUntilItIsDurable) {
