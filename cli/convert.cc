@@ -191,9 +191,9 @@ Task<absl::StatusOr<NewTarget>> CreateTarget(Host& host, const Settings& setting
 CopySource SourceOf(const Targets& sources, const Target& target, NewTarget made) {
   const std::vector<ImageChain::Layer>& layers = target.chain().layers();
   if (made.has_backing && layers.size() > 1) {
-    const ImageChain& source = sources.front().chain();
     // A source without a backing file is copied as it is, what it does not have as zeroes.
-    return CopySource(source, 1, layers[1].guest->size());
+    return CopySource({sources.front().chain().layers().front().guest.get()},
+                      layers[1].guest->size());
   }
   std::vector<const ImageChain*> images;
   images.reserve(sources.size());

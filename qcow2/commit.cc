@@ -1,5 +1,6 @@
 #include "qcow2/commit.h"
 
+#include <cstdint>
 #include <utility>
 
 #include "engine/invariant.h"
@@ -11,22 +12,31 @@ namespace ringcow {
 Task<absl::Status> Commit(const ImageChain& chain, CommitOptions options) {
   RINGCOW_INVARIANT(options.depth == 1 || !options.empties,
                     "an image is emptied only into its own backing file");
-  if (options.depth == 0 || options.depth >= chain.layers().size()) {
+  const std::vector<ImageChain::Layer>& layers = chain.layers();
+  if (options.depth == 0 || options.depth >= layers.size()) {
     co_return absl::FailedPreconditionError("Image does not have such a backing file");
   }
-  GuestDisk& base = *chain.layers()[options.depth].guest;
-  if (base.size() < chain.size()) {
-    CO_RETURN_IF_ERROR(co_await base.Resize(chain.size(), Preallocation::kOff));
-  }
-  const CopySource source(chain, options.depth);
-  CopyLoop copy(chain.file().disk().loop(), source, base,
+  std::vector<GuestDisk*> upper;
+  for (size_t i = 0; i < options.depth; ++i) upper.push_back(layers[i].guest.get());
+  co_return co_await CommitLayers(
+      chain.file().disk().loop(), std::move(upper), *layers[options.depth].guest,
+      options.empties ? chain.image() : nullptr, std::move(options.on_progress));
+}
+
+Task<absl::Status> CommitLayers(Loop& loop, std::vector<GuestDisk*> upper, GuestDisk& base,
+                                Image* emptied, CopyProgress on_progress) {
+  const uint64_t size = upper.front()->size();
+  if (base.size() < size) CO_RETURN_IF_ERROR(co_await base.Resize(size, Preallocation::kOff));
+  const CopySource source(std::move(upper));
+  CopyLoop copy(loop, source, base,
                 {.min_zeroes = 0,
                  .zero_manner = ZeroManner::kMayUnmap,
-                 .on_progress = std::move(options.on_progress)});
+                 .on_progress = std::move(on_progress)});
   CO_RETURN_IF_ERROR(co_await copy.Run());
+  // Durable before the image gives it up.
   CO_RETURN_IF_ERROR(co_await base.Flush());
-  if (!options.empties) co_return absl::OkStatus();
-  co_return co_await chain.image()->Empty();
+  if (emptied == nullptr) co_return absl::OkStatus();
+  co_return co_await emptied->Empty();
 }
 
 }  // namespace ringcow

@@ -2,10 +2,14 @@
 #define RINGCOW_QCOW2_COMMIT_H_
 
 #include <cstddef>
+#include <vector>
 
 #include "absl/status/status.h"
+#include "engine/loop.h"
 #include "engine/task.h"
 #include "qcow2/copy_loop.h"
+#include "qcow2/guest_disk.h"
+#include "qcow2/image.h"
 #include "qcow2/image_chain.h"
 
 namespace ringcow {
@@ -30,6 +34,11 @@ struct CommitOptions {
 // FailedPrecondition where the chain has no such layer; CopyLoop's errors, and those of the disks.
 // Nobody else may use the chain meanwhile.
 Task<absl::Status> Commit(const ImageChain& chain, CommitOptions options);
+
+// The same with layers that were opened one by one: `upper`, the image itself first, and the one
+// that is written to. `emptied`, if there is one, is the image.
+Task<absl::Status> CommitLayers(Loop& loop, std::vector<GuestDisk*> upper, GuestDisk& base,
+                                Image* emptied, CopyProgress on_progress);
 
 }  // namespace ringcow
 

@@ -8,6 +8,7 @@
 namespace ringcow {
 
 uint64_t CopySource::size() const {
+  if (!layers_.empty()) return layers_.front()->size();
   uint64_t bytes = 0;
   for (const ImageChain* image : images_) bytes += image->size();
   return bytes;
@@ -20,23 +21,24 @@ CopySource::Place CopySource::PlaceOf(uint64_t offset) const {
 }
 
 Task<absl::StatusOr<CopyPiece>> CopySource::Find(uint64_t offset, uint64_t length) const {
+  if (!layers_.empty()) co_return co_await FindInLayers(offset, length);
   const Place place = PlaceOf(offset);
   length = std::min(length, place.image->size() - place.offset);
-  if (layers_ > 0) co_return co_await FindInLayers(place, length);
   CO_ASSIGN_OR_RETURN(const ChainExtent found,
                       co_await FindInChain(*place.image, GuestOffset(place.offset), length));
   const GuestExtent& extent = found.extent;
   co_return CopyPiece{extent.zero ? CopyPiece::Kind::kZero : CopyPiece::Kind::kData, extent.bytes};
 }
 
-Task<absl::StatusOr<CopyPiece>> CopySource::FindInLayers(Place place, uint64_t length) const {
-  const bool is_behind = place.offset >= backing_bytes_;
-  if (!is_behind) length = std::min(length, backing_bytes_ - place.offset);
-  for (size_t depth = 0; depth < layers_; ++depth) {
-    GuestDisk& layer = *place.image->layers()[depth].guest;
-    length = std::min(length, layer.size() - place.offset);
+Task<absl::StatusOr<CopyPiece>> CopySource::FindInLayers(uint64_t offset, uint64_t length) const {
+  const bool is_behind = offset >= backing_bytes_;
+  if (!is_behind) length = std::min(length, backing_bytes_ - offset);
+  for (GuestDisk* layer : layers_) {
+    // One that is shorter hides what is below it.
+    if (offset >= layer->size()) co_return CopyPiece{CopyPiece::Kind::kZero, length};
+    length = std::min(length, layer->size() - offset);
     CO_ASSIGN_OR_RETURN(const GuestExtent extent,
-                        co_await layer.Find(GuestOffset(place.offset), length));
+                        co_await layer->Find(GuestOffset(offset), length));
     length = extent.bytes;
     if (extent.zero) {
       co_return CopyPiece{is_behind ? CopyPiece::Kind::kBacking : CopyPiece::Kind::kZero, length};
@@ -47,6 +49,7 @@ Task<absl::StatusOr<CopyPiece>> CopySource::FindInLayers(Place place, uint64_t l
 }
 
 Task<absl::Status> CopySource::Read(uint64_t offset, std::span<std::byte> into) const {
+  if (!layers_.empty()) co_return co_await layers_.front()->Read(GuestOffset(offset), into);
   while (!into.empty()) {
     const Place place = PlaceOf(offset);
     const size_t bytes = std::min<uint64_t>(into.size(), place.image->size() - place.offset);

@@ -4,11 +4,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "engine/task.h"
+#include "qcow2/guest_disk.h"
 #include "qcow2/image_chain.h"
 
 namespace ringcow {
@@ -30,10 +32,11 @@ class CopySource {
  public:
   // The chains must outlive the source.
   explicit CopySource(std::vector<const ImageChain*> images) : images_(std::move(images)) {}
-  // Of an image, only what its first `layers` layers have. The target, or its backing file, has the
-  // rest. Where it ends (at `backing_bytes`) zeroes need no copy.
-  CopySource(const ImageChain& image, size_t layers, uint64_t backing_bytes = ~uint64_t{0})
-      : images_({&image}), layers_(layers), backing_bytes_(backing_bytes) {}
+  // Of an image, only what its upper layers have, the image itself first, at least that. The
+  // target, or its backing file, has the rest. Where it ends (at `backing_bytes`) zeroes need no
+  // copy. The layers must outlive the source.
+  explicit CopySource(std::vector<GuestDisk*> layers, uint64_t backing_bytes = ~uint64_t{0})
+      : layers_(std::move(layers)), backing_bytes_(backing_bytes) {}
 
   uint64_t size() const;
 
@@ -47,10 +50,10 @@ class CopySource {
     uint64_t offset = 0;  // in it
   };
   Place PlaceOf(uint64_t offset) const;
-  Task<absl::StatusOr<CopyPiece>> FindInLayers(Place place, uint64_t length) const;
+  Task<absl::StatusOr<CopyPiece>> FindInLayers(uint64_t offset, uint64_t length) const;
 
   const std::vector<const ImageChain*> images_;
-  const size_t layers_ = 0;  // 0: all
+  const std::vector<GuestDisk*> layers_;  // instead of images
   const uint64_t backing_bytes_ = 0;
 };
 

@@ -14,8 +14,10 @@ namespace ringcow {
 namespace {
 
 // Bounds of what is reserved: in bytes, because a crash leaks it, and in clusters, because of these
-// refcounts consist.
-constexpr uint64_t kMinReserveBytes = uint64_t{4} << 20;
+// refcounts consist. Where less is needed at a time, as much is reserved as was ever taken, up to
+// kAmpleReserveBytes: the more there is, the fewer flushes have refcounts to write, and no crash
+// leaks more than twice of what was put to use.
+constexpr uint64_t kAmpleReserveBytes = uint64_t{4} << 20;
 constexpr uint64_t kMaxReserveBytes = uint64_t{64} << 20;
 constexpr uint64_t kMinReserve = 8;
 constexpr uint64_t kMaxReserve = 4096;
@@ -64,6 +66,7 @@ Task<absl::StatusOr<AllocatedRun>> FreeSpace::TakeAt(ClusterRun run) {
   CO_RETURN_IF_ERROR(co_await growth_.Cover(metadata_.geometry.OffsetOf(run.end())));
   CO_ASSIGN_OR_RETURN(const bool is_counted, co_await reservation_.Take(run));
   const AllocatedRun taken{run, TakeZeroes(run), is_counted};
+  taken_ += run.count;
   taken_lately_ += run.count;
   taken_end_ = std::max(taken_end_, run.end());
   metadata_.clusters_end = std::max(metadata_.clusters_end, metadata_.geometry.OffsetOf(run.end()));
@@ -122,7 +125,8 @@ Task<void> FreeSpace::ReserveAhead() {
 }
 
 uint64_t FreeSpace::WantedReserve() const {
-  return std::clamp(2 * taken_lately_, ClustersIn(metadata_.geometry, kMinReserveBytes),
+  const uint64_t ample = std::min(taken_, ClustersIn(metadata_.geometry, kAmpleReserveBytes));
+  return std::clamp(std::max(2 * taken_lately_, ample), kMinReserve,
                     ClustersIn(metadata_.geometry, kMaxReserveBytes));
 }
 

@@ -98,7 +98,8 @@ class FreeSpace {
   Growth& growth_;
   const AheadOptions ahead_;
   Reservation reservation_;
-  uint64_t taken_lately_ = 0;   // clusters, since the last ReserveAhead
+  uint64_t taken_ = 0;          // clusters, since the image was opened
+  uint64_t taken_lately_ = 0;   // and since the last ReserveAhead
   bool blocks_differ_ = false;  // checked before the first search
   ClusterIndex next_;           // where the search goes on
   ClusterIndex zero_from_;      // from here on the disk holds zeroes, as far as it reaches

@@ -43,8 +43,8 @@ struct OpenOptions {
   // was not used is cut off on Close.
   bool grow_ahead = true;
   // Raise refcounts ahead of need, with those of a flush, so that most flushes have no refcounts to
-  // wait for: one fsync instead of two. A crash leaks what was reserved, at most 64 MiB (4 MiB, or
-  // 8 clusters, while little is written between two flushes).
+  // wait for: one fsync instead of two. A crash leaks what was reserved, at most 64 MiB, and less
+  // than twice of what was ever allocated since the image was opened, or 8 clusters.
   bool reserve_refcounts = true;
   // Write zeroes into what is reserved, ahead of need, while the guest flushes after each few
   // allocations. Costs the bytes of each new cluster once more, and saves the file system a commit

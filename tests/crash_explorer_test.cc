@@ -13,21 +13,13 @@
 #include "tests/explorer/script.h"
 #include "tests/explorer/shrink.h"
 #include "tests/explorer/trial.h"
+#include "tests/support/sanitized.h"
 
 namespace ringcow {
 namespace {
 
-// What all scenarios have together, at least. Sanitizers make it slow.
-#if defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define RINGCOW_SANITIZED 1
-#endif
-#endif
-#ifdef RINGCOW_SANITIZED
-constexpr size_t kStates = 10'000;
-#else
-constexpr size_t kStates = 120'000;
-#endif
+// What all scenarios have together, at least.
+constexpr size_t kStates = kIsSanitized ? 6'000 : 120'000;
 
 size_t StatesOf(const Scenario& scenario) {
   size_t shares = 0;
@@ -90,10 +82,7 @@ TEST(CrashExplorer, RefcountTableGrowsForTheDeletionOfASnapshot) {
 TEST(CrashExplorerSize, IsAtLeastAHundredThousandStates) {
   size_t states = 0;
   for (const Scenario& scenario : AllScenarios()) states += StatesOf(scenario);
-#ifndef RINGCOW_SANITIZED
-  EXPECT_GE(states, 100'000U);
-#endif
-  EXPECT_GE(states, kStates);
+  EXPECT_GE(states, kIsSanitized ? kStates : 100'000U);
 }
 
 }  // namespace

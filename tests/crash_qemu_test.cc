@@ -37,6 +37,7 @@ std::vector<DiskImage> SampleStates(const Scenario& scenario, size_t count) {
   size_t seen = 0;
   ExploreOptions options;
   options.go_on_every = 0;
+  options.budget = {.subsets = 4, .samples = 2, .torn = 3};  // crash_explorer_test looks at all
   options.on_good_state = [&](const DiskImage& state, size_t) {
     ++seen;
     if (sample.size() < count) {

@@ -8,16 +8,13 @@
 #include <cstdint>
 #include <memory>
 #include <ostream>
-#include <random>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "absl/container/flat_hash_set.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "engine/scope.h"
-#include "engine/testing/crash_point.h"
 #include "engine/testing/ignored_fsyncs.h"
 #include "engine/testing/sim_disk.h"
 #include "gtest/gtest.h"
@@ -27,9 +24,9 @@
 #include "tests/explorer/crash_states.h"
 #include "tests/explorer/failure_kind.h"
 #include "tests/explorer/operation.h"
-#include "tests/explorer/remnant.h"
 #include "tests/explorer/scenario.h"
 #include "tests/explorer/script.h"
+#include "tests/explorer/two_disks.h"
 #include "tests/support/checked.h"
 #include "tests/support/hosts.h"
 #include "tests/support/image_model.h"
@@ -37,11 +34,6 @@
 
 namespace ringcow {
 namespace {
-
-struct TwoImages {
-  DiskImage image;
-  DiskImage data;
-};
 
 Scenario Base(std::string name, bool raw) {
   Scenario scenario;
@@ -123,27 +115,28 @@ void Hide(const Scenario& scenario, DiskImage& image) {
 }
 
 // What the data file holds where nothing is allocated is not known, unless it is raw.
-TwoImages PrepareBoth(const Scenario& scenario) {
+TwoDisks PrepareBoth(const Scenario& scenario) {
   Loop loop;
   SimDisk disk(loop, {.latency = 1, .record = false});
   SimDisk data(loop, {.latency = 1, .record = false});
   EXPECT_EQ(loop.Run(CreateImage(disk, scenario.create, &data)), absl::OkStatus());
   if (scenario.filled_units > 0) Fill(disk, data, scenario.filled_units * scenario.unit_bytes);
-  TwoImages images{disk.content(), data.content()};
-  if (absl::StartsWith(scenario.name, "Hidden")) Hide(scenario, images.image);
+  TwoDisks images{disk.content(), data.content()};
+  if (absl::StartsWith(scenario.name, "Hidden")) Hide(scenario, images.first);
   if (!scenario.create.data_file_raw) {
-    images.data.Write(0, std::vector<std::byte>(images.data.size(), std::byte{0xee}));
+    images.second.Write(0, std::vector<std::byte>(images.second.size(), std::byte{0xee}));
   }
   return images;
 }
 
 // The scenario on its two disks.
-class TwoDisks {
+class DataFileRun {
  public:
-  TwoDisks(const Scenario& scenario, const TwoImages& prepared)
+  DataFileRun(const Scenario& scenario, const TwoDisks& prepared)
       : scenario_(scenario),
-        disk_(loop_, {.seed = scenario.seed, .stragglers = 12}, prepared.image),
-        data_(loop_, {.name = "data", .seed = scenario.seed + 1, .stragglers = 12}, prepared.data),
+        disk_(loop_, {.seed = scenario.seed, .stragglers = 12}, prepared.first),
+        data_(loop_, {.name = "data", .seed = scenario.seed + 1, .stragglers = 12},
+              prepared.second),
         guest_(disk_.trace(), scenario.units(), scenario.unit_bytes) {
     SimDisk::ShareTime(disk_, data_);
     if (!scenario.can_allocate) data_.SetUnsupported({Op::kAllocate, Op::kWriteZeroes, Op::kPunch});
@@ -224,11 +217,11 @@ std::string GoOn(Disk& disk, SimDisk& data, const Scenario& scenario,
   return FindingsWithoutLeaks(disk);
 }
 
-std::string Judge(const Scenario& scenario, const StampedGuest& guest, const TwoImages& state,
+std::string Judge(const Scenario& scenario, const StampedGuest& guest, const TwoDisks& state,
                   size_t position, bool goes_on) {
   Loop loop;
-  SimDisk disk(loop, {.latency = 1, .record = false}, state.image);
-  SimDisk data(loop, {.latency = 1, .record = false}, state.data);
+  SimDisk disk(loop, {.latency = 1, .record = false}, state.first);
+  SimDisk data(loop, {.latency = 1, .record = false}, state.second);
   if (std::string harm = FindingsWithoutLeaks(disk); !harm.empty()) return harm;
   std::vector<std::byte> bytes(guest.disk_bytes());
   {
@@ -241,58 +234,23 @@ std::string Judge(const Scenario& scenario, const StampedGuest& guest, const Two
   }
   if (std::string wrong = guest.CheckAfterCrash(bytes, position); !wrong.empty()) return wrong;
   if (scenario.create.data_file_raw) {
-    if (std::string wrong = RawDifference(state.data, bytes); !wrong.empty()) return wrong;
+    if (std::string wrong = RawDifference(state.second, bytes); !wrong.empty()) return wrong;
   }
   return goes_on ? GoOn(disk, data, scenario, bytes) : "";
-}
-
-bool Happens(const TraceEvent& event) {
-  return (event.kind == TraceEvent::Kind::kStarted || event.kind == TraceEvent::Kind::kApplied) &&
-         event.request->op != Op::kFdatasync;
 }
 
 // Cuts the power all along the traces, which have the same positions. What is wrong with the first
 // bad state, if there is one.
 std::string FirstViolation(const Scenario& scenario, const StampedGuest& guest,
-                           const TwoImages& prepared, const DiskTrace& disk_trace,
-                           const DiskTrace& data_trace, size_t& states) {
-  std::mt19937_64 random(1);
-  CrashPoint disk(disk_trace, prepared.image);
-  CrashPoint data(data_trace, prepared.data);
-  absl::flat_hash_set<std::pair<uint64_t, uint64_t>> judged;
-  size_t promised = 0;
-  std::string violation;
-  while (violation.empty()) {
-    const size_t now_promised = guest.FlushedBefore(disk.position());
-    if (now_promised != promised) judged.clear();
-    promised = now_promised;
-    std::vector<uint64_t> sectors;
-    for (const PendingChange& change : disk.pending()) sectors.push_back(change.sectors());
-    for (const PendingChange& change : data.pending()) sectors.push_back(change.sectors());
-    const StateBudget budget = {.subsets = 16, .samples = 4, .torn = 4};
-    ForEachCrash(sectors, budget, random, [&](const Remnants& remnants) {
-      const auto split = remnants.begin() + static_cast<ptrdiff_t>(disk.pending().size());
-      const Remnants of_disk(remnants.begin(), split);
-      const Remnants of_data(split, remnants.end());
-      const TwoImages state{StateOf(disk, of_disk), StateOf(data, of_data)};
-      if (!judged.insert({state.image.Fingerprint(), state.data.Fingerprint()}).second) return true;
-      violation = Judge(scenario, guest, state, disk.position(), ++states % 20 == 0);
-      if (!violation.empty()) {
-        violation = absl::StrCat("crash after event ", disk.position(), ": ", violation, "\n",
-                                 Describe(disk, of_disk), "data file:\n", Describe(data, of_data));
-      }
-      return violation.empty();
-    });
-    // Nothing new can be left behind until something happens on one of the disks.
-    do {
-      if (disk.position() == disk_trace.size()) return violation;
-      disk.Advance();
-      data.Advance();
-    } while (!Happens(disk_trace.events()[disk.position() - 1]) &&
-             !Happens(data_trace.events()[data.position() - 1]) &&
-             guest.FlushedBefore(disk.position()) == promised);
-  }
-  return violation;
+                           const TwoDisks& prepared, const TwoTraces& traces, size_t& states) {
+  const StateBudget budget = {.subsets = 16, .samples = 4, .torn = 4};
+  return FirstViolationOfTwo(
+      traces, prepared, budget, states,
+      {.made = [&](size_t position) { return guest.FlushedBefore(position); },
+       .judge =
+           [&](const TwoDisks& state, size_t position) {
+             return Judge(scenario, guest, state, position, /*goes_on=*/states % 20 == 0);
+           }});
 }
 
 class DataFileCrashTest : public testing::TestWithParam<Scenario> {};
@@ -300,19 +258,19 @@ INSTANTIATE_TEST_SUITE_P(Scenarios, DataFileCrashTest, testing::ValuesIn(Scenari
                          [](const auto& info) { return info.param.name; });
 
 TEST_P(DataFileCrashTest, LeavesWhatWasPromised) {
-  const TwoImages prepared = PrepareBoth(GetParam());
+  const TwoDisks prepared = PrepareBoth(GetParam());
   for (uint64_t seed = 1; seed <= 4; ++seed) {
     const Scenario scenario = WithSeed(GetParam(), seed);
     SCOPED_TRACE(testing::Message() << scenario);
-    TwoDisks run(scenario, prepared);
+    DataFileRun run(scenario, prepared);
     run.OpenAndWork();
     run.Close();
     ASSERT_EQ(run.guest().failed(), 0U);
     EXPECT_EQ(run.guest().misread(), "");
     ASSERT_EQ(run.disk().trace().size(), run.data().trace().size());
     size_t states = 0;
-    EXPECT_EQ(FirstViolation(scenario, run.guest(), prepared, run.disk().trace(),
-                             run.data().trace(), states),
+    EXPECT_EQ(FirstViolation(scenario, run.guest(), prepared,
+                             {run.disk().trace(), run.data().trace()}, states),
               "");
     EXPECT_GT(states, 50U);
   }
@@ -332,29 +290,29 @@ INSTANTIATE_TEST_SUITE_P(Scenarios, DataFileControl, testing::ValuesIn(WithFsync
                          [](const auto& info) { return info.param.name; });
 
 TEST_P(DataFileControl, ForgottenFsyncsOfTheDataFileAreFound) {
-  const TwoImages prepared = PrepareBoth(GetParam());
+  const TwoDisks prepared = PrepareBoth(GetParam());
   std::string found;
   for (uint64_t seed = 1; seed <= 8 && found.empty(); ++seed) {
     const Scenario scenario = WithSeed(GetParam(), seed);
-    TwoDisks run(scenario, prepared);
+    DataFileRun run(scenario, prepared);
     run.OpenAndWork();
     size_t states = 0;
     const DiskTrace lied =
         WithIgnoredFsyncs(run.data().trace(), [](size_t, Content) { return true; });
-    found = FirstViolation(scenario, run.guest(), prepared, run.disk().trace(), lied, states);
+    found = FirstViolation(scenario, run.guest(), prepared, {run.disk().trace(), lied}, states);
   }
   EXPECT_NE(found, "");
 }
 
-void ExpectIntact(TwoDisks& run, const Scenario& scenario) {
-  const TwoImages left{run.disk().content(), run.data().content()};
+void ExpectIntact(DataFileRun& run, const Scenario& scenario) {
+  const TwoDisks left{run.disk().content(), run.data().content()};
   EXPECT_EQ(Judge(scenario, run.guest(), left, run.disk().trace().size(), /*goes_on=*/false), "");
 }
 
 // Runs the scenario with the n-th request of one of its disks failing; how many that one took.
-uint64_t RunWithFault(const Scenario& scenario, const TwoImages& prepared, FailureKind kind,
+uint64_t RunWithFault(const Scenario& scenario, const TwoDisks& prepared, FailureKind kind,
                       bool on_data, uint64_t n) {
-  TwoDisks run(scenario, prepared);
+  DataFileRun run(scenario, prepared);
   SimDisk& failing = on_data ? run.data() : run.disk();
   Op failed_op = Op::kRead;
   const SimDisk::FaultHook fail_nth = FailNth(kind, n);
@@ -380,7 +338,7 @@ uint64_t RunWithFault(const Scenario& scenario, const TwoImages& prepared, Failu
 }
 
 TEST_P(DataFileCrashTest, EveryRequestFailsOnce) {
-  const TwoImages prepared = PrepareBoth(GetParam());
+  const TwoDisks prepared = PrepareBoth(GetParam());
   uint64_t seed = 0;
   for (const FailureKind kind : kAllFailureKinds) {
     for (const bool on_data : {false, true}) {

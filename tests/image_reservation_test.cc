@@ -1,5 +1,6 @@
 // Refcounts that are raised ahead of need, and clusters that are entered ahead of their data.
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -85,8 +86,8 @@ TEST_F(ReservationTest, AFlushAfterAnAllocationIsOneFsync) {
     ASSERT_EQ(Flush(), absl::OkStatus());
   }
   EXPECT_EQ(disk_.counters().fsyncs, 500U);
-  // Half of what is reserved is used before there is more of it.
-  EXPECT_LE(disk_.counters()[Content::kRefcountBlock].writes, 500U / 32);
+  // Half of what is reserved is used before there is more of it; at first there is less.
+  EXPECT_LE(disk_.counters()[Content::kRefcountBlock].writes, 500U / 32 + 6);
 }
 
 class WithoutReservationTest : public ReservationTest {
@@ -106,14 +107,15 @@ TEST_F(WithoutReservationTest, AFlushAfterAnAllocationIsTwoFsyncs) {
 TEST_F(ReservationTest, ACrashLeaksWhatWasReservedAndNoMore) {
   ASSERT_EQ(Write(0), absl::OkStatus());
   ASSERT_EQ(Flush(), absl::OkStatus());
-  EXPECT_EQ(CheckOfWhatIsThere().leaks, 64U);
+  EXPECT_EQ(CheckOfWhatIsThere().leaks, 8U);
   for (uint64_t cluster = 1; cluster <= 300; ++cluster) {
     ASSERT_EQ(Write(cluster), absl::OkStatus());
-    if (cluster % 10 == 0) ASSERT_EQ(Flush(), absl::OkStatus());
+    if (cluster % 10 != 0) continue;
+    ASSERT_EQ(Flush(), absl::OkStatus());
+    const CheckResult crashed = CheckOfWhatIsThere();
+    EXPECT_EQ(crashed.corruptions, 0U);
+    EXPECT_LE(crashed.leaks, std::min<uint64_t>(64, 2 * cluster + 8));
   }
-  const CheckResult crashed = CheckOfWhatIsThere();
-  EXPECT_EQ(crashed.corruptions, 0U);
-  EXPECT_LE(crashed.leaks, 64U);
   ASSERT_EQ(loop_.Run(image_->Close()), absl::OkStatus());
   EXPECT_EQ(Findings(disk_), "");
 }
@@ -140,17 +142,17 @@ TEST_F(ReservationTest, NothingIsReservedBehindASnapshot) {
   EXPECT_TRUE(CheckOfWhatIsThere().is_clean());
 }
 
-// The disk would have to grow; everything goes on until what it has is used.
+// The disk would have to grow; everything goes on until all of what it has is used.
 TEST_F(ReservationTest, AFullDiskReservesNothing) {
   ASSERT_EQ(Write(0), absl::OkStatus());
   disk_.SetSizeLimit(disk_.size(), ENOSPC);
   ASSERT_EQ(Flush(), absl::OkStatus());
-  EXPECT_EQ(CheckOfWhatIsThere().leaks, 0U);
   uint64_t cluster = 1;
   while (Write(cluster).ok()) {
     ASSERT_EQ(Flush(), absl::OkStatus());
     ++cluster;
   }
+  EXPECT_EQ(CheckOfWhatIsThere().leaks, 0U);
   EXPECT_GE(cluster, disk_.size() / kCluster - 8);
   ASSERT_EQ(loop_.Run(image_->Close()), absl::OkStatus());
   EXPECT_EQ(Findings(disk_), "");
