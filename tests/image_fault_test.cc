@@ -116,10 +116,8 @@ void ImageFaultTest::ExpectIntact(ScenarioRun& run) {
 
 TEST_P(ImageFaultTest, EveryRequestFailsOnce) {
   const DiskImage prepared = Prepare(GetParam().scenario);
-  // Under a sanitizer a fifth of them, each case another one.
-  constexpr uint64_t kStride = kIsSanitized ? 5 : 1;
-  uint64_t n = GetParam().scenario.seed % kStride;
-  for (; n < RunWithFault(prepared, n); n += kStride) {
+  uint64_t n = GetParam().scenario.seed % kFaultStride;
+  for (; n < RunWithFault(prepared, n); n += kFaultStride) {
     if (HasFailure()) FAIL() << "request " << n;
   }
   EXPECT_GT(n, 30U);

@@ -22,15 +22,26 @@ CreateOptions RandomCreateOptions(std::mt19937_64& random) {
   return options;
 }
 
+DataFile RandomDataFile(const CreateOptions& options, std::mt19937_64& random) {
+  if (options.version < 3 || random() % 4 != 0) return DataFile::kNone;
+  return random() % 2 == 0 ? DataFile::kPlain : DataFile::kRaw;
+}
+
+std::string InWords(DataFile data_file) {
+  if (data_file == DataFile::kNone) return "";
+  return data_file == DataFile::kPlain ? ", in a data file" : ", in a raw data file";
+}
+
 }  // namespace
 
 std::ostream& operator<<(std::ostream& out, const ImageSetup& setup) {
-  out << setup.create.virtual_size << " bytes, " << QemuOptions(setup.create);
-  if (setup.data_file == DataFile::kPlain) out << ", in a data file";
-  if (setup.data_file == DataFile::kRaw) out << ", in a raw data file";
+  out << setup.create.virtual_size << " bytes, " << QemuOptions(setup.create)
+      << InWords(setup.data_file);
   if (setup.backing.empty()) return out;
   out << ", on " << setup.base.virtual_size << " bytes, " << setup.backing;
-  if (setup.backing == "qcow2") out << ", " << QemuOptions(setup.base);
+  if (setup.backing == "qcow2") {
+    out << ", " << QemuOptions(setup.base) << InWords(setup.base_data_file);
+  }
   return out;
 }
 
@@ -42,9 +53,7 @@ uint64_t RandomSize(uint64_t cluster_size, std::mt19937_64& random) {
 
 ImageSetup RandomImageSetup(std::mt19937_64& random) {
   ImageSetup setup{.create = RandomCreateOptions(random), .backing = "", .base = {}};
-  if (setup.create.version >= 3 && random() % 4 == 0) {
-    setup.data_file = random() % 2 == 0 ? DataFile::kPlain : DataFile::kRaw;
-  }
+  setup.data_file = RandomDataFile(setup.create, random);
   switch (random() % 4) {
     case 0:
       setup.backing = "raw";
@@ -58,6 +67,7 @@ ImageSetup RandomImageSetup(std::mt19937_64& random) {
   // The raw file would not be the disk.
   if (setup.data_file == DataFile::kRaw) setup.backing = "";
   if (!setup.backing.empty()) setup.base = RandomCreateOptions(random);
+  if (setup.backing == "qcow2") setup.base_data_file = RandomDataFile(setup.base, random);
   if (random() % 6 == 0 && (setup.backing.empty() || setup.create.extended_l2)) {
     constexpr Preallocation kAll[] = {Preallocation::kMetadata, Preallocation::kFalloc,
                                       Preallocation::kFull};

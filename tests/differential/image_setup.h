@@ -22,6 +22,7 @@ struct ImageSetup {
   std::string backing;      // its format; empty: there is none
   CreateOptions base = {};  // of a qcow2 backing file; of a raw one the size
   DataFile data_file = DataFile::kNone;
+  DataFile base_data_file = DataFile::kNone;  // of a qcow2 backing file
 
   // Narrower refcounts have no room for them, and what is in a data file has none.
   bool has_snapshots() const { return create.refcount_bits >= 4 && data_file == DataFile::kNone; }

@@ -70,6 +70,13 @@ void ExpectBitmapsIn(const std::string& path, const BitmapModels& bitmaps) {
   EXPECT_EQ(loop.Run((*chain)->Close()), absl::OkStatus());
 }
 
+// `options`, with the external data file.
+CreateOptions WithDataFile(CreateOptions options, DataFile data_file, const std::string& path) {
+  if (data_file != DataFile::kNone) options.data_file = path;
+  options.data_file_raw = data_file == DataFile::kRaw;
+  return options;
+}
+
 }  // namespace
 
 Twin::Twin(Hand& hand, const ImageSetup& setup, std::span<const std::byte> base) : setup_(setup) {
@@ -77,14 +84,14 @@ Twin::Twin(Hand& hand, const ImageSetup& setup, std::span<const std::byte> base)
     const TempFile raw(".raw");
     WriteFile(setup.backing == "raw" ? base_.path() : raw.path(), base);
     if (setup.backing == "qcow2") {
-      QemuImg({"convert", "-f", "raw", "-O", "qcow2", "-o", QemuOptions(setup.base), raw.path(),
+      const CreateOptions options =
+          WithDataFile(setup.base, setup.base_data_file, base_data_.path());
+      QemuImg({"convert", "-f", "raw", "-O", "qcow2", "-o", QemuOptions(options), raw.path(),
                base_.path()});
     }
   }
-  CreateOptions options = setup.create;
-  if (setup.data_file != DataFile::kNone) options.data_file = data_.path();
-  options.data_file_raw = setup.data_file == DataFile::kRaw;
-  hand.Create(path(), options, setup.backing.empty() ? "" : base_.path(), setup.backing);
+  hand.Create(path(), WithDataFile(setup.create, setup.data_file, data_.path()),
+              setup.backing.empty() ? "" : base_.path(), setup.backing);
 }
 
 void Twin::ExpectCleanAndEqual(std::span<const std::byte> bytes) {
@@ -109,7 +116,11 @@ void Twin::ExpectBitmaps(const BitmapModels& bitmaps) {
 }
 
 void Twin::ExpectBase(std::span<const std::byte> base) {
-  if (!setup_.backing.empty()) ExpectContent(base_.path(), setup_.backing, base);
+  if (setup_.backing.empty()) return;
+  ExpectContent(base_.path(), setup_.backing, base);
+  if (setup_.base_data_file == DataFile::kRaw) {
+    ExpectContent(base_data_.path(), "raw", base, Behind::kAnything);
+  }
 }
 
 std::string Twin::Map() const {

@@ -35,6 +35,7 @@ class Twin {
  private:
   ImageSetup setup_;
   TempFile base_{".base"};
+  TempFile base_data_{".base.data"};
   TempFile image_{".qcow2"};
   TempFile data_{".data"};
 };

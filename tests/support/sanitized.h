@@ -1,6 +1,8 @@
 #ifndef RINGCOW_TESTS_SUPPORT_SANITIZED_H_
 #define RINGCOW_TESTS_SUPPORT_SANITIZED_H_
 
+#include <cstdint>
+
 namespace ringcow {
 
 // Whether a sanitizer makes everything many times slower: tests that go through very many cases
@@ -14,6 +16,9 @@ inline constexpr bool kIsSanitized = false;
 #else
 inline constexpr bool kIsSanitized = false;
 #endif
+
+// Of requests that fail one by one, every so many do.
+inline constexpr uint64_t kFaultStride = kIsSanitized ? 5 : 1;
 
 }  // namespace ringcow
 
