@@ -1,9 +1,5 @@
 """The C++ rules that all of ringcow uses: with precompiled headers, where the compiler is clang."""
 
-# What tests do themselves takes little time, next to what they test; instrumented, it takes long to
-# be optimised.
-TEST_COPTS = select({"//dev.d:sanitizer": ["-O0"], "//conditions:default": []})
-
 def _with_precompiled(rule, precompiled, kwargs):
     deps = kwargs.pop("deps", [])
     copts = kwargs.pop("copts", [])
@@ -22,6 +18,5 @@ def cc_library(**kwargs):
 def cc_binary(**kwargs):
     _with_precompiled(native.cc_binary, "//dev.d:precompiled", kwargs)
 
-def cc_test(copts = [], **kwargs):
-    kwargs["copts"] = copts + TEST_COPTS
+def cc_test(**kwargs):
     _with_precompiled(native.cc_test, "//dev.d:precompiled_test", kwargs)

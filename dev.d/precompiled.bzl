@@ -19,7 +19,7 @@ def _precompiled_impl(ctx):
     variables = cc_common.create_compile_variables(
         feature_configuration = features,
         cc_toolchain = toolchain,
-        user_compile_flags = ctx.fragments.cpp.copts + ctx.fragments.cpp.cxxopts + ctx.attr.copts,
+        user_compile_flags = ctx.fragments.cpp.copts + ctx.fragments.cpp.cxxopts,
         source_file = "-",
         output_file = precompiled.path,
     )
@@ -52,7 +52,6 @@ precompiled = rule(
     implementation = _precompiled_impl,
     attrs = {
         "hdrs": attr.label_list(allow_files = [".h"], mandatory = True),
-        "copts": attr.string_list(),
         "_cc_toolchain": attr.label(default = Label("@bazel_tools//tools/cpp:current_cc_toolchain")),
     },
     fragments = ["cpp"],
