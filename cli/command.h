@@ -31,6 +31,7 @@ extern const Command kInfoCommand;
 extern const Command kIoCommand;
 extern const Command kMapCommand;
 extern const Command kMeasureCommand;
+extern const Command kRebaseCommand;
 extern const Command kResizeCommand;
 extern const Command kSnapshotCommand;
 

@@ -24,7 +24,8 @@ constexpr OptionSpec kOptions[] = {
     {'U', "force-share", nullptr, "also when the image is in use elsewhere"},
     {kOutput, "output", "human|json", "what the output is like (default: human)"},
     {'b', "backing-chain", nullptr, nullptr, "is not supported yet"},
-    {kImageOptions, "image-opts", nullptr, nullptr, "is not supported yet"},
+    {kImageOptions, "image-opts", nullptr,
+     "FILE is a list of options: driver=qcow2,file.filename=NAME"},
     {kObject, "object", "OBJECT", nullptr, "is not supported yet"},
 };
 
@@ -148,6 +149,9 @@ int RunInfo(const Program& program, int argc, char** argv) {
     switch (*option) {
       case 'h':
         return PrintHelp(program, kInfoCommand);
+      case kImageOptions:
+        target_options.image_options = true;
+        break;
       case 'f':
         target_options.format = options.argument();
         break;
@@ -167,7 +171,7 @@ int RunInfo(const Program& program, int argc, char** argv) {
 
   const absl::StatusOr<ImageInfo> info = Read(name, target_options);
   if (!info.ok()) {
-    return program.Fail(absl::StrFormat("Could not open '%s': %s", name, MessageOf(info.status())));
+    return program.Fail(CouldNotOpen(name, target_options, info.status()));
   }
   if (*output == OutputFormat::kJson) {
     absl::PrintF("%s\n", ImageJson(*info).Pretty());

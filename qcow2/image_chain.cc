@@ -151,8 +151,8 @@ absl::Status CheckBacking(const std::vector<Layer>& layers, const ImageSource& b
 
 // The files alone, from the image down.
 Task<absl::StatusOr<std::vector<Layer>>> OpenFiles(Rings& rings, ImageSource source,
-                                                   ImageFileOptions options,
-                                                   std::optional<size_t> also_writable) {
+                                                   const ImageChainOptions& chain) {
+  ImageFileOptions options = chain.file;
   std::vector<Layer> layers;
   while (true) {
     const size_t depth = layers.size();
@@ -171,11 +171,11 @@ Task<absl::StatusOr<std::vector<Layer>>> OpenFiles(Rings& rings, ImageSource sou
     }
     layers.back().caches = links->caches;
     std::optional<ImageSource>& backing = links->backing;
-    if (!backing.has_value()) co_return layers;
+    if (!backing.has_value() || chain.without_backing) co_return layers;
     const absl::Status status = CheckBacking(layers, *backing);
     if (!status.ok()) co_return AtDepth(depth + 1, status);
     source = *std::move(backing);
-    options.read_only = layers.size() != also_writable;
+    options.read_only = layers.size() != chain.also_writable;
   }
 }
 
@@ -196,10 +196,14 @@ Task<absl::Status> OpenGuest(Layer& layer, OpenOptions options) {
 Task<absl::StatusOr<std::unique_ptr<ImageChain>>> ImageChain::Open(Rings& rings, std::string name,
                                                                    ImageChainOptions options) {
   CO_ASSIGN_OR_RETURN(ImageSource source, SourceOf(name, options.file.format));
+  co_return co_await Open(rings, std::move(source), std::move(options));
+}
+
+Task<absl::StatusOr<std::unique_ptr<ImageChain>>> ImageChain::Open(Rings& rings, ImageSource source,
+                                                                   ImageChainOptions options) {
   const bool ignores_discards = source.ignores_discards;
-  CO_ASSIGN_OR_RETURN(
-      std::vector<Layer> layers,
-      co_await OpenFiles(rings, std::move(source), options.file, options.also_writable));
+  CO_ASSIGN_OR_RETURN(std::vector<Layer> layers,
+                      co_await OpenFiles(rings, std::move(source), options));
   // From the last backing file up, since each needs the one below it.
   for (size_t depth = layers.size(); depth-- > 0;) {
     OpenOptions layer_options = depth == 0 ? options.image : OpenOptions();
@@ -211,7 +215,7 @@ Task<absl::StatusOr<std::unique_ptr<ImageChain>>> ImageChain::Open(Rings& rings,
       layer_options.cache_slice_bytes = static_cast<uint32_t>(described.l2_entry_bytes);
     }
     layer_options.overlap_check = described.overlap_check.value_or(layer_options.overlap_check);
-    layer_options.replaces_backing = described.replaces_backing;
+    layer_options.replaces_backing = described.replaces_backing || options.without_backing;
     layer_options.read_only = depth == 0 ? options.file.read_only : depth != options.also_writable;
     layer_options.backing = depth + 1 < layers.size() ? layers[depth + 1].guest.get() : nullptr;
     layer_options.data_file = layers[depth].data_file.get();
