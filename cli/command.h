@@ -19,6 +19,7 @@ struct Command {
 };
 
 // Each is defined in the file of its name.
+extern const Command kAmendCommand;
 extern const Command kBenchCommand;
 extern const Command kBitmapCommand;
 extern const Command kCheckCommand;

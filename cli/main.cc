@@ -23,8 +23,8 @@ constexpr OptionSpec kOptions[] = {
 };
 
 // kIoCommand is the last: qemu-img does not have it.
-const std::array<const Command*, 15> kCommands = {
-    &kBenchCommand,   &kBitmapCommand,   &kCheckCommand,
+const std::array<const Command*, 16> kCommands = {
+    &kAmendCommand,  &kBenchCommand,   &kBitmapCommand,   &kCheckCommand,
     &kCommitCommand, &kCompareCommand, &kConvertCommand,  &kCreateCommand,
     &kDdCommand,     &kInfoCommand,    &kMapCommand,      &kMeasureCommand,
     &kRebaseCommand, &kResizeCommand,  &kSnapshotCommand, &kIoCommand};
