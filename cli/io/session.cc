@@ -48,7 +48,11 @@ Task<absl::Status> Session::Open(std::string name, TargetOptions options) {
   if (target_.has_value()) {
     co_return absl::FailedPreconditionError("file open already, try 'help close'");
   }
-  CO_RETURN_IF_ERROR(co_await OpenTarget(name, options));
+  const absl::Status status = co_await OpenTarget(name, options);
+  if (!status.ok()) {
+    co_return absl::Status(status.code(),
+                           absl::StrFormat("can't open device %s: %s", name, MessageOf(status)));
+  }
   if (target().file().guessed_raw() && !options_.read_only) WarnAboutGuessedRaw(name_);
   co_return absl::OkStatus();
 }
@@ -57,10 +61,7 @@ Task<absl::Status> Session::OpenTarget(std::string name, TargetOptions options) 
   absl::StatusOr<Target> target = options.temporary
                                       ? co_await OpenTemporaryOverlay(host_, name, options)
                                       : co_await Target::Open(host_, name, options);
-  if (!target.ok()) {
-    co_return absl::Status(target.status().code(), absl::StrFormat("can't open device %s: %s", name,
-                                                                   MessageOf(target.status())));
-  }
+  CO_RETURN_IF_ERROR(target.status());
   target_.emplace(*std::move(target));
   name_ = std::move(name);
   options_ = std::move(options);
