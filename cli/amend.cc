@@ -130,26 +130,49 @@ absl::Status PrintChanges(ImageFormat format) {
   return absl::OkStatus();
 }
 
-Task<absl::Status> AmendOpen(Host& host, const Settings& settings) {
-  CO_ASSIGN_OR_RETURN(const Target target,
-                      co_await OpenTarget(host, settings.name, settings.target));
-  const ImageFormat format = target.file().format();
-  if (AsksForHelp(settings.changes)) co_return PrintChanges(format);
+Task<absl::Status> AmendOnce(const Target& target, AmendOptions options) {
   Image* const image = target.chain().image();
-  if (image == nullptr) co_return CannotAmend(format);
   Disk& disk = target.file().disk();
-  CO_ASSIGN_OR_RETURN(const AmendOptions options, ParseChanges(settings.changes));
   absl::Status status = co_await PrepareAmend(disk, *image, options);
   status.Update(co_await target.guest().Close());
   CO_RETURN_IF_ERROR(status);
   co_return co_await FinishAmend(disk, options);
 }
 
+// Amends the image, and says what is left to be done when it has been closed.
+Task<absl::StatusOr<AmendOptions>> AmendOpen(Host& host, const Settings& settings,
+                                             std::optional<AmendOptions> options) {
+  CO_ASSIGN_OR_RETURN(const Target target,
+                      co_await OpenTarget(host, settings.name, settings.target));
+  const ImageFormat format = target.file().format();
+  AmendOptions left;
+  if (AsksForHelp(settings.changes)) {
+    CO_RETURN_IF_ERROR(PrintChanges(format));
+    co_return left;
+  }
+  if (target.chain().image() == nullptr) co_return CannotAmend(format);
+  if (!options.has_value()) {
+    CO_ASSIGN_OR_RETURN(options, ParseChanges(settings.changes));
+    // A new size may need the new version.
+    if (options->version == 3U && options->virtual_size.has_value()) {
+      left = std::exchange(*options, AmendOptions{.version = options->version});
+    }
+  }
+  CO_RETURN_IF_ERROR(co_await AmendOnce(target, *options));
+  co_return left;
+}
+
+Task<absl::Status> AmendAll(Host& host, const Settings& settings) {
+  CO_ASSIGN_OR_RETURN(const AmendOptions left, co_await AmendOpen(host, settings, std::nullopt));
+  if (!left.version.has_value()) co_return absl::OkStatus();
+  co_return (co_await AmendOpen(host, settings, left)).status();
+}
+
 absl::Status RunOnHost(const Settings& settings) {
   ASSIGN_OR_RETURN(const std::unique_ptr<Host> host, Host::Create());
   Progress progress(settings.progress && !settings.quiet);
   progress.Begin();
-  const absl::Status status = host->loop.Run(AmendOpen(*host, settings));
+  const absl::Status status = host->loop.Run(AmendAll(*host, settings));
   if (status.ok()) progress.Finish();
   progress.End();
   return status;

@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <bit>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <utility>
 
 #include "absl/memory/memory.h"
 #include "absl/strings/cord.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/status_macros.h"
@@ -43,16 +45,26 @@ absl::Status AtDepth(size_t depth, const absl::Status& status) {
   return wrapped;
 }
 
+// A description that tells how, and not what, is of the file with this name, if there is one.
+ImageDescription WithFile(const ImageDescription& description, const std::string& name) {
+  std::map<std::string, std::string> options = description.options();
+  const bool has_file = std::any_of(options.begin(), options.end(), [](const auto& option) {
+    return absl::StartsWith(option.first, "file") || option.first == "filename";
+  });
+  if (!has_file && !name.empty()) options["file.filename"] = name;
+  return ImageDescription(std::move(options));
+}
+
 // The backing file, if there is one: that of the description, or else of the header.
 absl::StatusOr<std::optional<ImageSource>> BackingOf(const ImageFile& file, const Header& header) {
   const FormatOptions& options = file.format_options();
   if (!options.replaces_backing && header.backing_file.empty()) return std::nullopt;
   if (options.replaces_backing && !options.backing.has_value()) return std::nullopt;
+  const std::string named = FullBackingPath(file.disk().name(), header.backing_file);
   absl::StatusOr<ImageSource> source =
       options.backing.has_value()
-          ? SourceOf(*options.backing, "")
-          : SourceOf(FullBackingPath(file.disk().name(), header.backing_file),
-                     header.extensions.backing_format.value_or(""));
+          ? SourceOf(WithFile(*options.backing, header.backing_file.empty() ? "" : named), "")
+          : SourceOf(named, header.extensions.backing_format.value_or(""));
   if (!source.ok()) return AtDepth(1, source.status());
   return *std::move(source);
 }

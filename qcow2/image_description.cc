@@ -1,5 +1,6 @@
 #include "qcow2/image_description.h"
 
+#include <cmath>
 #include <cstdint>
 
 #include "absl/strings/ascii.h"
@@ -16,7 +17,7 @@ namespace {
 // Nobody's options are nested deeper; it bounds the recursion.
 constexpr int kMaxDepth = 500;
 
-// Digits, and one of QEMU's suffixes.
+// "4k", "1.25M": as QEMU reads sizes.
 std::optional<uint64_t> ParseBytes(absl::string_view text) {
   constexpr absl::string_view kSuffixes = "bkmgtpe";
   if (text.empty()) return std::nullopt;
@@ -24,9 +25,17 @@ std::optional<uint64_t> ParseBytes(absl::string_view text) {
       kSuffixes.find(absl::ascii_tolower(static_cast<unsigned char>(text.back())));
   const unsigned shift = suffix == absl::string_view::npos ? 0 : 10 * static_cast<unsigned>(suffix);
   if (suffix != absl::string_view::npos) text.remove_suffix(1);
+  const size_t point = text.find('.');
+  const absl::string_view whole = point == 0 ? "0" : text.substr(0, point);
   uint64_t number = 0;
-  if (!absl::SimpleAtoi(text, &number) || number > ~uint64_t{0} >> shift) return std::nullopt;
-  return number << shift;
+  if (!absl::SimpleAtoi(whole, &number) || number > ~uint64_t{0} >> shift) return std::nullopt;
+  number <<= shift;
+  if (point == absl::string_view::npos) return number;
+  double fraction = 0;
+  if (shift == 0 || !absl::SimpleAtod(absl::StrCat("0", text.substr(point)), &fraction)) {
+    return std::nullopt;
+  }
+  return number + static_cast<uint64_t>(std::ldexp(fraction, static_cast<int>(shift)));
 }
 
 // QEMU takes text in single quotes too. The same object with double quotes only.

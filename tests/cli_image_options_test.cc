@@ -96,6 +96,11 @@ TEST_F(ImageOptionsTest, OpenAndReopen) {
               "reopen -o lazy-refcounts=on,l2-cache-size=1M", "-c", "read -P 1 0 64k", "-c",
               "close", "-c", "open -o driver=qcow2,file.filename=base", "-c", "read -P 1 0 64k"});
   ExpectSame({"qemu-io", "-c", "open -o driver=raw base", "-c", "length"});
+  // How to open what the header names.
+  ExpectSame({"qemu-io", "-c", "open -o backing.driver=raw top", "-c", "read -v 0 4"});
+  ExpectSame({"qemu-io", "-c", "open -o cache-size=1.25M,l2-cache-size=1M top", "-c", "length"});
+  ExpectSame(
+      {"qemu-io", "-c", "open -o cache-size=1.25M,l2-cache-size=1M,refcount-cache-size=.25M top"});
   for (const std::string command :
        {"reopen -o foo=bar", "reopen -o driver=raw", "reopen -o cache-size=1x",
         "reopen -o overlap-check=bogus", "reopen -o l2-cache-size=2M,cache-size=1M"}) {

@@ -124,6 +124,9 @@ TEST_F(RebaseTest, UnsafeChangesTheNameAlone) {
   for (const Words& arguments :
        std::vector<Words>{{"-u", "-b", "other", "-F", "qcow2", "top"},
                           {"-u", "-b", "missing/file", "-F", "raw", "top"},
+                          {"-u", "-b", "base", "-F", "host_device", "top"},
+                          {"-u", "-b", "base", "-F", "file", "top"},
+                          {"-u", "-b", "base", "-F", "vmdk", "top"},
                           {"-u", "top"},
                           {"-u", "-b", "", "top"},
                           {"-u", "-b", name, "-F", "raw", "-f", "qcow2", "top"},

@@ -1,7 +1,9 @@
 #include "cli/io/session.h"
 
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 
 #include "absl/strings/str_cat.h"
@@ -11,6 +13,7 @@
 #include "cli/guessed_raw.h"
 #include "cli/temporary_overlay.h"
 #include "engine/status_macros.h"
+#include "qcow2/failure_reason.h"
 
 namespace ringcow {
 namespace {
@@ -63,9 +66,22 @@ Task<absl::Status> Session::OpenTarget(std::string name, TargetOptions options) 
                                       : co_await Target::Open(host_, name, options);
   CO_RETURN_IF_ERROR(target.status());
   target_.emplace(*std::move(target));
+  has_told_corruption_ = false;
   name_ = std::move(name);
   options_ = std::move(options);
   co_return absl::OkStatus();
+}
+
+std::string Session::Explain(const absl::Status& status) {
+  const std::string message = MessageOf(status);
+  const size_t sentence = message.find("qcow2: Marking image as corrupt: ");
+  if (sentence == std::string::npos) return FailureReason(status);
+  if (!has_told_corruption_) {
+    (void)std::fflush(stdout);
+    absl::FPrintF(stderr, "%s\n", message.substr(sentence));
+  }
+  has_told_corruption_ = true;
+  return std::strerror(EIO);
 }
 
 Task<absl::Status> Session::Close() {
@@ -73,7 +89,8 @@ Task<absl::Status> Session::Close() {
   if (!target_.has_value()) co_return absl::OkStatus();
   const absl::Status status = co_await disk().Close();
   target_.reset();
-  co_return status;
+  // It was told by the request that met it.
+  co_return has_told_corruption_ ? absl::OkStatus() : status;
 }
 
 Task<absl::Status> Session::Reopen(TargetOptions options) {
