@@ -35,7 +35,8 @@ constexpr OptionSpec kOptions[] = {
     {'i', "aio", "io_uring", "how to do I/O: there is one way"},
     {'n', "native", nullptr, "native AIO if possible, which here it never is"},
     {'U', "force-share", nullptr, "also when the image is in use elsewhere"},
-    {kImageOptions, "image-opts", nullptr, nullptr, "is not supported yet"},
+    {kImageOptions, "image-opts", nullptr,
+     "FILE is a list of options: driver=qcow2,file.filename=NAME"},
 };
 
 constexpr uint64_t kMaxInt = std::numeric_limits<int>::max();
@@ -70,6 +71,9 @@ absl::Status SetAio(absl::string_view name) {
 absl::Status SetOption(int key, const char* argument, Settings& settings) {
   BenchPattern& pattern = settings.pattern;
   switch (key) {
+    case kImageOptions:
+      settings.target.image_options = true;
+      break;
     case 'f':
       settings.target.format = argument;
       break;
@@ -156,11 +160,7 @@ Task<absl::Status> Measure(Loop& loop, GuestDisk& disk, const Settings& settings
 
 Task<absl::Status> OpenAndMeasure(const Program& program, Host& host, const Settings& settings) {
   absl::StatusOr<Target> target = co_await Target::Open(host, settings.name, settings.target);
-  if (!target.ok()) {
-    co_return absl::Status(
-        target.status().code(),
-        absl::StrFormat("Could not open '%s': %s", settings.name, MessageOf(target.status())));
-  }
+  if (!target.ok()) co_return CouldNotOpen(settings.name, settings.target, target.status());
   if (target->file().guessed_raw() && settings.pattern.write) WarnAboutGuessedRaw(settings.name);
   SayWhatIsMissing(program, host, target->file());
   absl::Status status = co_await Measure(host.loop, target->guest(), settings);

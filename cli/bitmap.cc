@@ -40,7 +40,8 @@ constexpr OptionSpec kOptions[] = {
     {'b', "source-file", "FILE", "for --merge: the image that SOURCE is in"},
     {'F', "source-format", "FMT", "that image's format; else it is guessed"},
     {'f', "format", "FMT", "the image's format; else it is guessed"},
-    {kImageOptions, "image-opts", nullptr, nullptr, "is not supported yet"},
+    {kImageOptions, "image-opts", nullptr,
+     "FILE is a list of options: driver=qcow2,file.filename=NAME"},
     {kObject, "object", "OBJECT", nullptr, "is not supported yet"},
 };
 
@@ -55,6 +56,7 @@ struct Settings {
   std::string bitmap;
   uint64_t granularity = 0;  // 0: the default
   std::string format;
+  bool image_options = false;
   std::optional<std::string> source_file;
   std::optional<std::string> source_format;
 
@@ -138,10 +140,12 @@ Task<absl::Status> ActAll(Image* image, Image* from, const Settings& settings) {
 }
 
 Task<absl::Status> OpenAndAct(Host& host, const Settings& settings) {
-  CO_ASSIGN_OR_RETURN(
-      const Target target,
-      co_await OpenTarget(host, settings.name,
-                          {.format = settings.format, .read_only = false, .cache = {}}));
+  CO_ASSIGN_OR_RETURN(const Target target,
+                      co_await OpenTarget(host, settings.name,
+                                          {.format = settings.format,
+                                           .image_options = settings.image_options,
+                                           .read_only = false,
+                                           .cache = {}}));
   Image* const image = target.chain().image();
   absl::Status status;
   if (settings.source_file.has_value()) {
@@ -211,6 +215,9 @@ int RunBitmap(const Program& program, int argc, char** argv) {
         break;
       case 'F':
         settings.source_format = options.argument();
+        break;
+      case kImageOptions:
+        settings.image_options = true;
         break;
       case 'f':
         settings.format = options.argument();

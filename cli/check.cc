@@ -28,7 +28,8 @@ constexpr OptionSpec kOptions[] = {
     {'U', "force-share", nullptr, "also when the image is in use elsewhere"},
     {kOutput, "output", "human|json", "what the output is like (default: human)"},
     {'r', "repair", "leaks|all", "put right what can be, and check again"},
-    {kImageOptions, "image-opts", nullptr, nullptr, "is not supported yet"},
+    {kImageOptions, "image-opts", nullptr,
+     "FILE is a list of options: driver=qcow2,file.filename=NAME"},
     {kObject, "object", "OBJECT", nullptr, "is not supported yet"},
 };
 
@@ -167,6 +168,9 @@ int RunCheck(const Program& program, int argc, char** argv) {
       case 'q':
         settings.quiet = true;
         break;
+      case kImageOptions:
+        settings.target.image_options = true;
+        break;
       case 'f':
         settings.target.format = options.argument();
         break;
@@ -206,8 +210,7 @@ int RunCheck(const Program& program, int argc, char** argv) {
 
   const absl::StatusOr<std::optional<CheckResult>> result = Check(settings);
   if (!result.ok()) {
-    return program.Fail(
-        absl::StrFormat("Could not open '%s': %s", settings.name, MessageOf(result.status())));
+    return program.Fail(CouldNotOpen(settings.name, settings.target, result.status()));
   }
   const std::optional<CheckResult>& checked = *result;
   if (!checked.has_value()) {

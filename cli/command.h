@@ -19,6 +19,7 @@ struct Command {
 };
 
 // Each is defined in the file of its name.
+extern const Command kAmendCommand;
 extern const Command kBenchCommand;
 extern const Command kBitmapCommand;
 extern const Command kCheckCommand;
@@ -31,6 +32,7 @@ extern const Command kInfoCommand;
 extern const Command kIoCommand;
 extern const Command kMapCommand;
 extern const Command kMeasureCommand;
+extern const Command kRebaseCommand;
 extern const Command kResizeCommand;
 extern const Command kSnapshotCommand;
 

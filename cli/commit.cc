@@ -29,7 +29,8 @@ constexpr OptionSpec kOptions[] = {
     {'d', "drop", nullptr, "leave the image as it is"},
     {'b', "base", "FILE", "which of its backing files to commit to; implies -d"},
     {'r', "rate", "RATE", nullptr, "is not supported yet"},
-    {kImageOptions, "image-opts", nullptr, nullptr, "is not supported yet"},
+    {kImageOptions, "image-opts", nullptr,
+     "FILE is a list of options: driver=qcow2,file.filename=NAME"},
     {kObject, "object", "OBJECT", nullptr, "is not supported yet"},
 };
 
@@ -115,6 +116,9 @@ int RunCommit(const Program& program, int argc, char** argv) {
         break;
       case 'p':
         settings.progress = true;
+        break;
+      case kImageOptions:
+        settings.target.image_options = true;
         break;
       case 'f':
         settings.target.format = options.argument();

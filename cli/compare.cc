@@ -30,7 +30,8 @@ constexpr OptionSpec kOptions[] = {
     {'s', "strict", nullptr, "sizes and allocation must be equal, too"},
     {'T', "cache", "MODE", "cache mode, writeback (default), none, ..."},
     {'U', "force-share", nullptr, "also when an image is in use elsewhere"},
-    {kImageOptions, "image-opts", nullptr, nullptr, "is not supported yet"},
+    {kImageOptions, "image-opts", nullptr,
+     "FILE is a list of options: driver=qcow2,file.filename=NAME"},
     {kObject, "object", "OBJECT", nullptr, "is not supported yet"},
 };
 
@@ -254,6 +255,9 @@ int RunCompare(const Program& program, int argc, char** argv) {
         break;
       case 'p':
         settings.progress = true;
+        break;
+      case kImageOptions:
+        for (TargetOptions& target : settings.targets) target.image_options = true;
         break;
       case 'f':
       case 'F':

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <functional>
 #include <limits>
 #include <optional>
 #include <string>
@@ -13,6 +14,8 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "cli/command.h"
+#include "cli/convert_settings.h"
+#include "cli/copy_bitmaps.h"
 #include "cli/create_options.h"
 #include "cli/interrupt_notice.h"
 #include "cli/new_image.h"
@@ -24,70 +27,10 @@
 #include "qcow2/backing_name.h"
 #include "qcow2/copy_loop.h"
 #include "qcow2/copy_source.h"
+#include "qcow2/failure_reason.h"
 
 namespace ringcow {
 namespace {
-
-enum LongOnly {
-  kSourceImageOptions = kFirstLongOnlyKey,
-  kTargetImageOptions,
-  kTargetIsZero,
-  kBitmaps,
-  kSkipBrokenBitmaps,
-  kSalvage,
-  kObject,
-};
-
-constexpr OptionSpec kOptions[] = {
-    {'h', "help", nullptr, "print this help and exit"},
-    {'q', "quiet", nullptr, "print errors only"},
-    {'p', "progress", nullptr, "show how far it has come"},
-    {'f', "source-format", "FMT", "the sources' format; else it is guessed"},
-    {'O', "target-format", "FMT", "the target's format: raw (default) or qcow2"},
-    {'o', "target-options", "OPTIONS", "NAME=VALUE[,...] for the target; '-o help' lists them"},
-    {'l', "source-snapshot", "SNAPSHOT",
-     "the source as it was at a snapshot: its id or name, or snapshot.id=ID,snapshot.name=NAME"},
-    {'T', "source-cache", "MODE", "the sources' cache mode: writeback (default), none, ..."},
-    {'t', "target-cache", "MODE", "the target's cache mode: unsafe (default), none, ..."},
-    {'B', "backing", "FILE",
-     "the target's backing file; it holds what the source's backing file holds"},
-    {'F', "backing-format", "FMT", "the backing file's format"},
-    {'n', "no-create", nullptr, "write to a target that is there already"},
-    {kTargetIsZero, "target-is-zero", nullptr, "with -n: it reads as zeroes"},
-    {'S', "sparse-size", "SIZE",
-     "zeroes of so many bytes need no space (default 4k); 0: write them all"},
-    {'U', "force-share", nullptr, "also when a source is in use elsewhere"},
-    {'m', "parallel", "NUMBER", "requests under way, 1 to 16 (default 8)"},
-    {'W', "oob-writes", nullptr, "write in any order"},
-    {'c', "compress", nullptr, "store the data compressed, on several threads (qcow2 only)"},
-    {'r', "rate", "RATE", nullptr, "is not supported yet"},
-    {'C', "copy-range-offloading", nullptr, nullptr, "is not supported yet"},
-    {kBitmaps, "bitmaps", nullptr, nullptr, "is not supported yet"},
-    {kSkipBrokenBitmaps, "skip-broken-bitmaps", nullptr, nullptr, "is not supported yet"},
-    {kSalvage, "salvage", nullptr, nullptr, "is not supported yet"},
-    {kSourceImageOptions, "source-image-opts", nullptr, nullptr, "is not supported yet"},
-    {kTargetImageOptions, "target-image-opts", nullptr, nullptr, "is not supported yet"},
-    {kObject, "object", "OBJECT", nullptr, "is not supported yet"},
-};
-
-struct Settings {
-  std::vector<std::string> sources;
-  TargetOptions source;
-  std::string target_name;
-  TargetOptions target = {
-      .format = "", .read_only = false, .force_share = false, .cache = {.no_flush = true}};
-  std::string format = "raw";
-  std::vector<std::string> option_strings;
-  std::optional<std::string> backing;
-  std::optional<std::string> backing_format;
-  std::optional<SnapshotChoice> snapshot;
-  bool creates = true;
-  bool target_is_zero = false;
-  bool compresses = false;
-  bool quiet = false;
-  bool progress = false;
-  CopyOptions copy;
-};
 
 using Targets = std::vector<Target>;
 
@@ -97,7 +40,7 @@ bool IsDevice(const ImageFile& file) {
   return fstat(file.disk().fd(), &info) != 0 || S_ISBLK(info.st_mode);
 }
 
-Task<absl::StatusOr<Targets>> OpenSources(Host& host, const Settings& settings) {
+Task<absl::StatusOr<Targets>> OpenSources(Host& host, const ConvertSettings& settings) {
   Targets sources;
   for (const std::string& name : settings.sources) {
     CO_ASSIGN_OR_RETURN(Target source, co_await OpenTarget(host, name, settings.source));
@@ -124,7 +67,7 @@ uint64_t SizeOf(const Targets& sources) {
 }
 
 // -o, -B and -F.
-absl::Status SetOptions(const Settings& settings, ImageFormat format, uint64_t size,
+absl::Status SetOptions(const ConvertSettings& settings, ImageFormat format, uint64_t size,
                         CreateOptionValues& values) {
   const std::string joined = absl::StrJoin(settings.option_strings, ",");
   const auto given = ParseOptionString(joined).value_or(std::vector<NamedValue>());
@@ -149,12 +92,12 @@ struct NewTarget {
   bool is_zero = false;
 };
 
-Task<absl::StatusOr<NewTarget>> CreateTarget(Host& host, const Settings& settings,
+Task<absl::StatusOr<NewTarget>> CreateTarget(Host& host, const ConvertSettings& settings,
                                              const Targets& sources) {
-  const std::optional<ImageFormat> format = FormatByName(settings.format);
+  const std::optional<ImageFormat> format = FormatByName(settings.format());
   if (!format.has_value()) {
     co_return absl::InvalidArgumentError(
-        absl::StrFormat("Unknown file format '%s'", settings.format));
+        absl::StrFormat("Unknown file format '%s'", settings.format()));
   }
   CreateOptionValues values(*format);
   CO_RETURN_IF_ERROR(SetOptions(settings, *format, SizeOf(sources), values));
@@ -181,7 +124,7 @@ Task<absl::StatusOr<NewTarget>> CreateTarget(Host& host, const Settings& setting
   if (!status.ok()) {
     co_return absl::Status(
         status.code(), absl::StrFormat("%s: error while converting %s: %s", settings.target_name,
-                                       settings.format, MessageOf(status)));
+                                       settings.format(), MessageOf(status)));
   }
   made.is_zero = !made.has_backing &&
                  (*format == ImageFormat::kQcow2 && options->preallocation == Preallocation::kOff);
@@ -201,7 +144,16 @@ CopySource SourceOf(const Targets& sources, const Target& target, NewTarget made
   return CopySource(std::move(images));
 }
 
-Task<absl::Status> CopyInto(const Program& program, Host& host, const Settings& settings,
+std::function<void(uint64_t offset, const absl::Status& why)> WarnUnlessQuiet(
+    const Program& program, const ConvertSettings& settings) {
+  return [&program, quiet = settings.quiet](uint64_t offset, const absl::Status& why) {
+    if (quiet) return;
+    program.Error(
+        absl::StrFormat("warning: error while reading offset %d: %s", offset, FailureReason(why)));
+  };
+}
+
+Task<absl::Status> CopyInto(const Program& program, Host& host, const ConvertSettings& settings,
                             const Targets& sources, const Target& target, NewTarget made) {
   if (target.guest().size() < SizeOf(sources)) {
     co_return absl::InvalidArgumentError("output file is smaller than input file");
@@ -211,6 +163,7 @@ Task<absl::Status> CopyInto(const Program& program, Host& host, const Settings& 
   CopyOptions options = settings.copy;
   options.fills = options.min_zeroes == 0;
   options.zero_manner = ZeroManner::kMayUnmap;
+  if (settings.salvages) options.on_unreadable = WarnUnlessQuiet(program, settings);
   options.target_is_zero = settings.target_is_zero || made.is_zero ||
                            (settings.creates && !made.has_backing && !IsDevice(target.file()));
   if (settings.compresses) {
@@ -232,8 +185,13 @@ Task<absl::Status> CopyInto(const Program& program, Host& host, const Settings& 
   co_return status;
 }
 
-Task<absl::Status> Convert(const Program& program, Host& host, const Settings& settings) {
+Task<absl::Status> Convert(const Program& program, Host& host, const ConvertSettings& settings) {
   CO_ASSIGN_OR_RETURN(const Targets sources, co_await OpenSources(host, settings));
+  if (settings.copies_bitmaps) {
+    CO_RETURN_IF_ERROR(co_await CheckBitmaps(
+        sources.front().chain(),
+        settings.skips_broken_bitmaps ? BrokenBitmaps::kSkip : BrokenBitmaps::kRefuse));
+  }
   NewTarget made{.has_backing = settings.backing.has_value()};
   if (made.has_backing && sources.size() > 1) {
     co_return absl::InvalidArgumentError(
@@ -244,136 +202,38 @@ Task<absl::Status> Convert(const Program& program, Host& host, const Settings& s
     CO_ASSIGN_OR_RETURN(made, co_await CreateTarget(host, settings, sources));
   }
   TargetOptions options = settings.target;
-  options.format = settings.format;
-  if (options.format.empty()) options.format = "raw";
+  // What a list of options says of the format must not be contradicted.
+  options.format = options.image_options ? settings.given_format.value_or("") : settings.format();
+  if (options.format.empty() && !options.image_options) options.format = "raw";
   CO_ASSIGN_OR_RETURN(const Target target,
                       co_await OpenTarget(host, settings.target_name, options));
+  if (settings.copies_bitmaps && !CanHaveBitmaps(target.chain())) {
+    co_return absl::InvalidArgumentError(absl::StrFormat(
+        "Format driver '%s' does not support bitmaps", FormatName(target.file().format())));
+  }
   absl::Status status = co_await CopyInto(program, host, settings, sources, target, made);
+  if (status.ok() && settings.copies_bitmaps) {
+    status = co_await CopyBitmaps(program, sources.front().chain(), target.chain());
+  }
   status.Update(co_await target.guest().Close());
   co_return status;
 }
 
-absl::Status RunOnHost(const Program& program, const Settings& settings) {
+absl::Status RunOnHost(const Program& program, const ConvertSettings& settings) {
   ASSIGN_OR_RETURN(const std::unique_ptr<Host> host, Host::Create());
   return host->loop.Run(Convert(program, *host, settings));
 }
 
-absl::Status SetSparseSize(const char* text, CopyOptions& copy) {
-  constexpr uint64_t kMaxSparse = 16 << 20;
-  ASSIGN_OR_RETURN(copy.min_zeroes, ParseSizeInRange("buffer size for sparse output", text, 0,
-                                                     std::numeric_limits<int64_t>::max()));
-  if (IsAligned(copy.min_zeroes, kSectorBytes) && copy.min_zeroes <= kMaxSparse) {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(absl::StrFormat(
-      "Invalid buffer size for sparse output specified. Valid sizes are multiples of %d up to %d. "
-      "Select 0 to disable sparse detection (fully allocates output).",
-      kSectorBytes, kMaxSparse));
-}
-
-absl::Status SetCacheMode(const char* what, const char* mode, CachePolicy& policy) {
-  const std::optional<CachePolicy> parsed = ParseCacheMode(mode);
-  if (!parsed.has_value()) {
-    return absl::InvalidArgumentError(absl::StrFormat("Invalid %s option: %s", what, mode));
-  }
-  policy = *parsed;
-  return absl::OkStatus();
-}
-
-absl::Status SetOption(int key, const char* argument, Settings& settings) {
-  switch (key) {
-    case 'q':
-      settings.quiet = true;
-      break;
-    case 'p':
-      settings.progress = true;
-      break;
-    case 'f':
-      settings.source.format = argument;
-      break;
-    case 'O':
-      settings.format = argument;
-      break;
-    case 'o':
-      if (!ParseOptionString(argument).has_value()) {
-        return absl::InvalidArgumentError(absl::StrCat("Invalid option list: ", argument));
-      }
-      settings.option_strings.emplace_back(argument);
-      break;
-    case 'l': {
-      ASSIGN_OR_RETURN(settings.snapshot, ParseSnapshotChoice(argument));
-      break;
-    }
-    case 'T':
-      return SetCacheMode("source cache", argument, settings.source.cache);
-    case 't':
-      return SetCacheMode("cache", argument, settings.target.cache);
-    case 'B':
-      settings.backing = argument;
-      break;
-    case 'F':
-      settings.backing_format = argument;
-      break;
-    case 'n':
-      settings.creates = false;
-      break;
-    case kTargetIsZero:
-      settings.target_is_zero = true;
-      break;
-    case 'S':
-      return SetSparseSize(argument, settings.copy);
-    case 'U':
-      settings.source.force_share = true;
-      break;
-    case 'm': {
-      ASSIGN_OR_RETURN(const uint64_t number,
-                       ParseNumberInRange("number of coroutines", argument, 1, 16));
-      settings.copy.parallel = static_cast<unsigned>(number);
-      break;
-    }
-    case 'c':
-      settings.compresses = true;
-      break;
-    case 'W':
-      settings.copy.out_of_order = true;
-      break;
-    default:
-      break;
-  }
-  return absl::OkStatus();
-}
-
-bool AsksForHelp(const Settings& settings) {
-  for (const std::string& text : settings.option_strings) {
-    const auto options = ParseOptionString(text);
-    for (const NamedValue& option : options.value_or(std::vector<NamedValue>())) {
-      if (!option.value.has_value() && (option.name == "help" || option.name == "?")) return true;
-    }
-  }
-  return false;
-}
-
-absl::Status CheckSettings(const Settings& settings) {
-  if (!settings.creates && !settings.option_strings.empty()) {
-    return absl::InvalidArgumentError("-o has no effect when skipping image creation");
-  }
-  if (settings.sources.empty()) return absl::InvalidArgumentError("Must specify image file name");
-  if (settings.target_is_zero && settings.creates) {
-    return absl::InvalidArgumentError("--target-is-zero requires use of -n flag");
-  }
-  return absl::OkStatus();
-}
-
 int RunConvert(const Program& program, int argc, char** argv) {
-  Settings settings;
-  OptionParser options(program, kOptions, argc, argv);
+  ConvertSettings settings;
+  OptionParser options(program, ConvertOptions(), argc, argv);
   while (const std::optional<int> option = options.Next()) {
     if (*option == 'h') return PrintHelp(program, kConvertCommand);
     if (*option == kBadOption) return EXIT_FAILURE;
-    const absl::Status set = SetOption(*option, options.argument(), settings);
+    const absl::Status set = SetConvertOption(*option, options.argument(), settings);
     if (!set.ok()) return program.Fail(set);
   }
-  const std::optional<ImageFormat> format = FormatByName(settings.format);
+  const std::optional<ImageFormat> format = FormatByName(settings.format());
   if (AsksForHelp(settings) && format.has_value()) {
     absl::PrintF("%s", DescribeCreateOptions(*format));
     return EXIT_SUCCESS;
@@ -383,7 +243,7 @@ int RunConvert(const Program& program, int argc, char** argv) {
     settings.sources.assign(names.begin(), names.end() - 1);
     settings.target_name = names.back();
   }
-  absl::Status status = CheckSettings(settings);
+  absl::Status status = CheckConvertSettings(settings);
   if (status.ok()) status = RunOnHost(program, settings);
   return status.ok() ? EXIT_SUCCESS : program.Fail(status);
 }
@@ -394,7 +254,7 @@ const Command kConvertCommand = {
     .name = "convert",
     .summary = "Copy images into another, of any format",
     .arguments = "FILE [FILE]... TARGET",
-    .options = kOptions,
+    .options = ConvertOptions(),
     .run = RunConvert,
 };
 

@@ -27,7 +27,8 @@ constexpr OptionSpec kOptions[] = {
     {'f', "format", "FMT", "the input's format; else it is guessed"},
     {'O', "output-format", "FMT", "the output's format: raw (default) or qcow2"},
     {'U', "force-share", nullptr, "also when the input is in use elsewhere"},
-    {kImageOptions, "image-opts", nullptr, nullptr, "is not supported yet"},
+    {kImageOptions, "image-opts", nullptr,
+     "FILE is a list of options: driver=qcow2,file.filename=NAME"},
     {kObject, "object", "OBJECT", nullptr, "is not supported yet"},
 };
 
@@ -150,6 +151,9 @@ int RunDd(const Program& program, int argc, char** argv) {
     switch (*option) {
       case 'h':
         return PrintHelp(program, kDdCommand);
+      case kImageOptions:
+        settings.input.image_options = true;
+        break;
       case 'f':
         settings.input.format = options.argument();
         break;

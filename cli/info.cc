@@ -1,6 +1,9 @@
 #include <cstdlib>
 #include <optional>
+#include <set>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -23,8 +26,9 @@ constexpr OptionSpec kOptions[] = {
     {'f', "format", "FMT", "the image's format; else it is guessed"},
     {'U', "force-share", nullptr, "also when the image is in use elsewhere"},
     {kOutput, "output", "human|json", "what the output is like (default: human)"},
-    {'b', "backing-chain", nullptr, nullptr, "is not supported yet"},
-    {kImageOptions, "image-opts", nullptr, nullptr, "is not supported yet"},
+    {'b', "backing-chain", nullptr, "of all backing files, too"},
+    {kImageOptions, "image-opts", nullptr,
+     "FILE is a list of options: driver=qcow2,file.filename=NAME"},
     {kObject, "object", "OBJECT", nullptr, "is not supported yet"},
 };
 
@@ -130,29 +134,78 @@ void PrintHuman(const ImageInfo& info) {
       RoughSize(info.disk_bytes));
 }
 
+struct Settings {
+  std::string name;
+  TargetOptions target;
+  bool whole_chain = false;
+};
+
 Task<absl::StatusOr<ImageInfo>> OpenAndRead(Host& host, std::string name, TargetOptions options) {
-  CO_ASSIGN_OR_RETURN(const ImageFile file, co_await OpenImageFile(host, std::move(name), options));
-  co_return co_await ReadImageInfo(file);
+  absl::StatusOr<ImageFile> file = co_await OpenImageFile(host, name, options);
+  absl::StatusOr<ImageInfo> info = file.ok() ? co_await ReadImageInfo(*file) : file.status();
+  if (!info.ok()) co_return CouldNotOpen(name, options, info.status());
+  co_return info;
 }
 
-absl::StatusOr<ImageInfo> Read(const std::string& name, const TargetOptions& options) {
+// The image, and with it all that are behind it, if they are asked for.
+Task<absl::StatusOr<std::vector<ImageInfo>>> ReadInfos(Host& host, const Settings& settings) {
+  std::vector<ImageInfo> infos;
+  std::set<std::string> names;
+  std::string name = settings.name;
+  TargetOptions options = settings.target;
+  while (true) {
+    if (!names.insert(name).second) {
+      co_return absl::InvalidArgumentError(
+          absl::StrFormat("Backing file '%s' creates an infinite loop.", name));
+    }
+    CO_ASSIGN_OR_RETURN(ImageInfo info, co_await OpenAndRead(host, name, options));
+    infos.push_back(std::move(info));
+    const std::optional<Header>& header = infos.back().header;
+    const bool has_more = header.has_value() && !header->backing_file.empty();
+    if (!settings.whole_chain || !has_more) co_return infos;
+    name = FullBackingPath(infos.back().path, header->backing_file);
+    options.image_options = false;
+    options.format = header->extensions.backing_format.value_or("");
+  }
+}
+
+absl::StatusOr<std::vector<ImageInfo>> Read(const Settings& settings) {
   ASSIGN_OR_RETURN(const std::unique_ptr<Host> host, Host::Create());
-  return host->loop.Run(OpenAndRead(*host, name, options));
+  return host->loop.Run(ReadInfos(*host, settings));
+}
+
+void Print(const std::vector<ImageInfo>& infos, OutputFormat output, bool as_chain) {
+  if (output == OutputFormat::kJson) {
+    Json::Array images;
+    for (const ImageInfo& info : infos) images.push_back(ImageJson(info));
+    absl::PrintF("%s\n", as_chain ? Json(std::move(images)).Pretty() : images.front().Pretty());
+    return;
+  }
+  for (const ImageInfo& info : infos) {
+    if (&info != &infos.front()) absl::PrintF("\n");
+    PrintHuman(info);
+  }
 }
 
 int RunInfo(const Program& program, int argc, char** argv) {
-  TargetOptions target_options;
+  Settings settings;
   std::optional<OutputFormat> output = OutputFormat::kHuman;
   OptionParser options(program, kOptions, argc, argv);
   while (const std::optional<int> option = options.Next()) {
     switch (*option) {
       case 'h':
         return PrintHelp(program, kInfoCommand);
+      case kImageOptions:
+        settings.target.image_options = true;
+        break;
       case 'f':
-        target_options.format = options.argument();
+        settings.target.format = options.argument();
+        break;
+      case 'b':
+        settings.whole_chain = true;
         break;
       case 'U':
-        target_options.force_share = true;
+        settings.target.force_share = true;
         break;
       case kOutput:
         output = ParseOutputFormat(program, options.argument());
@@ -163,17 +216,10 @@ int RunInfo(const Program& program, int argc, char** argv) {
     }
   }
   if (options.rest().size() != 1) return program.Misused("Expecting one image file name");
-  const std::string name = options.rest()[0];
-
-  const absl::StatusOr<ImageInfo> info = Read(name, target_options);
-  if (!info.ok()) {
-    return program.Fail(absl::StrFormat("Could not open '%s': %s", name, MessageOf(info.status())));
-  }
-  if (*output == OutputFormat::kJson) {
-    absl::PrintF("%s\n", ImageJson(*info).Pretty());
-  } else {
-    PrintHuman(*info);
-  }
+  settings.name = options.rest()[0];
+  const absl::StatusOr<std::vector<ImageInfo>> infos = Read(settings);
+  if (!infos.ok()) return program.Fail(infos.status());
+  Print(*infos, *output, settings.whole_chain);
   return EXIT_SUCCESS;
 }
 

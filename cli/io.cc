@@ -32,7 +32,8 @@ constexpr OptionSpec kOptions[] = {
     {'m', "misalign", nullptr, nullptr, "is not supported"},
     {'k', "native-aio", nullptr, nullptr, "is not supported: all I/O goes through io_uring"},
     {'T', "trace", "TRACE", nullptr, "is not supported: there are no trace events"},
-    {kImageOptions, "image-opts", nullptr, nullptr, "is not supported yet"},
+    {kImageOptions, "image-opts", nullptr,
+     "FILE is a list of options: driver=qcow2,file.filename=NAME"},
     {kObject, "object", "OBJECT", nullptr, "is not supported yet"},
 };
 
@@ -73,6 +74,8 @@ int RunIo(const Program& program, int argc, char** argv) {
       settings.commands.emplace_back(options.argument());
     } else if (*option == 'f') {
       settings.target.format = options.argument();
+    } else if (*option == kImageOptions) {
+      settings.target.image_options = true;
     }
     const absl::Status set = SetOpenOption(*option, options.argument(), settings.target);
     if (!set.ok()) return program.Fail(set);
@@ -80,6 +83,9 @@ int RunIo(const Program& program, int argc, char** argv) {
   if (options.rest().size() > 1) return program.Misused("Expecting at most one image file name");
   if (!options.rest().empty()) settings.name = options.rest()[0];
 
+  if (settings.target.image_options && !settings.target.format.empty()) {
+    return program.Fail("--image-opts and -f are mutually exclusive");
+  }
   const absl::StatusOr<bool> all_well = Io(program, settings);
   if (!all_well.ok()) return program.Fail(all_well.status());
   return *all_well ? EXIT_SUCCESS : EXIT_FAILURE;

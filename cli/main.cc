@@ -23,10 +23,11 @@ constexpr OptionSpec kOptions[] = {
 };
 
 // kIoCommand is the last: qemu-img does not have it.
-const std::array<const Command*, 14> kCommands = {
-    &kBenchCommand,   &kBitmapCommand, &kCheckCommand,    &kCommitCommand, &kCompareCommand,
-    &kConvertCommand, &kCreateCommand, &kDdCommand,       &kInfoCommand,   &kMapCommand,
-    &kMeasureCommand, &kResizeCommand, &kSnapshotCommand, &kIoCommand};
+const std::array<const Command*, 16> kCommands = {
+    &kAmendCommand,  &kBenchCommand,   &kBitmapCommand,   &kCheckCommand,
+    &kCommitCommand, &kCompareCommand, &kConvertCommand,  &kCreateCommand,
+    &kDdCommand,     &kInfoCommand,    &kMapCommand,      &kMeasureCommand,
+    &kRebaseCommand, &kResizeCommand,  &kSnapshotCommand, &kIoCommand};
 
 std::span<const Command* const> CommandsOf(const Program& program) {
   const std::span<const Command* const> all(kCommands);

@@ -26,7 +26,8 @@ constexpr OptionSpec kOptions[] = {
     {'l', "max-length", "LENGTH", "look at so many bytes at most"},
     {kOutput, "output", "FORMAT", "human (default) or json"},
     {'U', "force-share", nullptr, "also when the image is in use elsewhere"},
-    {kImageOptions, "image-opts", nullptr, nullptr, "is not supported yet"},
+    {kImageOptions, "image-opts", nullptr,
+     "FILE is a list of options: driver=qcow2,file.filename=NAME"},
     {kObject, "object", "OBJECT", nullptr, "is not supported yet"},
 };
 
@@ -158,6 +159,9 @@ int RunMap(const Program& program, int argc, char** argv) {
     switch (*option) {
       case 'h':
         return PrintHelp(program, kMapCommand);
+      case kImageOptions:
+        settings.target.image_options = true;
+        break;
       case 'f':
         settings.target.format = options.argument();
         break;

@@ -36,7 +36,8 @@ constexpr OptionSpec kOptions[] = {
     {'l', "snapshot", "SNAPSHOT", "FILE as it was at a snapshot, by id or name"},
     {kOutput, "output", "FORMAT", "human (default) or json"},
     {'U', "force-share", nullptr, "also when FILE is in use elsewhere"},
-    {kImageOptions, "image-opts", nullptr, nullptr, "is not supported yet"},
+    {kImageOptions, "image-opts", nullptr,
+     "FILE is a list of options: driver=qcow2,file.filename=NAME"},
     {kObject, "object", "OBJECT", nullptr, "is not supported yet"},
 };
 
@@ -203,6 +204,10 @@ int RunMeasure(const Program& program, int argc, char** argv) {
         settings.size = *size;
         break;
       }
+      case kImageOptions:
+        settings.source.image_options = true;
+        has_format = true;
+        break;
       case 'f':
         settings.source.format = options.argument();
         has_format = true;

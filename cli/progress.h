@@ -7,13 +7,14 @@
 namespace ringcow {
 
 // How far a long command has come, on stdout ("    (12.50/100%)", each over the one before), if its
-// user asked for it (-p).
+// user asked for it (-p); else on stderr, whenever somebody sends SIGUSR1. One at a time.
 class Progress {
  public:
   // Nothing is printed for less than `step` hundredths.
-  explicit Progress(bool visible, double step = 1) : visible_(visible), step_(step) {}
+  explicit Progress(bool visible, double step = 1);
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
+  ~Progress();
 
   void Begin() { Set(0); }
   // `done` of `all` is behind us.

@@ -27,7 +27,8 @@ constexpr OptionSpec kOptions[] = {
     {kPreallocation, "preallocation", "MODE",
      "off (default), metadata, falloc or full: what the new area is given"},
     {kShrink, "shrink", nullptr, "allow a smaller size: what is behind it is lost"},
-    {kImageOptions, "image-opts", nullptr, nullptr, "is not supported yet"},
+    {kImageOptions, "image-opts", nullptr,
+     "FILE is a list of options: driver=qcow2,file.filename=NAME"},
     {kObject, "object", "OBJECT", nullptr, "is not supported yet"},
 };
 
@@ -146,6 +147,9 @@ int RunResize(const Program& program, int argc, char** argv) {
         return PrintHelp(program, kResizeCommand);
       case 'q':
         settings.quiet = true;
+        break;
+      case kImageOptions:
+        settings.target.image_options = true;
         break;
       case 'f':
         settings.target.format = options.argument();

@@ -28,7 +28,8 @@ constexpr OptionSpec kOptions[] = {
     {'f', "format", "FMT", "the image's format; else it is guessed"},
     {'q', "quiet", nullptr, "print errors only"},
     {'U', "force-share", nullptr, "also when the image is in use elsewhere; for the list only"},
-    {kImageOptions, "image-opts", nullptr, nullptr, "is not supported yet"},
+    {kImageOptions, "image-opts", nullptr,
+     "FILE is a list of options: driver=qcow2,file.filename=NAME"},
     {kObject, "object", "OBJECT", nullptr, "is not supported yet"},
 };
 
@@ -103,11 +104,7 @@ Task<absl::Status> Act(Image* image, const Settings& settings) {
 
 Task<absl::Status> OpenAndAct(Host& host, const Settings& settings) {
   absl::StatusOr<Target> target = co_await Target::Open(host, settings.name, settings.target);
-  if (!target.ok()) {
-    co_return absl::Status(
-        target.status().code(),
-        absl::StrFormat("Could not open '%s': %s", settings.name, MessageOf(target.status())));
-  }
+  if (!target.ok()) co_return CouldNotOpen(settings.name, settings.target, target.status());
   if (target->file().guessed_raw() && !settings.target.read_only) {
     WarnAboutGuessedRaw(settings.name);
   }
@@ -135,6 +132,9 @@ int RunSnapshot(const Program& program, int argc, char** argv) {
         if (settings.action != '\0') return program.Misused("Cannot mix '-l', '-a', '-c', '-d'");
         settings.action = static_cast<char>(*option);
         if (*option != 'l') settings.snapshot = options.argument();
+        break;
+      case kImageOptions:
+        settings.target.image_options = true;
         break;
       case 'f':
         settings.target.format = options.argument();

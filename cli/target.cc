@@ -1,11 +1,15 @@
 #include "cli/target.h"
 
+#include <map>
 #include <utility>
 
 #include "absl/strings/str_format.h"
 #include "cli/guessed_raw.h"
+#include "cli/option_string.h"
 #include "cli/program.h"
 #include "engine/status_macros.h"
+#include "qcow2/backing_name.h"
+#include "qcow2/image_source.h"
 
 namespace ringcow {
 namespace {
@@ -15,6 +19,45 @@ ImageFileOptions FileOptions(const TargetOptions& options) {
           .read_only = options.read_only,
           .direct = options.cache.direct,
           .force_share = options.force_share};
+}
+
+using DriverOptions = std::map<std::string, std::string>;
+
+// A first item without a name is the file.
+absl::StatusOr<DriverOptions> ParseImageOptions(const std::string& text) {
+  if (text.empty()) return DriverOptions();
+  const auto items = ParseOptionString(text);
+  if (!items.has_value()) {
+    return absl::InvalidArgumentError(absl::StrFormat("Invalid option list: %s", text));
+  }
+  DriverOptions options;
+  for (const NamedValue& item : *items) {
+    if (options.empty() && !item.value.has_value()) {
+      options["file"] = item.name;
+    } else {
+      options[item.name] = item.value.value_or("on");
+    }
+  }
+  return options;
+}
+
+absl::StatusOr<ImageSource> SourceOfTarget(const std::string& name, const TargetOptions& options) {
+  if (options.image_options) {
+    // Who opens it says it in QEMU's words (CouldNotOpen).
+    if (!options.format.empty()) return absl::InvalidArgumentError("a format, and options");
+    ASSIGN_OR_RETURN(DriverOptions described, ParseImageOptions(name));
+    for (const auto& [option, value] : options.driver_options) described[option] = value;
+    return SourceOf(ImageDescription(std::move(described)), "");
+  }
+  if (options.driver_options.empty()) return SourceOf(name, options.format);
+  DriverOptions described = options.driver_options;
+  if (ImageDescription::IsJson(name)) {
+    ASSIGN_OR_RETURN(const ImageDescription description, ImageDescription::FromJson(name));
+    described.insert(description.options().begin(), description.options().end());
+  } else {
+    ASSIGN_OR_RETURN(described["file.filename"], LocalPath(name));
+  }
+  return SourceOf(ImageDescription(std::move(described)), options.format);
 }
 
 }  // namespace
@@ -27,9 +70,9 @@ absl::StatusOr<std::unique_ptr<Host>> Host::Create() {
   return host;
 }
 
-Task<absl::StatusOr<ImageFile>> OpenImageFile(Host& host, std::string name,
-                                              const TargetOptions& options) {
-  return ImageFile::Open(*host.rings, std::move(name), FileOptions(options));
+Task<absl::StatusOr<ImageFile>> OpenImageFile(Host& host, std::string name, TargetOptions options) {
+  CO_ASSIGN_OR_RETURN(ImageSource source, SourceOfTarget(name, options));
+  co_return co_await ImageFile::Open(*host.rings, std::move(source), FileOptions(options));
 }
 
 Task<absl::StatusOr<Target>> Target::Open(Host& host, std::string name, TargetOptions options) {
@@ -40,13 +83,15 @@ Task<absl::StatusOr<Target>> Target::Open(Host& host, std::string name, TargetOp
   chain_options.image.copy_on_read = options.copy_on_read;
   chain_options.image.snapshot = options.snapshot;
   chain_options.also_writable = options.also_writable;
+  chain_options.without_backing = options.without_backing;
   chain_options.image.workers = host.workers.get();
   if (options.cache.writethrough) {
     chain_options.image.write_back.mode = CacheMode::kWritethrough;
   }
+  CO_ASSIGN_OR_RETURN(ImageSource source, SourceOfTarget(name, options));
   CO_ASSIGN_OR_RETURN(
       std::unique_ptr<ImageChain> opened,
-      co_await ImageChain::Open(*host.rings, std::move(name), std::move(chain_options)));
+      co_await ImageChain::Open(*host.rings, std::move(source), std::move(chain_options)));
   const ImageChain* const chain = opened.get();
   std::unique_ptr<GuestDisk> guest = std::move(opened);
   if (chain->file().guessed_raw() && !options.read_only) {
@@ -56,12 +101,17 @@ Task<absl::StatusOr<Target>> Target::Open(Host& host, std::string name, TargetOp
   co_return Target(chain, ApplyCachePolicy(options.cache, std::move(guest)));
 }
 
+absl::Status CouldNotOpen(const std::string& name, const TargetOptions& options,
+                          const absl::Status& why) {
+  if (options.image_options && !options.format.empty()) {
+    return absl::InvalidArgumentError("--image-opts and --format are mutually exclusive");
+  }
+  return absl::Status(why.code(), absl::StrFormat("Could not open '%s': %s", name, MessageOf(why)));
+}
+
 Task<absl::StatusOr<Target>> OpenTarget(Host& host, std::string name, TargetOptions options) {
   absl::StatusOr<Target> target = co_await Target::Open(host, name, options);
-  if (!target.ok()) {
-    co_return absl::Status(target.status().code(), absl::StrFormat("Could not open '%s': %s", name,
-                                                                   MessageOf(target.status())));
-  }
+  if (!target.ok()) co_return CouldNotOpen(name, options, target.status());
   if (target->file().guessed_raw() && !options.read_only) WarnAboutGuessedRaw(name);
   co_return target;
 }

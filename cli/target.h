@@ -1,6 +1,7 @@
 #ifndef RINGCOW_CLI_TARGET_H_
 #define RINGCOW_CLI_TARGET_H_
 
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -29,6 +30,10 @@ struct Host {
 
 struct TargetOptions {
   std::string format;  // empty: look at the file
+  // The name is one of QEMU's lists of options, "driver=qcow2,file.filename=x" (--image-opts).
+  bool image_options = false;
+  // More of them, for a name that is a path.
+  std::map<std::string, std::string> driver_options = {};
   bool read_only = true;
   bool force_share = false;
   bool copy_on_read = false;
@@ -37,12 +42,12 @@ struct TargetOptions {
   std::optional<SnapshotChoice> snapshot = std::nullopt;  // as it was then; for reading only
   bool temporary = false;  // what is written is lost at the end (see temporary_overlay.h)
   std::optional<size_t> also_writable = std::nullopt;  // see ImageChainOptions
+  bool without_backing = false;                        // the same
 };
 
 // For commands that need no more than the file, its backing files least of all. Errors do not name
 // it once more: "<program>: Could not open 'x': " goes before them.
-Task<absl::StatusOr<ImageFile>> OpenImageFile(Host& host, std::string name,
-                                              const TargetOptions& options);
+Task<absl::StatusOr<ImageFile>> OpenImageFile(Host& host, std::string name, TargetOptions options);
 
 // An image open for I/O, as a guest sees it. Close it (guest().Close()) before it is destroyed, or
 // what was not flushed is lost.
@@ -63,6 +68,10 @@ class Target {
   const ImageChain* chain_;  // guest_ owns it
   std::unique_ptr<GuestDisk> guest_;
 };
+
+// "Could not open 'x': ...", or what is wrong with how the user named the image.
+absl::Status CouldNotOpen(const std::string& name, const TargetOptions& options,
+                          const absl::Status& why);
 
 // Target::Open as a command does it on what its user named: errors name the image, and who may
 // write to an image of a guessed format is warned.

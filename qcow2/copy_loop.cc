@@ -32,6 +32,8 @@ Task<absl::StatusOr<uint64_t>> CopyLoop::BytesToWrite() {
   uint64_t bytes = 0;
   for (uint64_t at = 0; at < source_.size();) {
     const absl::StatusOr<CopyPiece> piece = co_await source_.Find(at, source_.size() - at);
+    // It will be found once more.
+    if (!piece.ok() && options_.on_unreadable) break;
     CO_RETURN_IF_ERROR(AtByte("reading block status at offset", at, piece.status()));
     if (IsWritten(piece->kind)) bytes += piece->bytes;
     at += piece->bytes;
@@ -68,14 +70,37 @@ CopyPiece CopyLoop::InWholeClusters(CopyPiece piece) const {
   return {CopyPiece::Kind::kData, std::min(cluster, source_.size() - next_)};
 }
 
+Task<absl::StatusOr<CopyPiece>> CopyLoop::FindNext() {
+  const uint64_t left = source_.size() - next_;
+  absl::StatusOr<CopyPiece> found = co_await source_.Find(next_, left);
+  if (!found.ok() && options_.on_unreadable) {
+    found = CopyPiece{CopyPiece::Kind::kData, std::min(kSectorBytes, left)};
+  }
+  co_return found;
+}
+
+Task<absl::Status> CopyLoop::ReadOrSalvage(uint64_t offset, std::span<std::byte> into) {
+  const absl::Status status = co_await source_.Read(offset, into);
+  if (status.ok() || !options_.on_unreadable) co_return status;
+  for (uint64_t at = 0; at < into.size(); at += kSectorBytes) {
+    const auto sector = into.subspan(at, std::min<uint64_t>(kSectorBytes, into.size() - at));
+    const absl::Status why = co_await source_.Read(offset + at, sector);
+    if (why.ok()) continue;
+    options_.on_unreadable(offset + at, why);
+    std::memset(sector.data(), 0, sector.size());
+  }
+  co_return absl::OkStatus();
+}
+
 Task<absl::StatusOr<CopyLoop::Piece>> CopyLoop::Claim() {
   const Mutex::Guard guard = co_await claiming_.Lock();
   if (failed_ || next_ >= source_.size()) co_return Piece();
-  const absl::StatusOr<CopyPiece> found = co_await source_.Find(next_, source_.size() - next_);
+  const absl::StatusOr<CopyPiece> found = co_await FindNext();
   CO_RETURN_IF_ERROR(AtByte("reading block status at offset", next_, found.status()));
   Piece piece{.piece = InWholeClusters(*found), .offset = next_, .turn = claims_++};
   if (IsWritten(piece.piece.kind)) {
     piece.piece.bytes = std::min(piece.piece.bytes, options_.request_bytes);
+    co_await rate_.Take(piece.piece.bytes);
     done_ += piece.piece.bytes;
     if (options_.on_progress) options_.on_progress(done_, all_);
   }
@@ -100,7 +125,7 @@ Task<absl::Status> CopyLoop::Copy(const Piece& piece, std::span<std::byte> memor
     bytes = memory.first(piece.piece.bytes);
     if (piece.piece.kind == CopyPiece::Kind::kData) {
       CO_RETURN_IF_ERROR(
-          AtByte("reading at byte", piece.offset, co_await source_.Read(piece.offset, bytes)));
+          AtByte("reading at byte", piece.offset, co_await ReadOrSalvage(piece.offset, bytes)));
     } else {
       std::memset(bytes.data(), 0, bytes.size());
     }

@@ -13,6 +13,7 @@
 #include "engine/wait_list.h"
 #include "qcow2/copy_source.h"
 #include "qcow2/guest_disk.h"
+#include "qcow2/rate_limit.h"
 
 namespace ringcow {
 
@@ -28,6 +29,9 @@ struct CopyOptions {
   bool out_of_order = false;
   // Data is stored compressed, in whole clusters of this many bytes of the target. 0: as it is.
   uint64_t compressed_cluster = 0;
+  uint64_t bytes_per_second = 0;  // that are written, at most; 0: as many as can be
+  // Who is told which sectors cannot be read; they become zeroes. Empty: that ends the copy.
+  std::function<void(uint64_t offset, const absl::Status& why)> on_unreadable = nullptr;
   // Who is told how many of all the bytes that are written have been taken on. Empty: nobody.
   CopyProgress on_progress = nullptr;
 };
@@ -44,6 +48,7 @@ class CopyLoop {
         target_(target),
         options_(std::move(options)),
         claiming_(loop),
+        rate_(loop, options_.bytes_per_second),
         turn_changed_(loop) {}
 
   // Fails like QEMU, with the byte where it happened: "error while writing at byte 0: ...". The
@@ -62,6 +67,10 @@ class CopyLoop {
   Task<absl::Status> Work();
   // Whole clusters, where those are to be compressed: one that is data in part is data.
   CopyPiece InWholeClusters(CopyPiece piece) const;
+  // What is next, or a sector that nobody knows anything about.
+  Task<absl::StatusOr<CopyPiece>> FindNext();
+  // As Read, and zeroes for sectors that cannot be read, where that is wanted.
+  Task<absl::Status> ReadOrSalvage(uint64_t offset, std::span<std::byte> into);
   // The next piece in the order of offsets; of no bytes at the end.
   Task<absl::StatusOr<Piece>> Claim();
   Task<absl::Status> Copy(const Piece& piece, std::span<std::byte> memory);
@@ -76,6 +85,7 @@ class CopyLoop {
   GuestDisk& target_;
   const CopyOptions options_;
   Mutex claiming_;
+  RateLimit rate_;
   uint64_t next_ = 0;  // the offset of what was not claimed yet
   uint64_t claims_ = 0;
   uint64_t turn_ = 0;  // whose writes may begin

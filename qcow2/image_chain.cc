@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <bit>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <utility>
 
 #include "absl/memory/memory.h"
 #include "absl/strings/cord.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/status_macros.h"
@@ -43,16 +45,26 @@ absl::Status AtDepth(size_t depth, const absl::Status& status) {
   return wrapped;
 }
 
+// A description that tells how, and not what, is of the file with this name, if there is one.
+ImageDescription WithFile(const ImageDescription& description, const std::string& name) {
+  std::map<std::string, std::string> options = description.options();
+  const bool has_file = std::any_of(options.begin(), options.end(), [](const auto& option) {
+    return absl::StartsWith(option.first, "file") || option.first == "filename";
+  });
+  if (!has_file && !name.empty()) options["file.filename"] = name;
+  return ImageDescription(std::move(options));
+}
+
 // The backing file, if there is one: that of the description, or else of the header.
 absl::StatusOr<std::optional<ImageSource>> BackingOf(const ImageFile& file, const Header& header) {
   const FormatOptions& options = file.format_options();
   if (!options.replaces_backing && header.backing_file.empty()) return std::nullopt;
   if (options.replaces_backing && !options.backing.has_value()) return std::nullopt;
+  const std::string named = FullBackingPath(file.disk().name(), header.backing_file);
   absl::StatusOr<ImageSource> source =
       options.backing.has_value()
-          ? SourceOf(*options.backing, "")
-          : SourceOf(FullBackingPath(file.disk().name(), header.backing_file),
-                     header.extensions.backing_format.value_or(""));
+          ? SourceOf(WithFile(*options.backing, header.backing_file.empty() ? "" : named), "")
+          : SourceOf(named, header.extensions.backing_format.value_or(""));
   if (!source.ok()) return AtDepth(1, source.status());
   return *std::move(source);
 }
@@ -151,8 +163,8 @@ absl::Status CheckBacking(const std::vector<Layer>& layers, const ImageSource& b
 
 // The files alone, from the image down.
 Task<absl::StatusOr<std::vector<Layer>>> OpenFiles(Rings& rings, ImageSource source,
-                                                   ImageFileOptions options,
-                                                   std::optional<size_t> also_writable) {
+                                                   const ImageChainOptions& chain) {
+  ImageFileOptions options = chain.file;
   std::vector<Layer> layers;
   while (true) {
     const size_t depth = layers.size();
@@ -171,11 +183,11 @@ Task<absl::StatusOr<std::vector<Layer>>> OpenFiles(Rings& rings, ImageSource sou
     }
     layers.back().caches = links->caches;
     std::optional<ImageSource>& backing = links->backing;
-    if (!backing.has_value()) co_return layers;
+    if (!backing.has_value() || chain.without_backing) co_return layers;
     const absl::Status status = CheckBacking(layers, *backing);
     if (!status.ok()) co_return AtDepth(depth + 1, status);
     source = *std::move(backing);
-    options.read_only = layers.size() != also_writable;
+    options.read_only = layers.size() != chain.also_writable;
   }
 }
 
@@ -196,10 +208,14 @@ Task<absl::Status> OpenGuest(Layer& layer, OpenOptions options) {
 Task<absl::StatusOr<std::unique_ptr<ImageChain>>> ImageChain::Open(Rings& rings, std::string name,
                                                                    ImageChainOptions options) {
   CO_ASSIGN_OR_RETURN(ImageSource source, SourceOf(name, options.file.format));
+  co_return co_await Open(rings, std::move(source), std::move(options));
+}
+
+Task<absl::StatusOr<std::unique_ptr<ImageChain>>> ImageChain::Open(Rings& rings, ImageSource source,
+                                                                   ImageChainOptions options) {
   const bool ignores_discards = source.ignores_discards;
-  CO_ASSIGN_OR_RETURN(
-      std::vector<Layer> layers,
-      co_await OpenFiles(rings, std::move(source), options.file, options.also_writable));
+  CO_ASSIGN_OR_RETURN(std::vector<Layer> layers,
+                      co_await OpenFiles(rings, std::move(source), options));
   // From the last backing file up, since each needs the one below it.
   for (size_t depth = layers.size(); depth-- > 0;) {
     OpenOptions layer_options = depth == 0 ? options.image : OpenOptions();
@@ -211,7 +227,7 @@ Task<absl::StatusOr<std::unique_ptr<ImageChain>>> ImageChain::Open(Rings& rings,
       layer_options.cache_slice_bytes = static_cast<uint32_t>(described.l2_entry_bytes);
     }
     layer_options.overlap_check = described.overlap_check.value_or(layer_options.overlap_check);
-    layer_options.replaces_backing = described.replaces_backing;
+    layer_options.replaces_backing = described.replaces_backing || options.without_backing;
     layer_options.read_only = depth == 0 ? options.file.read_only : depth != options.also_writable;
     layer_options.backing = depth + 1 < layers.size() ? layers[depth + 1].guest.get() : nullptr;
     layer_options.data_file = layers[depth].data_file.get();

@@ -25,6 +25,8 @@ struct ImageChainOptions {
   OpenOptions image;
   // The backing file this far down is opened for writing, too: for committing to it.
   std::optional<size_t> also_writable = std::nullopt;
+  // The image alone: what it does not have itself is not to be read.
+  bool without_backing = false;
 };
 
 // An image with all its backing files, as one guest disk: what the image does not have is read from
@@ -60,6 +62,8 @@ class ImageChain final : public GuestDisk {
   // ImageFile::Open and Image::Open, without the image's name, and for its backing files the same
   // behind "Could not open backing file: ", once for each layer above.
   static Task<absl::StatusOr<std::unique_ptr<ImageChain>>> Open(Rings& rings, std::string name,
+                                                                ImageChainOptions options);
+  static Task<absl::StatusOr<std::unique_ptr<ImageChain>>> Open(Rings& rings, ImageSource source,
                                                                 ImageChainOptions options);
   ~ImageChain() override;
 

@@ -167,6 +167,7 @@ absl::StatusOr<ImageSource> SourceOf(absl::string_view name, absl::string_view f
     return SourceOf(std::move(description), format);
   }
   ASSIGN_OR_RETURN(std::string path, LocalPath(name));
+  if (IsFileDriver(format)) format = FormatName(ImageFormat::kRaw);
   return ImageSource{.path = std::move(path), .format = std::string(format)};
 }
 

@@ -96,6 +96,50 @@ class BitmapTest : public testing::Test {
   const ScratchDirectory theirs_;
 };
 
+// A bitmap that is in use, as after a crash.
+void Break(const std::string& image, uint64_t at) {
+  std::string bytes = ReadBytes(image);
+  ASSERT_LT(at, bytes.size());
+  bytes[at] |= 1;
+  WriteBytes(image, bytes);
+}
+
+TEST_F(BitmapTest, ConvertCopiesThem) {
+  RunBoth({"qemu-img", "bitmap", "--add", "a", "one"});
+  RunBoth({"qemu-img", "bitmap", "--add", "--disable", "-g", "4k", "a", "two"});
+  RunBoth({"qemu-io", "-c", "write 1M 100k", "-c", "write 5M 1k", "a"});
+  RunBoth({"qemu-img", "bitmap", "--merge", "one", "a", "two"});
+  const auto expect_same = [this](Words words) {
+    words.insert(words.begin(), {"qemu-img", "convert"});
+    SCOPED_TRACE(testing::PrintToString(words));
+    EXPECT_EQ(Ringcow(ours_.path(), words), Qemu(theirs_.path(), words));
+  };
+  expect_same({"--bitmaps", "-O", "qcow2", "a", "copy"});
+  ExpectSameBitmaps("copy");
+  EXPECT_EQ(BitmapsOf(ours_.File("copy")), BitmapsOf(ours_.File("a")));
+  expect_same({"--bitmaps", "-O", "raw", "a", "other"});
+  expect_same({"--bitmaps", "-f", "raw", "-O", "qcow2", "raw", "other"});
+  expect_same({"--bitmaps", "-O", "qcow2", "v2", "other"});
+  expect_same({"--bitmaps", "-O", "qcow2", "-o", "compat=0.10", "a", "other"});
+  expect_same({"--bitmaps", "-O", "qcow2", "a", "a", "other"});
+  expect_same({"--skip-broken-bitmaps", "-O", "qcow2", "a", "other"});
+
+  // The first entry of the directory; its flags follow two fields of 8 and 4 bytes.
+  for (const ScratchDirectory* directory : {&ours_, &theirs_}) {
+    const std::string bytes = ReadBytes(directory->File("a"));
+    const size_t extension = bytes.find(std::string("\x23\x85\x28\x75\0\0\0\x18", 8));
+    ASSERT_NE(extension, std::string::npos);
+    uint64_t place = 0;
+    for (int i = 0; i < 8; ++i) {
+      place = place << 8 | static_cast<uint8_t>(bytes[extension + 24 + static_cast<size_t>(i)]);
+    }
+    Break(directory->File("a"), place + 15);
+  }
+  expect_same({"--bitmaps", "-O", "qcow2", "a", "other"});
+  expect_same({"--bitmaps", "--skip-broken-bitmaps", "-O", "qcow2", "a", "other"});
+  ExpectSameBitmaps("other");
+}
+
 TEST_F(BitmapTest, DoesTheSame) {
   ExpectSame({"--add", "a", "one"});
   Write("a", "write 1M 100k");

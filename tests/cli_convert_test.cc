@@ -1,6 +1,9 @@
 // `convert`, `compare`, `dd` and `measure`, side by side with qemu-img: the same arguments on the
 // same images must say the same, and what they make must hold the same in the same places.
 
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -135,6 +138,55 @@ TEST_F(ConvertTest, GivesASnapshotTheSizeItHad) {
   EXPECT_TRUE(ReadBytes(ours_.File("out")) == ReadBytes(ours_.File("was")));
 }
 
+TEST_F(ConvertTest, SavesWhatCanBeRead) {
+  // A compressed cluster of rubbish, between others.
+  RunBoth({"qemu-img", "create", "-q", "-f", "qcow2", "-o", "cluster_size=4k", "broken", "64k"});
+  RunBoth({"qemu-io", "-c", "write -P 7 0 64k", "-c", "discard 8k 4k", "-c", "write -c -P 8 8k 4k",
+           "-c", "write -P 9 12k 4k", "broken"});
+  for (const ScratchDirectory* scratch : {&ours_, &theirs_}) {
+    // Its stream is short, and in the cluster that the discarded one left or at the end: the only
+    // bytes that are neither.
+    std::string bytes = ReadBytes(scratch->File("broken"));
+    const size_t l2 = bytes.find(std::string("\x40", 1), 0x4000);
+    ASSERT_NE(l2, std::string::npos);
+    uint64_t place = 0;
+    for (size_t i = 0; i < 8; ++i) place = place << 8 | static_cast<uint8_t>(bytes[l2 + i]);
+    place &= (uint64_t{1} << 58) - 1;
+    ASSERT_LT(place, bytes.size());
+    bytes[place] = '\xff';
+    WriteBytes(scratch->File("broken"), bytes);
+  }
+  // What is wrong is said in other words.
+  const auto both = [this](const Words& words) {
+    const Outcome ours = Ringcow(ours_.path(), words);
+    const Outcome theirs = Qemu(theirs_.path(), words);
+    EXPECT_EQ(ours.status, theirs.status) << ours << theirs;
+    EXPECT_EQ(std::count(ours.err.begin(), ours.err.end(), '\n'),
+              std::count(theirs.err.begin(), theirs.err.end(), '\n'))
+        << ours << theirs;
+    return ours.status;
+  };
+  EXPECT_EQ(both({"qemu-img", "convert", "-O", "raw", "broken", "out"}), 1);
+  EXPECT_EQ(both({"qemu-img", "convert", "--salvage", "-O", "raw", "broken", "out"}), 0);
+  EXPECT_EQ(ReadBytes(ours_.File("out")), ReadBytes(theirs_.File("out")));
+  EXPECT_EQ(ReadBytes(ours_.File("out")).substr(0, 0x2000), std::string(0x2000, '\x07'));
+  EXPECT_EQ(both({"qemu-img", "convert", "-q", "--salvage", "-O", "raw", "broken", "out"}), 0);
+}
+
+TEST_F(ConvertTest, KeepsToARate) {
+  RunBoth({"qemu-io", "-c", "write -P 1 0 4M", "a"});
+  const auto begin = std::chrono::steady_clock::now();
+  ExpectSame({"convert", "-r", "0", "-O", "qcow2", "a", "out"});
+  const Words words = {"qemu-img", "convert", "-r", "4M", "-O", "qcow2", "a", "slow"};
+  EXPECT_EQ(Ringcow(ours_.path(), words).status, 0);
+  // 4 MiB, of which the last request may be written at once.
+  EXPECT_GT(std::chrono::steady_clock::now() - begin, std::chrono::milliseconds(400));
+  const Outcome compared = Qemu("/", {"qemu-img", "compare", ours_.File("a"), ours_.File("slow")});
+  EXPECT_EQ(compared.status, 0) << compared;
+  ExpectSame({"convert", "-C", "-O", "raw", "a", "out"});
+  ExpectSame({"convert", "-C", "-W", "-O", "raw", "a", "out"});
+}
+
 TEST_F(ConvertTest, ComplainsInTheSameWords) {
   RunBoth({"qemu-img", "create", "-q", "-f", "qcow2", "small", "1M"});
   for (const Words& arguments :
@@ -163,6 +215,12 @@ TEST_F(ConvertTest, ComplainsInTheSameWords) {
                           {"-n", "-O", "qcow2", "a", "small"},
                           {"-n", "a", "a"},
                           {"-O", "qcow2", "a", "a"},
+                          {"-r", "x", "a", "o"},
+                          {"-r", "-1", "a", "o"},
+                          {"-r", "16E", "a", "o"},
+                          {"-C", "-c", "-O", "qcow2", "a", "o"},
+                          {"-C", "-S", "4k", "a", "o"},
+                          {"-C", "--salvage", "a", "o"},
                           {"-O", "qcow2", "-o", "backing_file=a", "a", "o"}}) {
     Words words = {"convert"};
     words.insert(words.end(), arguments.begin(), arguments.end());

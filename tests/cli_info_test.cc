@@ -87,6 +87,26 @@ TEST_F(InfoTest, OfBackingFiles) {
   }
 }
 
+TEST_F(InfoTest, OfBackingChains) {
+  Make({"qemu-img", "create", "-q", "-f", "raw", "a", "1M"});
+  Make({"qemu-img", "create", "-q", "-f", "qcow2", "-b", "a", "-F", "raw", "b"});
+  Make({"qemu-img", "create", "-q", "-f", "qcow2", "-b", directory_.File("b"), "-F", "qcow2", "c"});
+  for (const char* output : {"human", "json"}) {
+    const std::string option = std::string("--output=") + output;
+    for (const char* name : {"a", "b", "c"}) {
+      ExpectSame({"qemu-img", "info", "--backing-chain", option, name});
+    }
+    ExpectSame({"qemu-img", "info", "--backing-chain", option, "--image-opts",
+                "driver=qcow2,file.filename=c"});
+    ExpectSame({"qemu-img", "info", "--backing-chain", option, "-f", "raw", "c"});
+  }
+  // A loop, and an end that is not there.
+  Make({"qemu-img", "rebase", "-u", "-b", "c", "-F", "qcow2", "b"});
+  ExpectSame({"qemu-img", "info", "--backing-chain", directory_.File("b")});
+  Make({"qemu-img", "rebase", "-u", "-b", "gone", "-F", "qcow2", "b"});
+  ExpectSame({"qemu-img", "info", "--backing-chain", "c"});
+}
+
 TEST_F(InfoTest, OfSnapshots) {
   Make({"qemu-img", "create", "-q", "-f", "qcow2", "a", "1M"});
   Make({"qemu-img", "snapshot", "-c", "one", "a"});

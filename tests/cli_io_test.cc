@@ -246,6 +246,18 @@ TEST_F(IoTest, KeepsImagesThatAreOpenedForNow) {
   ExpectSame({"-s"}, {"length"}, "missing");
 }
 
+TEST_F(IoTest, TellsACorruptionOnce) {
+  // An L2 entry that names the L2 table itself.
+  for (const ScratchDirectory* scratch : {&ours_, &theirs_}) {
+    const Words words = {"qemu-io", "-f", "qcow2", "-c", "write -P 1 0 64k", "a"};
+    ASSERT_EQ(Qemu(scratch->path(), words).status, 0);
+    std::string bytes = ReadBytes(scratch->File("a"));
+    bytes.replace(0x40000, 8, std::string("\x80\0\0\0\0\x04\0\0", 8));
+    WriteBytes(scratch->File("a"), bytes);
+  }
+  ExpectSame({"write -P 2 0 64k"});
+}
+
 TEST_F(IoTest, DiesOnRequest) {
   const Words words = IoWords({"-f", "qcow2"}, {"write -P 7 0 64k", "flush", "sigraise 9"}, "a");
   EXPECT_EQ(WithoutTimes(Ringcow(ours_.path(), words)), WithoutTimes(Qemu(theirs_.path(), words)));

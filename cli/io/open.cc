@@ -1,10 +1,16 @@
 #include <getopt.h>
 
+#include <algorithm>
+#include <iterator>
+
+#include "absl/strings/match.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/string_view.h"
 #include "cli/io/arguments.h"
 #include "cli/io/open_options.h"
 #include "cli/io/session.h"
 #include "cli/option_string.h"
+#include "engine/status_macros.h"
 
 namespace ringcow {
 namespace {
@@ -14,18 +20,48 @@ bool SayWhether(const Session& session, const absl::Status& status) {
   return status.ok();
 }
 
-// -o: of what a driver can be told, its name.
+// -o
 absl::Status SetDriverOptions(const char* text, TargetOptions& options) {
   const auto given = ParseOptionString(text);
   if (!given.has_value()) {
     return absl::InvalidArgumentError(absl::StrFormat("Invalid option list: %s", text));
   }
   for (const NamedValue& option : *given) {
-    if (option.name != "driver") {
-      return absl::UnimplementedError(
-          absl::StrFormat("option '%s' of an image is not supported yet", option.name));
+    options.driver_options[option.name] = option.value.value_or("on");
+  }
+  return absl::OkStatus();
+}
+
+// What an open image can be told.
+bool CanChange(absl::string_view option) {
+  constexpr absl::string_view kNames[] = {"lazy-refcounts",
+                                          "overlap-check",
+                                          "discard",
+                                          "discard-no-unref",
+                                          "pass-discard-request",
+                                          "pass-discard-snapshot",
+                                          "cache-size",
+                                          "l2-cache-size",
+                                          "pass-discard-other",
+                                          "l2-cache-entry-size",
+                                          "refcount-cache-size",
+                                          "cache-clean-interval",
+                                          "read-only",
+                                          "auto-read-only",
+                                          "detect-zeroes",
+                                          "backing"};
+  return std::find(std::begin(kNames), std::end(kNames), option) != std::end(kNames) ||
+         absl::StartsWith(option, "overlap-check.") || absl::StartsWith(option, "cache.");
+}
+
+absl::Status ChangeDriverOptions(const char* text, TargetOptions& options) {
+  TargetOptions changes;
+  RETURN_IF_ERROR(SetDriverOptions(text, changes));
+  for (const auto& [name, value] : changes.driver_options) {
+    if (!CanChange(name)) {
+      return absl::InvalidArgumentError(absl::StrFormat("Cannot change the option '%s'", name));
     }
-    options.format = option.value.value_or("");
+    options.driver_options[name] = value;
   }
   return absl::OkStatus();
 }
@@ -48,11 +84,14 @@ Task<bool> RunOpen(Session& session, std::vector<std::string> words) {
     if (!SayWhether(session, SetOption(*key, options))) co_return false;
   }
   if (arguments.failed()) co_return false;
-  if (arguments.rest().size() != 1) {
+  const std::span<char* const> names = arguments.rest();
+  options.image_options = names.empty() && !options.driver_options.empty();
+  if (names.size() != 1 && !options.image_options) {
     absl::PrintF("%s\n", Usage(kOpen));
     co_return false;
   }
-  co_return SayWhether(session, co_await session.Open(arguments.rest()[0], options));
+  const std::string name = names.empty() ? "" : names[0];
+  co_return SayWhether(session, co_await session.Open(name, options));
 }
 
 Task<bool> RunClose(Session& session, std::vector<std::string> /*words*/) {
@@ -76,7 +115,7 @@ Task<bool> RunReopen(Session& session, std::vector<std::string> words) {
         options.read_only = *key == 'r';
         break;
       default:
-        set = absl::UnimplementedError("option '-o' is not supported yet");
+        set = ChangeDriverOptions(optarg, options);
     }
     if (!SayWhether(session, set)) co_return false;
   }
@@ -95,7 +134,7 @@ const IoCommand kOpen = {
     .alias = "o",
     .min_arguments = 1,
     .max_arguments = -1,
-    .synopsis = "[-rsCnU] [-t cache] [-d discard] [-o driver=format] path",
+    .synopsis = "[-rsCnU] [-t cache] [-d discard] [-o options] path",
     .summary = "open the file specified by path",
     .needs_image = false,
     .run = RunOpen,
@@ -111,7 +150,7 @@ const IoCommand kClose = {
 const IoCommand kReopen = {
     .name = "reopen",
     .max_arguments = -1,
-    .synopsis = "[(-r|-w)] [-c cache]",
+    .synopsis = "[(-r|-w)] [-c cache] [-o options]",
     .summary = "reopens an image with new options",
     .run = RunReopen,
 };

@@ -1,7 +1,9 @@
 #include "cli/io/session.h"
 
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 
 #include "absl/strings/str_cat.h"
@@ -11,6 +13,7 @@
 #include "cli/guessed_raw.h"
 #include "cli/temporary_overlay.h"
 #include "engine/status_macros.h"
+#include "qcow2/failure_reason.h"
 
 namespace ringcow {
 namespace {
@@ -48,7 +51,11 @@ Task<absl::Status> Session::Open(std::string name, TargetOptions options) {
   if (target_.has_value()) {
     co_return absl::FailedPreconditionError("file open already, try 'help close'");
   }
-  CO_RETURN_IF_ERROR(co_await OpenTarget(name, options));
+  const absl::Status status = co_await OpenTarget(name, options);
+  if (!status.ok()) {
+    co_return absl::Status(status.code(),
+                           absl::StrFormat("can't open device %s: %s", name, MessageOf(status)));
+  }
   if (target().file().guessed_raw() && !options_.read_only) WarnAboutGuessedRaw(name_);
   co_return absl::OkStatus();
 }
@@ -57,14 +64,24 @@ Task<absl::Status> Session::OpenTarget(std::string name, TargetOptions options) 
   absl::StatusOr<Target> target = options.temporary
                                       ? co_await OpenTemporaryOverlay(host_, name, options)
                                       : co_await Target::Open(host_, name, options);
-  if (!target.ok()) {
-    co_return absl::Status(target.status().code(), absl::StrFormat("can't open device %s: %s", name,
-                                                                   MessageOf(target.status())));
-  }
+  CO_RETURN_IF_ERROR(target.status());
   target_.emplace(*std::move(target));
+  has_told_corruption_ = false;
   name_ = std::move(name);
   options_ = std::move(options);
   co_return absl::OkStatus();
+}
+
+std::string Session::Explain(const absl::Status& status) {
+  const std::string message = MessageOf(status);
+  const size_t sentence = message.find("qcow2: Marking image as corrupt: ");
+  if (sentence == std::string::npos) return FailureReason(status);
+  if (!has_told_corruption_) {
+    (void)std::fflush(stdout);
+    absl::FPrintF(stderr, "%s\n", message.substr(sentence));
+  }
+  has_told_corruption_ = true;
+  return std::strerror(EIO);
 }
 
 Task<absl::Status> Session::Close() {
@@ -72,7 +89,8 @@ Task<absl::Status> Session::Close() {
   if (!target_.has_value()) co_return absl::OkStatus();
   const absl::Status status = co_await disk().Close();
   target_.reset();
-  co_return status;
+  // It was told by the request that met it.
+  co_return has_told_corruption_ ? absl::OkStatus() : status;
 }
 
 Task<absl::Status> Session::Reopen(TargetOptions options) {

@@ -38,14 +38,15 @@ std::string StringOf(std::span<const std::byte> payload) {
   return {reinterpret_cast<const char*>(payload.data()), payload.size()};
 }
 
-// Ends at the first entry without a name, and at a last entry cut short: the table only feeds
-// messages, so that a strange one is no reason to refuse an image.
+// Ends at the first entry without a name; a last entry that is cut short has zeroes behind it. The
+// table only feeds messages, so that a strange one is no reason to refuse an image.
 std::vector<FeatureName> ParseFeatureNames(std::span<const std::byte> payload) {
   std::vector<FeatureName> names;
-  for (; payload.size() >= sizeof(FeatureNameOnDisk);
-       payload = payload.subspan(sizeof(FeatureNameOnDisk))) {
+  while (!payload.empty()) {
     FeatureNameOnDisk entry = {};
-    std::memcpy(&entry, payload.data(), sizeof(entry));
+    const size_t bytes = std::min(payload.size(), sizeof(entry));
+    std::memcpy(&entry, payload.data(), bytes);
+    payload = payload.subspan(bytes);
     const auto name_end = std::find(entry.name.begin(), entry.name.end(), '\0');
     if (name_end == entry.name.begin()) break;
     if (entry.type > static_cast<uint8_t>(FeatureType::kAutoclear) || entry.bit > 63) continue;

@@ -108,6 +108,16 @@ TEST(HeaderExtensionTest, TheFileMayEndBeforeTheCluster) {
             "Header extension too large");
 }
 
+// As QEMU's tests have them.
+TEST(HeaderExtensionTest, FeatureNameWithoutItsPadding) {
+  const auto extensions =
+      List().Add(kExtensionFeatureNameTable, std::string("\0\x3fshort", 7)).Parse();
+  ASSERT_TRUE(extensions.ok()) << extensions.status();
+  ASSERT_EQ(extensions->feature_names.size(), 1u);
+  EXPECT_EQ(extensions->feature_names[0].bit, 63);
+  EXPECT_EQ(extensions->feature_names[0].name, "short");
+}
+
 TEST(HeaderExtensionTest, FeatureNames) {
   const std::string full_name(46, 'x');
   const auto extensions =

@@ -1,0 +1,256 @@
+#include "qcow2/amend.h"
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <iterator>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
+#include "cli/command.h"
+#include "cli/create_options.h"
+#include "cli/progress.h"
+#include "cli/target.h"
+#include "engine/status_macros.h"
+#include "qcow2/format/options.h"
+
+namespace ringcow {
+namespace {
+
+enum LongOnly { kForce = kFirstLongOnlyKey, kImageOptions, kObject };
+
+constexpr OptionSpec kOptions[] = {
+    {'h', "help", nullptr, "print this help and exit"},
+    {'q', "quiet", nullptr, "print errors only"},
+    {'p', "progress", nullptr, "show how far it has come"},
+    {'f', "format", "FMT", "the image's format; else it is guessed"},
+    {'t', "cache", "MODE", "cache mode, writeback (default), none, ..."},
+    {'o', "options", "OPTIONS", "NAME=VALUE[,...]: what to change; '-o help' lists them"},
+    {kForce, "force", nullptr, "what is dangerous, too: of what can be changed, nothing is"},
+    {kImageOptions, "image-opts", nullptr,
+     "FILE is a list of options: driver=qcow2,file.filename=NAME"},
+    {kObject, "object", "OBJECT", nullptr, "is not supported yet"},
+};
+
+// What `create -o` takes and can be changed later.
+constexpr std::array<absl::string_view, 8> kAmendable = {
+    "backing_file",  "backing_fmt",    "compat",        "data_file",
+    "data_file_raw", "lazy_refcounts", "refcount_bits", "size"};
+constexpr std::array<absl::string_view, 5> kOfEncryption = {"encrypt.iter-time", "encrypt.keyslot",
+                                                            "encrypt.new-secret",
+                                                            "encrypt.old-secret", "encrypt.state"};
+
+struct Settings {
+  std::string name;
+  TargetOptions target = {.format = "", .read_only = false, .force_share = false, .cache = {}};
+  std::vector<NamedValue> changes;
+  bool quiet = false;
+  bool progress = false;
+};
+
+template <typename Names>
+bool Contains(const Names& names, absl::string_view name) {
+  return std::find(std::begin(names), std::end(names), name) != std::end(names);
+}
+
+bool IsForCreation(absl::string_view name) {
+  const auto specs = CreateOptionSpecs(ImageFormat::kQcow2);
+  return std::any_of(specs.begin(), specs.end(),
+                     [name](const CreateOptionSpec& spec) { return name == spec.name; });
+}
+
+absl::Status CheckName(absl::string_view name) {
+  if (Contains(kAmendable, name)) return absl::OkStatus();
+  if (Contains(kOfEncryption, name)) {
+    return absl::InvalidArgumentError("Can't amend encryption options - encryption not present");
+  }
+  const std::string invalid = absl::StrFormat("Invalid parameter '%s'", name);
+  if (!IsForCreation(name)) return absl::InvalidArgumentError(invalid);
+  return absl::InvalidArgumentError(
+      absl::StrCat(invalid, "\nThis option is only supported for image creation"));
+}
+
+absl::StatusOr<AmendOptions> ParseChanges(const std::vector<NamedValue>& changes) {
+  CreateOptionValues values(ImageFormat::kQcow2);
+  std::vector<std::string> given;
+  for (const NamedValue& change : changes) {
+    // "nolazy_refcounts" is a flag that is off.
+    const absl::string_view flag = absl::StripPrefix(change.name, "no");
+    const bool is_off = !change.value.has_value() && Contains(kAmendable, flag);
+    given.emplace_back(is_off ? flag : change.name);
+    RETURN_IF_ERROR(CheckName(given.back()));
+    RETURN_IF_ERROR(values.Set(change));
+  }
+  AmendOptions options;
+  for (const std::string& name : given) {
+    if (name == "compat") {
+      const absl::StatusOr<uint32_t> version = ParseCompat(values.Text(name));
+      if (!version.ok()) {
+        return absl::InvalidArgumentError(
+            absl::StrCat("Unknown compatibility level ", values.Text(name)));
+      }
+      options.version = *version;
+    }
+    // 0 is no size, as in QEMU.
+    if (name == "size" && values.Number(name) > 0) options.virtual_size = values.Number(name);
+    if (name == "lazy_refcounts") options.lazy_refcounts = values.Flag(name);
+    if (name == "refcount_bits") options.refcount_bits = values.Number(name);
+    if (name == "data_file") options.data_file = values.Text(name);
+    if (name == "data_file_raw") options.data_file_raw = values.Flag(name);
+    if (name == "backing_file") options.backing_file = values.Text(name);
+    if (name == "backing_fmt") options.backing_format = values.Text(name);
+  }
+  return options;
+}
+
+bool AsksForHelp(const std::vector<NamedValue>& changes) {
+  return std::any_of(changes.begin(), changes.end(), [](const NamedValue& change) {
+    return !change.value.has_value() && (change.name == "help" || change.name == "?");
+  });
+}
+
+absl::Status CannotAmend(ImageFormat format) {
+  return absl::UnimplementedError(
+      absl::StrFormat("Format driver '%s' does not support option amendment", FormatName(format)));
+}
+
+absl::Status PrintChanges(ImageFormat format) {
+  if (format != ImageFormat::kQcow2) return CannotAmend(format);
+  absl::PrintF("Amend options for 'qcow2':\n");
+  for (const CreateOptionSpec& spec : CreateOptionSpecs(format)) {
+    if (Contains(kAmendable, spec.name)) absl::PrintF("  %-14s - %s\n", spec.name, spec.help);
+  }
+  return absl::OkStatus();
+}
+
+Task<absl::Status> AmendOnce(const Target& target, AmendOptions options) {
+  Image* const image = target.chain().image();
+  Disk& disk = target.file().disk();
+  absl::Status status = co_await PrepareAmend(disk, *image, options);
+  status.Update(co_await target.guest().Close());
+  CO_RETURN_IF_ERROR(status);
+  co_return co_await FinishAmend(disk, options);
+}
+
+// Amends the image, and says what is left to be done when it has been closed.
+Task<absl::StatusOr<AmendOptions>> AmendOpen(Host& host, const Settings& settings,
+                                             std::optional<AmendOptions> options) {
+  CO_ASSIGN_OR_RETURN(const Target target,
+                      co_await OpenTarget(host, settings.name, settings.target));
+  const ImageFormat format = target.file().format();
+  AmendOptions left;
+  if (AsksForHelp(settings.changes)) {
+    CO_RETURN_IF_ERROR(PrintChanges(format));
+    co_return left;
+  }
+  if (target.chain().image() == nullptr) co_return CannotAmend(format);
+  if (!options.has_value()) {
+    CO_ASSIGN_OR_RETURN(options, ParseChanges(settings.changes));
+    // A new size may need the new version.
+    if (options->version == 3U && options->virtual_size.has_value()) {
+      left = std::exchange(*options, AmendOptions{.version = options->version});
+    }
+  }
+  CO_RETURN_IF_ERROR(co_await AmendOnce(target, *options));
+  co_return left;
+}
+
+Task<absl::Status> AmendAll(Host& host, const Settings& settings) {
+  CO_ASSIGN_OR_RETURN(const AmendOptions left, co_await AmendOpen(host, settings, std::nullopt));
+  if (!left.version.has_value()) co_return absl::OkStatus();
+  co_return (co_await AmendOpen(host, settings, left)).status();
+}
+
+absl::Status RunOnHost(const Settings& settings) {
+  ASSIGN_OR_RETURN(const std::unique_ptr<Host> host, Host::Create());
+  Progress progress(settings.progress && !settings.quiet);
+  progress.Begin();
+  const absl::Status status = host->loop.Run(AmendAll(*host, settings));
+  if (status.ok()) progress.Finish();
+  progress.End();
+  return status;
+}
+
+// -o, once more and once more.
+absl::Status AddChanges(const char* text, Settings& settings) {
+  const auto given = ParseOptionString(text);
+  if (!given.has_value()) {
+    return absl::InvalidArgumentError(absl::StrCat("Invalid option list: ", text));
+  }
+  settings.changes.insert(settings.changes.end(), given->begin(), given->end());
+  return absl::OkStatus();
+}
+
+int AmendNamed(const Program& program, Settings& settings, std::span<char* const> names,
+               const std::string& cache_mode) {
+  if (settings.changes.empty()) return program.Misused("Must specify options (-o)");
+  const std::optional<ImageFormat> format = FormatByName(settings.target.format);
+  absl::Status status;
+  if (AsksForHelp(settings.changes) && format.has_value()) {
+    status = PrintChanges(*format);
+    return status.ok() ? EXIT_SUCCESS : program.Fail(status);
+  }
+  if (names.size() != 1) return program.Fail("Expecting one image file name");
+  settings.name = names[0];
+  const std::optional<CachePolicy> cache = ParseCacheMode(cache_mode);
+  if (!cache.has_value()) return program.Fail(absl::StrCat("Invalid cache option: ", cache_mode));
+  settings.target.cache = *cache;
+  status = RunOnHost(settings);
+  return status.ok() ? EXIT_SUCCESS : program.Fail(status);
+}
+
+int RunAmend(const Program& program, int argc, char** argv) {
+  Settings settings;
+  std::string cache_mode = "writeback";
+  OptionParser options(program, kOptions, argc, argv);
+  while (const std::optional<int> option = options.Next()) {
+    switch (*option) {
+      case 'h':
+        return PrintHelp(program, kAmendCommand);
+      case 'q':
+        settings.quiet = true;
+        break;
+      case 'p':
+        settings.progress = true;
+        break;
+      case 'f':
+        settings.target.format = options.argument();
+        break;
+      case 't':
+        cache_mode = options.argument();
+        break;
+      case 'o': {
+        const absl::Status added = AddChanges(options.argument(), settings);
+        if (!added.ok()) return program.Fail(added);
+        break;
+      }
+      case kForce:
+        break;
+      case kImageOptions:
+        settings.target.image_options = true;
+        break;
+      default:
+        return EXIT_FAILURE;
+    }
+  }
+  return AmendNamed(program, settings, options.rest(), cache_mode);
+}
+
+}  // namespace
+
+const Command kAmendCommand = {
+    .name = "amend",
+    .summary = "Change what an image is like",
+    .arguments = "-o OPTIONS FILE",
+    .options = kOptions,
+    .run = RunAmend,
+};
+
+}  // namespace ringcow

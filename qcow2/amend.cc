@@ -1,0 +1,159 @@
+#include "qcow2/amend.h"
+
+#include <algorithm>
+#include <bit>
+#include <utility>
+
+#include "absl/strings/str_format.h"
+#include "engine/status_macros.h"
+#include "qcow2/format/header.h"
+#include "qcow2/format/snapshot_table.h"
+#include "qcow2/header_update.h"
+#include "qcow2/read_header.h"
+#include "qcow2/zero_expansion.h"
+
+namespace ringcow {
+namespace {
+
+using absl::InvalidArgumentError;
+using absl::UnimplementedError;
+
+bool Downgrades(const Header& header, const AmendOptions& options) {
+  return options.version.value_or(header.version) < header.version;
+}
+
+bool AlreadySays(const std::optional<std::string>& wanted, const std::string& now) {
+  return wanted.value_or("") == now && wanted.has_value() != now.empty();
+}
+
+absl::Status CheckBacking(const Header& header, const AmendOptions& options) {
+  if (!options.backing_file.has_value() && !options.backing_format.has_value()) {
+    return absl::OkStatus();
+  }
+  if (AlreadySays(options.backing_file, header.backing_file) &&
+      AlreadySays(options.backing_format, header.extensions.backing_format.value_or(""))) {
+    return absl::OkStatus();
+  }
+  return InvalidArgumentError(
+      "Cannot amend the backing file\nYou can use 'qemu-img rebase' instead.");
+}
+
+absl::Status CheckRefcountBits(const Header& header, const AmendOptions& options,
+                               uint32_t version) {
+  const uint64_t now = uint64_t{1} << header.refcount_order;
+  const uint64_t bits = options.refcount_bits.value_or(now);
+  if (!std::has_single_bit(bits) || bits > 64) {
+    return InvalidArgumentError("Refcount width must be a power of two and may not exceed 64 bits");
+  }
+  if (version < 3 && bits != 16) {
+    return InvalidArgumentError(
+        options.refcount_bits.has_value()
+            ? "Refcount widths other than 16 bits require compatibility level 1.1 or above (use "
+              "compat=1.1 or greater)"
+            : "compat=0.10 requires refcount_bits=16");
+  }
+  if (bits != now) return UnimplementedError("Changing the refcount width is not supported yet");
+  return absl::OkStatus();
+}
+
+absl::Status CheckDataFile(const Header& header, const AmendOptions& options) {
+  if (options.data_file.has_value() && !header.external_data()) {
+    return InvalidArgumentError(
+        "data-file can only be set for images that use an external data file");
+  }
+  if (options.data_file_raw.value_or(false) && !header.raw_external_data()) {
+    return InvalidArgumentError("data-file-raw cannot be set on existing images");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CheckDowngrade(const Image& image, uint64_t virtual_size) {
+  const Header& header = image.header();
+  if (header.external_data()) {
+    return UnimplementedError("Cannot downgrade an image with a data file");
+  }
+  const bool all_alike = std::ranges::all_of(image.snapshots(), [&](const Snapshot& snapshot) {
+    return snapshot.vm_state_bytes <= UINT32_MAX &&
+           snapshot.virtual_size.value_or(virtual_size) == virtual_size;
+  });
+  if (!all_alike) return UnimplementedError("Internal snapshots prevent downgrade of image");
+  if (header.incompatible_features != 0) {
+    return UnimplementedError(
+        absl::StrFormat("Cannot downgrade an image with incompatible features %#x set",
+                        header.incompatible_features));
+  }
+  // They would be lost.
+  if (header.extensions.bitmaps.has_value()) {
+    return UnimplementedError("Cannot downgrade an image with bitmaps");
+  }
+  return absl::OkStatus();
+}
+
+// Version 3 demands of each snapshot what version 2 need not say.
+absl::Status CheckUpgrade(const Image& image) {
+  const bool complete = std::ranges::all_of(image.snapshots(), [](const Snapshot& snapshot) {
+    return snapshot.extra_data.size() >= kMinSnapshotExtraBytesV3;
+  });
+  if (complete) return absl::OkStatus();
+  return UnimplementedError("Cannot upgrade an image with snapshots of old versions of QEMU");
+}
+
+absl::Status Check(const Image& image, const AmendOptions& options) {
+  const Header& header = image.header();
+  const uint32_t version = options.version.value_or(header.version);
+  RETURN_IF_ERROR(CheckDataFile(header, options));
+  if (version > header.version) RETURN_IF_ERROR(CheckUpgrade(image));
+  RETURN_IF_ERROR(CheckRefcountBits(header, options, version));
+  RETURN_IF_ERROR(CheckBacking(header, options));
+  const bool becomes_lazy = options.lazy_refcounts.value_or(false) && !header.lazy_refcounts();
+  if (becomes_lazy && version < 3) {
+    return InvalidArgumentError(
+        "Lazy refcounts only supported with compatibility level 1.1 and above (use compat=1.1 or "
+        "greater)");
+  }
+  if (!Downgrades(header, options)) return absl::OkStatus();
+  return CheckDowngrade(image, options.virtual_size.value_or(header.virtual_size));
+}
+
+void SetBit(uint64_t& features, uint64_t bit, std::optional<bool> set) {
+  if (set.has_value()) features = *set ? features | bit : features & ~bit;
+}
+
+// What the header alone says.
+void Apply(const AmendOptions& options, Header& header) {
+  header.version = options.version.value_or(header.version);
+  SetBit(header.compatible_features, kCompatibleLazyRefcounts, options.lazy_refcounts);
+  if (header.external_data()) {
+    SetBit(header.autoclear_features, kAutoclearRawExternalData, options.data_file_raw);
+  }
+  if (options.data_file.has_value()) {
+    header.extensions.external_data_file.reset();
+    if (!options.data_file->empty()) header.extensions.external_data_file = options.data_file;
+  }
+  if (header.version >= 3) return;
+  header.compatible_features = 0;
+  header.autoclear_features = 0;
+}
+
+}  // namespace
+
+Task<absl::Status> PrepareAmend(Disk& disk, Image& image, AmendOptions options) {
+  CO_RETURN_IF_ERROR(Check(image, options));
+  const bool downgrades = Downgrades(image.header(), options);
+  if (downgrades) CO_RETURN_IF_ERROR(co_await CheckZeroExpansion(disk, image));
+  if (options.virtual_size.has_value()) {
+    CO_RETURN_IF_ERROR(co_await image.Resize(*options.virtual_size, Preallocation::kOff));
+  }
+  co_return downgrades ? co_await ExpandZeroClusters(image) : absl::OkStatus();
+}
+
+Task<absl::Status> FinishAmend(Disk& disk, AmendOptions options) {
+  CO_ASSIGN_OR_RETURN(Header header, co_await ReadHeader(disk));
+  if (Downgrades(header, options) && header.backing_file.empty()) {
+    CO_RETURN_IF_ERROR(co_await ForgetPlainZeroes(disk));
+  }
+  Apply(options, header);
+  co_return co_await UpdateHeader(disk, std::move(header));
+}
+
+}  // namespace ringcow

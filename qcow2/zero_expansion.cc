@@ -1,0 +1,139 @@
+#include "qcow2/zero_expansion.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <set>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "engine/aligned_buffer.h"
+#include "engine/status_macros.h"
+#include "qcow2/format/big_endian.h"
+#include "qcow2/format/header.h"
+#include "qcow2/format/l1_entry.h"
+#include "qcow2/format/l2_entry.h"
+#include "qcow2/format/snapshot_table.h"
+#include "qcow2/metadata.h"
+#include "qcow2/read_header.h"
+#include "qcow2/read_snapshots.h"
+
+namespace ringcow {
+namespace {
+
+constexpr uint64_t kZeroesAtOnce = 1 << 20;
+
+struct L1Place {
+  HostOffset offset;
+  uint64_t entries = 0;
+};
+
+// The offsets of L2 tables, each once however many L1 tables refer to it.
+Task<absl::Status> AddL2Tables(Disk& disk, const Geometry& geometry, L1Place l1,
+                               std::set<HostOffset>& tables) {
+  const AlignedBuffer table(l1.entries * sizeof(uint64_t));
+  CO_RETURN_IF_ERROR(co_await disk.Read(l1.offset, table.span(), Content::kL1));
+  for (uint64_t i = 0; i < l1.entries; ++i) {
+    const L1Entry entry = L1Entry::FromRaw(LoadBe64At(table.span(), i));
+    CO_RETURN_IF_ERROR(Named(disk, entry.Validate(geometry, i)));
+    if (const auto l2 = entry.l2_table(); l2.has_value()) tables.insert(*l2);
+  }
+  co_return absl::OkStatus();
+}
+
+Task<absl::Status> AddSnapshotTables(Disk& disk, const Header& header, const Geometry& geometry,
+                                     std::set<HostOffset>& tables) {
+  CO_ASSIGN_OR_RETURN(const std::vector<Snapshot> snapshots, co_await ReadSnapshots(disk, header));
+  for (const Snapshot& snapshot : snapshots) {
+    CO_RETURN_IF_ERROR(Named(disk, ValidateSnapshotL1Table(snapshot, geometry)));
+    CO_RETURN_IF_ERROR(co_await AddL2Tables(
+        disk, geometry, {snapshot.l1_table_offset, snapshot.l1_entries}, tables));
+  }
+  co_return absl::OkStatus();
+}
+
+// Zero clusters: all of them, or those that have a host cluster.
+enum class Which : uint8_t { kAny, kWithCluster };
+
+Task<absl::StatusOr<bool>> HasZeroes(Disk& disk, const Geometry& geometry, HostOffset table,
+                                     Which which) {
+  const AlignedBuffer bytes(geometry.cluster_bytes());
+  CO_RETURN_IF_ERROR(co_await disk.Read(table, bytes.span(), Content::kL2));
+  for (uint64_t i = 0; i < bytes.size() / sizeof(uint64_t); ++i) {
+    const L2Entry::Kind kind = L2Entry::FromRaw(LoadBe64At(bytes.span(), i)).kind();
+    const bool is_plain = kind == L2Entry::Kind::kZeroPlain;
+    if (kind == L2Entry::Kind::kZeroAllocated || (is_plain && which == Which::kAny)) co_return true;
+  }
+  co_return false;
+}
+
+// A torn write is as good as a whole one: each entry means the same before and after.
+Task<absl::Status> ForgetPlainZeroesIn(Disk& disk, const Geometry& geometry, HostOffset table) {
+  const AlignedBuffer bytes(geometry.cluster_bytes());
+  CO_RETURN_IF_ERROR(co_await disk.Read(table, bytes.span(), Content::kL2));
+  bool has_changed = false;
+  for (uint64_t i = 0; i < bytes.size() / sizeof(uint64_t); ++i) {
+    const L2Entry entry = L2Entry::FromRaw(LoadBe64At(bytes.span(), i));
+    if (entry.kind() != L2Entry::Kind::kZeroPlain) continue;
+    StoreBe64At(bytes.span(), i, L2Entry::Unallocated().raw());
+    has_changed = true;
+  }
+  if (!has_changed) co_return absl::OkStatus();
+  co_return co_await disk.Write(table, bytes.span(), Content::kL2);
+}
+
+Task<absl::Status> WriteZeroBytes(Image& image, uint64_t offset, uint64_t length) {
+  const std::vector<std::byte> zeroes(std::min(length, kZeroesAtOnce));
+  for (uint64_t done = 0; done < length; done += zeroes.size()) {
+    const auto bytes = std::span(zeroes).first(std::min<uint64_t>(length - done, zeroes.size()));
+    CO_RETURN_IF_ERROR(co_await image.Write(GuestOffset(offset + done), bytes));
+  }
+  co_return absl::OkStatus();
+}
+
+}  // namespace
+
+Task<absl::Status> CheckZeroExpansion(Disk& disk, const Image& image) {
+  const Header& header = image.header();
+  std::set<HostOffset> tables;
+  CO_RETURN_IF_ERROR(co_await AddSnapshotTables(disk, header, image.geometry(), tables));
+  const Which harmful = header.backing_file.empty() ? Which::kWithCluster : Which::kAny;
+  for (const HostOffset table : tables) {
+    CO_ASSIGN_OR_RETURN(const bool has_zeroes,
+                        co_await HasZeroes(disk, image.geometry(), table, harmful));
+    if (!has_zeroes) continue;
+    co_return absl::UnimplementedError(
+        "Cannot downgrade an image whose internal snapshots have zero clusters");
+  }
+  co_return absl::OkStatus();
+}
+
+Task<absl::Status> ExpandZeroClusters(Image& image) {
+  const bool has_backing = !image.header().backing_file.empty();
+  for (uint64_t offset = 0; offset < image.size();) {
+    CO_ASSIGN_OR_RETURN(const GuestExtent extent,
+                        co_await image.Find(GuestOffset(offset), image.size() - offset));
+    // Preallocated clusters stay so.
+    if (extent.allocated && extent.zero && (has_backing || extent.host.has_value())) {
+      CO_RETURN_IF_ERROR(co_await WriteZeroBytes(image, offset, extent.bytes));
+    }
+    offset += extent.bytes;
+  }
+  co_return absl::OkStatus();
+}
+
+Task<absl::Status> ForgetPlainZeroes(Disk& disk) {
+  CO_ASSIGN_OR_RETURN(const Header header, co_await ReadHeader(disk));
+  CO_ASSIGN_OR_RETURN(const Geometry geometry, GeometryOf(header));
+  std::set<HostOffset> tables;
+  CO_RETURN_IF_ERROR(co_await AddSnapshotTables(disk, header, geometry, tables));
+  CO_RETURN_IF_ERROR(
+      co_await AddL2Tables(disk, geometry, {header.l1_table_offset, header.l1_entries}, tables));
+  for (const HostOffset table : tables) {
+    CO_RETURN_IF_ERROR(co_await ForgetPlainZeroesIn(disk, geometry, table));
+  }
+  co_return co_await disk.Fdatasync();
+}
+
+}  // namespace ringcow
