@@ -17,6 +17,7 @@ Task<absl::Status> Commit(const ImageChain& chain, CommitOptions options) {
     co_return absl::FailedPreconditionError("Image does not have such a backing file");
   }
   std::vector<GuestDisk*> upper;
+  upper.reserve(options.depth);
   for (size_t i = 0; i < options.depth; ++i) upper.push_back(layers[i].guest.get());
   co_return co_await CommitLayers(
       chain.file().disk().loop(), std::move(upper), *layers[options.depth].guest,
