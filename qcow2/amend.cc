@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_format.h"
 #include "engine/status_macros.h"
+#include "qcow2/check.h"
 #include "qcow2/format/header.h"
 #include "qcow2/format/snapshot_table.h"
 #include "qcow2/header_update.h"
@@ -135,12 +136,22 @@ void Apply(const AmendOptions& options, Header& header) {
   header.autoclear_features = 0;
 }
 
+// Entries are changed in tables that nothing else may claim.
+Task<absl::Status> CheckSound(Disk& disk) {
+  CO_ASSIGN_OR_RETURN(const CheckResult result, co_await CheckImage(disk, CheckOptions()));
+  if (result.corruptions == 0 && result.check_errors == 0) co_return absl::OkStatus();
+  co_return absl::FailedPreconditionError("Cannot downgrade a damaged image: check it first");
+}
+
 }  // namespace
 
 Task<absl::Status> PrepareAmend(Disk& disk, Image& image, AmendOptions options) {
   CO_RETURN_IF_ERROR(Check(image, options));
   const bool downgrades = Downgrades(image.header(), options);
-  if (downgrades) CO_RETURN_IF_ERROR(co_await CheckZeroExpansion(disk, image));
+  if (downgrades) {
+    CO_RETURN_IF_ERROR(co_await CheckSound(disk));
+    CO_RETURN_IF_ERROR(co_await CheckZeroExpansion(disk, image));
+  }
   if (options.virtual_size.has_value()) {
     CO_RETURN_IF_ERROR(co_await image.Resize(*options.virtual_size, Preallocation::kOff));
   }

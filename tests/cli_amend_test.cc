@@ -108,6 +108,20 @@ TEST_F(AmendTest, LeavesOtherSnapshotsAlone) {
   EXPECT_EQ(ReadBytes(ours_.File("image")), before);
 }
 
+// A table of a damaged image may be the place of something else.
+TEST_F(AmendTest, DoesNotDowngradeADamagedImage) {
+  MakeImage("compat=1.1");
+  std::string bytes = ReadBytes(ours_.File("image"));
+  constexpr size_t kRefcountOfTheHeader = 2 * 65536;
+  bytes[kRefcountOfTheHeader + 1] = 0;
+  WriteBytes(ours_.File("image"), bytes);
+  const Outcome refused =
+      Ringcow(ours_.path(), {"qemu-img", "amend", "-o", "compat=0.10", "image"});
+  EXPECT_EQ(refused.status, 1);
+  EXPECT_TRUE(absl::StrContains(refused.err, "damaged")) << refused;
+  EXPECT_EQ(ReadBytes(ours_.File("image")), bytes);
+}
+
 TEST_F(AmendTest, NamesAnotherDataFile) {
   RunBoth({"qemu-img", "create", "-q", "-f", "qcow2", "-o", "data_file=data", "image", "1M"});
   RunBoth({"qemu-io", "-c", "write -P 1 0 64k", "image"});

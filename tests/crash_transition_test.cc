@@ -18,6 +18,7 @@
 #include "engine/testing/sim_disk.h"
 #include "gtest/gtest.h"
 #include "qcow2/image.h"
+#include "qcow2/zero_expansion.h"
 #include "tests/explorer/failure_kind.h"
 #include "tests/explorer/first_violation.h"
 #include "tests/explorer/inherited_disk.h"
@@ -71,6 +72,13 @@ const Transition kTransitions[] = {
     {"ShrinkOverlay",
      [](Image& image, Loop& loop) { return loop.Run(image.Resize(kSmaller, Preallocation::kOff)); },
      kSmaller, true},
+    {"ExpandZeroesOfOverlay",
+     [](Image& image, Loop& loop) {
+       absl::Status status = loop.Run(ExpandZeroClusters(image));
+       status.Update(loop.Run(image.Flush()));
+       return status;
+     },
+     kBytes, true},
 };
 
 constexpr uint64_t kBackingUnits = 300;
