@@ -1,15 +1,21 @@
-"""The C++ rules that all of ringcow uses: with precompiled headers, where the compiler is clang."""
+"""The C++ rules that all of ringcow uses: with precompiled headers, where .bazelrc asks for them."""
 
 def _with_precompiled(rule, precompiled, kwargs):
     deps = kwargs.pop("deps", [])
     copts = kwargs.pop("copts", [])
     if type(kwargs.get("srcs")) == "list" and kwargs["srcs"]:
-        deps = deps + select({"//dev.d:gcc": [], "//conditions:default": [precompiled]})
-        copts = copts + select({
-            "//dev.d:gcc": [],
-            "//conditions:default": ["-include-pch", "$(PRECOMPILED)"],
+        deps = deps + select({
+            "//dev.d:with_precompiled": [precompiled],
+            "//conditions:default": [],
         })
-        kwargs["toolchains"] = [precompiled]
+        copts = copts + select({
+            "//dev.d:with_precompiled": ["-include-pch", "$(PRECOMPILED)"],
+            "//conditions:default": [],
+        })
+        kwargs["toolchains"] = select({
+            "//dev.d:with_precompiled": [precompiled],
+            "//conditions:default": [],
+        })
     rule(deps = deps, copts = copts, **kwargs)
 
 def cc_library(**kwargs):
