@@ -12,7 +12,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_join.h"
 #include "absl/strings/strip.h"
 #include "cli/command.h"
 #include "cli/create_options.h"
@@ -34,8 +33,7 @@ constexpr OptionSpec kOptions[] = {
     {'t', "cache", "MODE", "cache mode, writeback (default), none, ..."},
     {'o', "options", "OPTIONS", "NAME=VALUE[,...]: what to change; '-o help' lists them"},
     {kForce, "force", nullptr, "what is dangerous, too: of what can be changed, nothing is"},
-    {kImageOptions, "image-opts", nullptr,
-     "FILE is a list of options: driver=qcow2,file.filename=NAME"},
+    {kImageOptions, "image-opts", nullptr, kImageOptionsHelp},
     {kObject, "object", "OBJECT", nullptr, "is not supported yet"},
 };
 
@@ -108,12 +106,6 @@ absl::StatusOr<AmendOptions> ParseChanges(const std::vector<NamedValue>& changes
     if (name == "backing_fmt") options.backing_format = values.Text(name);
   }
   return options;
-}
-
-bool AsksForHelp(const std::vector<NamedValue>& changes) {
-  return std::any_of(changes.begin(), changes.end(), [](const NamedValue& change) {
-    return !change.value.has_value() && (change.name == "help" || change.name == "?");
-  });
 }
 
 absl::Status CannotAmend(ImageFormat format) {
@@ -199,10 +191,8 @@ int AmendNamed(const Program& program, Settings& settings, std::span<char* const
   }
   if (names.size() != 1) return program.Fail("Expecting one image file name");
   settings.name = names[0];
-  const std::optional<CachePolicy> cache = ParseCacheMode(cache_mode);
-  if (!cache.has_value()) return program.Fail(absl::StrCat("Invalid cache option: ", cache_mode));
-  settings.target.cache = *cache;
-  status = RunOnHost(settings);
+  status = SetCacheMode("cache", cache_mode, settings.target.cache);
+  if (status.ok()) status = RunOnHost(settings);
   return status.ok() ? EXIT_SUCCESS : program.Fail(status);
 }
 

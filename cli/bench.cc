@@ -35,8 +35,7 @@ constexpr OptionSpec kOptions[] = {
     {'i', "aio", "io_uring", "how to do I/O: there is one way"},
     {'n', "native", nullptr, "native AIO if possible, which here it never is"},
     {'U', "force-share", nullptr, "also when the image is in use elsewhere"},
-    {kImageOptions, "image-opts", nullptr,
-     "FILE is a list of options: driver=qcow2,file.filename=NAME"},
+    {kImageOptions, "image-opts", nullptr, kImageOptionsHelp},
 };
 
 constexpr uint64_t kMaxInt = std::numeric_limits<int>::max();

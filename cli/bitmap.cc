@@ -40,8 +40,7 @@ constexpr OptionSpec kOptions[] = {
     {'b', "source-file", "FILE", "for --merge: the image that SOURCE is in"},
     {'F', "source-format", "FMT", "that image's format; else it is guessed"},
     {'f', "format", "FMT", "the image's format; else it is guessed"},
-    {kImageOptions, "image-opts", nullptr,
-     "FILE is a list of options: driver=qcow2,file.filename=NAME"},
+    {kImageOptions, "image-opts", nullptr, kImageOptionsHelp},
     {kObject, "object", "OBJECT", nullptr, "is not supported yet"},
 };
 

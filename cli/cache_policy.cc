@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/strings/str_format.h"
 #include "cli/forwarding_disk.h"
 #include "engine/status_macros.h"
 
@@ -58,6 +59,15 @@ std::optional<CachePolicy> ParseCacheMode(absl::string_view mode) {
   if (mode == "directsync") return CachePolicy{.direct = true, .writethrough = true};
   if (mode == "unsafe") return CachePolicy{.no_flush = true};
   return std::nullopt;
+}
+
+absl::Status SetCacheMode(absl::string_view what, absl::string_view mode, CachePolicy& policy) {
+  const std::optional<CachePolicy> parsed = ParseCacheMode(mode);
+  if (!parsed.has_value()) {
+    return absl::InvalidArgumentError(absl::StrFormat("Invalid %s option: %s", what, mode));
+  }
+  policy = *parsed;
+  return absl::OkStatus();
 }
 
 std::unique_ptr<GuestDisk> ApplyCachePolicy(const CachePolicy& policy,

@@ -4,6 +4,7 @@
 #include <memory>
 #include <optional>
 
+#include "absl/status/status.h"
 #include "absl/strings/string_view.h"
 #include "qcow2/guest_disk.h"
 
@@ -27,6 +28,9 @@ struct CachePolicy {
 
 // Nothing for a mode that does not exist.
 std::optional<CachePolicy> ParseCacheMode(absl::string_view mode);
+
+// Sets `policy` to the mode that was given as `what`: else "Invalid <what> option: <mode>".
+absl::Status SetCacheMode(absl::string_view what, absl::string_view mode, CachePolicy& policy);
 
 // `disk`, with what a policy changes about writes and flushes.
 std::unique_ptr<GuestDisk> ApplyCachePolicy(const CachePolicy& policy,

@@ -28,8 +28,7 @@ constexpr OptionSpec kOptions[] = {
     {'U', "force-share", nullptr, "also when the image is in use elsewhere"},
     {kOutput, "output", "human|json", "what the output is like (default: human)"},
     {'r', "repair", "leaks|all", "put right what can be, and check again"},
-    {kImageOptions, "image-opts", nullptr,
-     "FILE is a list of options: driver=qcow2,file.filename=NAME"},
+    {kImageOptions, "image-opts", nullptr, kImageOptionsHelp},
     {kObject, "object", "OBJECT", nullptr, "is not supported yet"},
 };
 
@@ -175,11 +174,9 @@ int RunCheck(const Program& program, int argc, char** argv) {
         settings.target.format = options.argument();
         break;
       case 'T': {
-        const std::optional<CachePolicy> policy = ParseCacheMode(options.argument());
-        if (!policy.has_value()) {
-          return program.Fail(absl::StrCat("Invalid source cache option: ", options.argument()));
-        }
-        settings.target.cache = *policy;
+        const absl::Status set =
+            SetCacheMode("source cache", options.argument(), settings.target.cache);
+        if (!set.ok()) return program.Fail(set);
         break;
       }
       case 'U':

@@ -6,7 +6,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "cli/command.h"
 #include "cli/interrupt_notice.h"
@@ -29,8 +28,7 @@ constexpr OptionSpec kOptions[] = {
     {'d', "drop", nullptr, "leave the image as it is"},
     {'b', "base", "FILE", "which of its backing files to commit to; implies -d"},
     {'r', "rate", "RATE", nullptr, "is not supported yet"},
-    {kImageOptions, "image-opts", nullptr,
-     "FILE is a list of options: driver=qcow2,file.filename=NAME"},
+    {kImageOptions, "image-opts", nullptr, kImageOptionsHelp},
     {kObject, "object", "OBJECT", nullptr, "is not supported yet"},
 };
 
@@ -138,10 +136,8 @@ int RunCommit(const Program& program, int argc, char** argv) {
   }
   if (options.rest().size() != 1) return program.Misused("Expecting one image file name");
   settings.name = options.rest()[0];
-  const std::optional<CachePolicy> cache = ParseCacheMode(cache_mode);
-  if (!cache.has_value()) return program.Fail(absl::StrCat("Invalid cache option: ", cache_mode));
-  settings.target.cache = *cache;
-  const absl::Status status = RunOnHost(program, settings);
+  absl::Status status = SetCacheMode("cache", cache_mode, settings.target.cache);
+  if (status.ok()) status = RunOnHost(program, settings);
   if (!status.ok()) return program.Fail(status);
   if (!settings.quiet) absl::PrintF("Image committed.\n");
   return EXIT_SUCCESS;

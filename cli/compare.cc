@@ -30,8 +30,7 @@ constexpr OptionSpec kOptions[] = {
     {'s', "strict", nullptr, "sizes and allocation must be equal, too"},
     {'T', "cache", "MODE", "cache mode, writeback (default), none, ..."},
     {'U', "force-share", nullptr, "also when an image is in use elsewhere"},
-    {kImageOptions, "image-opts", nullptr,
-     "FILE is a list of options: driver=qcow2,file.filename=NAME"},
+    {kImageOptions, "image-opts", nullptr, kImageOptionsHelp},
     {kObject, "object", "OBJECT", nullptr, "is not supported yet"},
 };
 

@@ -1,5 +1,6 @@
 #include "cli/convert_settings.h"
 
+#include <algorithm>
 #include <limits>
 #include <utility>
 
@@ -51,8 +52,7 @@ constexpr OptionSpec kOptions[] = {
     {kBitmaps, "bitmaps", nullptr, "copy the source's persistent bitmaps, too"},
     {kSkipBrokenBitmaps, "skip-broken-bitmaps", nullptr, "with --bitmaps: but for broken ones"},
     {kSalvage, "salvage", nullptr, "write zeroes for what cannot be read, and go on"},
-    {kSourceImageOptions, "source-image-opts", nullptr,
-     "FILE is a list of options: driver=qcow2,file.filename=NAME"},
+    {kSourceImageOptions, "source-image-opts", nullptr, kImageOptionsHelp},
     {kSourceImageOptions, "image-opts", nullptr, "the same"},
     {kTargetImageOptions, "target-image-opts", nullptr, "with -n: TARGET is such a list"},
     {kObject, "object", "OBJECT", nullptr, "is not supported yet"},
@@ -69,15 +69,6 @@ absl::Status SetSparseSize(const char* text, CopyOptions& copy) {
       "Invalid buffer size for sparse output specified. Valid sizes are multiples of %d up to %d. "
       "Select 0 to disable sparse detection (fully allocates output).",
       kSectorBytes, kMaxSparse));
-}
-
-absl::Status SetCacheMode(const char* what, const char* mode, CachePolicy& policy) {
-  const std::optional<CachePolicy> parsed = ParseCacheMode(mode);
-  if (!parsed.has_value()) {
-    return absl::InvalidArgumentError(absl::StrFormat("Invalid %s option: %s", what, mode));
-  }
-  policy = *parsed;
-  return absl::OkStatus();
 }
 
 absl::Status CheckOffloading(const ConvertSettings& settings) {
@@ -187,13 +178,9 @@ absl::Status SetConvertOption(int key, const char* argument, ConvertSettings& se
 }
 
 bool AsksForHelp(const ConvertSettings& settings) {
-  for (const std::string& text : settings.option_strings) {
-    const auto options = ParseOptionString(text);
-    for (const NamedValue& option : options.value_or(std::vector<NamedValue>())) {
-      if (!option.value.has_value() && (option.name == "help" || option.name == "?")) return true;
-    }
-  }
-  return false;
+  return std::ranges::any_of(settings.option_strings, [](const std::string& text) {
+    return AsksForHelp(ParseOptionString(text).value_or(std::vector<NamedValue>()));
+  });
 }
 
 absl::Status CheckConvertSettings(const ConvertSettings& settings) {

@@ -124,11 +124,7 @@ absl::Status SetOptions(const Settings& settings, CreateOptionValues& values,
 
 bool AsksForHelp(absl::string_view option_string) {
   const std::optional<std::vector<NamedValue>> options = ParseOptionString(option_string);
-  if (!options.has_value()) return false;
-  for (const NamedValue& option : *options) {
-    if (!option.value.has_value() && (option.name == "help" || option.name == "?")) return true;
-  }
-  return false;
+  return options.has_value() && AsksForHelp(*options);
 }
 
 int CreateNamed(const Program& program, const Settings& settings, const std::string& option_string,

@@ -27,8 +27,7 @@ constexpr OptionSpec kOptions[] = {
     {'f', "format", "FMT", "the input's format; else it is guessed"},
     {'O', "output-format", "FMT", "the output's format: raw (default) or qcow2"},
     {'U', "force-share", nullptr, "also when the input is in use elsewhere"},
-    {kImageOptions, "image-opts", nullptr,
-     "FILE is a list of options: driver=qcow2,file.filename=NAME"},
+    {kImageOptions, "image-opts", nullptr, kImageOptionsHelp},
     {kObject, "object", "OBJECT", nullptr, "is not supported yet"},
 };
 

@@ -32,8 +32,7 @@ constexpr OptionSpec kOptions[] = {
     {'m', "misalign", nullptr, nullptr, "is not supported"},
     {'k', "native-aio", nullptr, nullptr, "is not supported: all I/O goes through io_uring"},
     {'T', "trace", "TRACE", nullptr, "is not supported: there are no trace events"},
-    {kImageOptions, "image-opts", nullptr,
-     "FILE is a list of options: driver=qcow2,file.filename=NAME"},
+    {kImageOptions, "image-opts", nullptr, kImageOptionsHelp},
     {kObject, "object", "OBJECT", nullptr, "is not supported yet"},
 };
 

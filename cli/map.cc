@@ -26,8 +26,7 @@ constexpr OptionSpec kOptions[] = {
     {'l', "max-length", "LENGTH", "look at so many bytes at most"},
     {kOutput, "output", "FORMAT", "human (default) or json"},
     {'U', "force-share", nullptr, "also when the image is in use elsewhere"},
-    {kImageOptions, "image-opts", nullptr,
-     "FILE is a list of options: driver=qcow2,file.filename=NAME"},
+    {kImageOptions, "image-opts", nullptr, kImageOptionsHelp},
     {kObject, "object", "OBJECT", nullptr, "is not supported yet"},
 };
 

@@ -36,8 +36,7 @@ constexpr OptionSpec kOptions[] = {
     {'l', "snapshot", "SNAPSHOT", "FILE as it was at a snapshot, by id or name"},
     {kOutput, "output", "FORMAT", "human (default) or json"},
     {'U', "force-share", nullptr, "also when FILE is in use elsewhere"},
-    {kImageOptions, "image-opts", nullptr,
-     "FILE is a list of options: driver=qcow2,file.filename=NAME"},
+    {kImageOptions, "image-opts", nullptr, kImageOptionsHelp},
     {kObject, "object", "OBJECT", nullptr, "is not supported yet"},
 };
 

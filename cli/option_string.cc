@@ -1,5 +1,7 @@
 #include "cli/option_string.h"
 
+#include <algorithm>
+
 #include "absl/strings/match.h"
 #include "absl/strings/str_replace.h"
 
@@ -43,6 +45,12 @@ std::optional<std::vector<NamedValue>> ParseOptionString(absl::string_view text)
     }
   }
   return values;
+}
+
+bool AsksForHelp(const std::vector<NamedValue>& options) {
+  return std::any_of(options.begin(), options.end(), [](const NamedValue& option) {
+    return !option.value.has_value() && (option.name == "help" || option.name == "?");
+  });
 }
 
 std::string EscapeOptionValue(absl::string_view value) {

@@ -19,6 +19,9 @@ struct NamedValue {
 // with a comma or ends with a single one is none: nothing.
 std::optional<std::vector<NamedValue>> ParseOptionString(absl::string_view text);
 
+// Whether help on the options is one of them.
+bool AsksForHelp(const std::vector<NamedValue>& options);
+
 // The value as it would have to be written in a list: commas doubled.
 std::string EscapeOptionValue(absl::string_view value);
 

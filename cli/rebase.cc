@@ -8,7 +8,6 @@
 #include <string>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "cli/command.h"
 #include "cli/interrupt_notice.h"
@@ -35,8 +34,7 @@ constexpr OptionSpec kOptions[] = {
      "change the name alone: what the image does not have itself comes from the new file as it is"},
     {'c', "compress", nullptr, "store compressed what is written to the image"},
     {'U', "force-share", nullptr, "also when the new backing file is in use elsewhere"},
-    {kImageOptions, "image-opts", nullptr,
-     "FILE is a list of options: driver=qcow2,file.filename=NAME"},
+    {kImageOptions, "image-opts", nullptr, kImageOptionsHelp},
     {kObject, "object", "OBJECT", nullptr, "is not supported yet"},
 };
 
@@ -220,15 +218,11 @@ int RunRebase(const Program& program, int argc, char** argv) {
   if (!settings.is_unsafe() && !settings.backing.has_value()) {
     return program.Misused("Must specify backing file (-b) or use unsafe mode (-u)");
   }
-  const std::optional<CachePolicy> cache = ParseCacheMode(cache_mode);
-  if (!cache.has_value()) return program.Fail(absl::StrCat("Invalid cache option: ", cache_mode));
-  settings.target.cache = *cache;
-  const std::optional<CachePolicy> backing_cache = ParseCacheMode(backing_cache_mode);
-  if (!backing_cache.has_value()) {
-    return program.Fail(absl::StrCat("Invalid source cache option: ", backing_cache_mode));
+  absl::Status status = SetCacheMode("cache", cache_mode, settings.target.cache);
+  if (status.ok()) {
+    status = SetCacheMode("source cache", backing_cache_mode, settings.new_backing.cache);
   }
-  settings.new_backing.cache = *backing_cache;
-  const absl::Status status = RunOnHost(program, settings);
+  if (status.ok()) status = RunOnHost(program, settings);
   return status.ok() ? EXIT_SUCCESS : program.Fail(status);
 }
 

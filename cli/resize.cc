@@ -27,8 +27,7 @@ constexpr OptionSpec kOptions[] = {
     {kPreallocation, "preallocation", "MODE",
      "off (default), metadata, falloc or full: what the new area is given"},
     {kShrink, "shrink", nullptr, "allow a smaller size: what is behind it is lost"},
-    {kImageOptions, "image-opts", nullptr,
-     "FILE is a list of options: driver=qcow2,file.filename=NAME"},
+    {kImageOptions, "image-opts", nullptr, kImageOptionsHelp},
     {kObject, "object", "OBJECT", nullptr, "is not supported yet"},
 };
 

@@ -6,16 +6,11 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "qcow2/parse_size.h"
 
 namespace ringcow {
 
-// A number of bytes as users write it: "4096", "64k", "1.5G", "0x10000". The suffixes b, k, M, G,
-// T, P and E, in either case, multiply by powers of 1024; a fraction needs one; hexadecimal
-// numbers have neither. InvalidArgument for what is no such number, OutOfRange for what has a
-// minus sign and for 2^64 and more; without messages, since each caller words them differently.
-absl::StatusOr<uint64_t> ParseSize(absl::string_view text);
-
-// The same for the command line: within [min, max], and `what` is named in the message
+// ParseSize for the command line: within [min, max], and `what` is named in the message
 // ("Invalid image size specified: '64X'.").
 absl::StatusOr<uint64_t> ParseSizeInRange(absl::string_view what, absl::string_view text,
                                           uint64_t min, uint64_t max);

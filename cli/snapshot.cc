@@ -28,8 +28,7 @@ constexpr OptionSpec kOptions[] = {
     {'f', "format", "FMT", "the image's format; else it is guessed"},
     {'q', "quiet", nullptr, "print errors only"},
     {'U', "force-share", nullptr, "also when the image is in use elsewhere; for the list only"},
-    {kImageOptions, "image-opts", nullptr,
-     "FILE is a list of options: driver=qcow2,file.filename=NAME"},
+    {kImageOptions, "image-opts", nullptr, kImageOptionsHelp},
     {kObject, "object", "OBJECT", nullptr, "is not supported yet"},
 };
 

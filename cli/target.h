@@ -28,6 +28,10 @@ struct Host {
   std::unique_ptr<WorkerPool> workers;  // its threads begin when they are needed
 };
 
+// What --image-opts is, in the help of each command that has it.
+inline constexpr char kImageOptionsHelp[] =
+    "FILE is a list of options: driver=qcow2,file.filename=NAME";
+
 struct TargetOptions {
   std::string format;  // empty: look at the file
   // The name is one of QEMU's lists of options, "driver=qcow2,file.filename=x" (--image-opts).

@@ -33,16 +33,15 @@ Task<absl::StatusOr<CopyPiece>> CopySource::Find(uint64_t offset, uint64_t lengt
 Task<absl::StatusOr<CopyPiece>> CopySource::FindInLayers(uint64_t offset, uint64_t length) const {
   const bool is_behind = offset >= backing_bytes_;
   if (!is_behind) length = std::min(length, backing_bytes_ - offset);
+  const CopyPiece::Kind zero = is_behind ? CopyPiece::Kind::kBacking : CopyPiece::Kind::kZero;
   for (GuestDisk* layer : layers_) {
     // One that is shorter hides what is below it.
-    if (offset >= layer->size()) co_return CopyPiece{CopyPiece::Kind::kZero, length};
+    if (offset >= layer->size()) co_return CopyPiece{zero, length};
     length = std::min(length, layer->size() - offset);
     CO_ASSIGN_OR_RETURN(const GuestExtent extent,
                         co_await layer->Find(GuestOffset(offset), length));
     length = extent.bytes;
-    if (extent.zero) {
-      co_return CopyPiece{is_behind ? CopyPiece::Kind::kBacking : CopyPiece::Kind::kZero, length};
-    }
+    if (extent.zero) co_return CopyPiece{zero, length};
     if (extent.allocated) co_return CopyPiece{CopyPiece::Kind::kData, length};
   }
   co_return CopyPiece{CopyPiece::Kind::kBacking, length};

@@ -1,6 +1,5 @@
 #include "qcow2/image_description.h"
 
-#include <cmath>
 #include <cstdint>
 
 #include "absl/strings/ascii.h"
@@ -10,33 +9,13 @@
 #include "absl/strings/str_format.h"
 #include "engine/status_macros.h"
 #include "nlohmann/json.hpp"
+#include "qcow2/parse_size.h"
 
 namespace ringcow {
 namespace {
 
 // Nobody's options are nested deeper; it bounds the recursion.
 constexpr int kMaxDepth = 500;
-
-// "4k", "1.25M": as QEMU reads sizes.
-std::optional<uint64_t> ParseBytes(absl::string_view text) {
-  constexpr absl::string_view kSuffixes = "bkmgtpe";
-  if (text.empty()) return std::nullopt;
-  const size_t suffix =
-      kSuffixes.find(absl::ascii_tolower(static_cast<unsigned char>(text.back())));
-  const unsigned shift = suffix == absl::string_view::npos ? 0 : 10 * static_cast<unsigned>(suffix);
-  if (suffix != absl::string_view::npos) text.remove_suffix(1);
-  const size_t point = text.find('.');
-  const absl::string_view whole = point == 0 ? "0" : text.substr(0, point);
-  uint64_t number = 0;
-  if (!absl::SimpleAtoi(whole, &number) || number > ~uint64_t{0} >> shift) return std::nullopt;
-  number <<= shift;
-  if (point == absl::string_view::npos) return number;
-  double fraction = 0;
-  if (shift == 0 || !absl::SimpleAtod(absl::StrCat("0", text.substr(point)), &fraction)) {
-    return std::nullopt;
-  }
-  return number + static_cast<uint64_t>(std::ldexp(fraction, static_cast<int>(shift)));
-}
 
 // QEMU takes text in single quotes too. The same object with double quotes only.
 std::string WithDoubleQuotes(absl::string_view json) {
@@ -116,8 +95,8 @@ absl::StatusOr<std::optional<bool>> ImageDescription::TakeFlag(const std::string
 absl::StatusOr<std::optional<uint64_t>> ImageDescription::TakeBytes(const std::string& option) {
   const std::optional<std::string> value = Take(option);
   if (!value.has_value()) return std::nullopt;
-  const std::optional<uint64_t> bytes = ParseBytes(*value);
-  if (bytes.has_value()) return bytes;
+  const absl::StatusOr<uint64_t> bytes = ParseSize(*value);
+  if (bytes.ok()) return *bytes;
   return absl::InvalidArgumentError(
       absl::StrFormat("Parameter '%s' expects a non-negative number below 2^64\n"
                       "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"

@@ -32,12 +32,15 @@ class CommitTest : public testing::Test {
   }
 
   absl::Status CommitOverlay(CommitOptions options, std::optional<size_t> also_writable = 1) {
+    return CommitImage(overlay_.path(), std::move(options), also_writable);
+  }
+  static absl::Status CommitImage(const std::string& path, CommitOptions options,
+                                  std::optional<size_t> also_writable) {
     Loop loop;
     const auto rings = Rings::Create(loop);
     if (!rings.ok()) return rings.status();
     auto chain = loop.Run(ImageChain::Open(
-        **rings, overlay_.path(),
-        {.file = {.format = "qcow2"}, .image = {}, .also_writable = also_writable}));
+        **rings, path, {.file = {.format = "qcow2"}, .image = {}, .also_writable = also_writable}));
     if (!chain.ok()) return chain.status();
     absl::Status status = loop.Run(Commit(**chain, std::move(options)));
     status.Update(loop.Run((*chain)->Close()));
@@ -87,6 +90,17 @@ TEST_F(CommitTest, TheImageKeepsWhatItsBackingFileDidNotTake) {
   EXPECT_TRUE(absl::IsPermissionDenied(CommitOverlay({}, std::nullopt)));
   EXPECT_TRUE(HasOwnData());
   ExpectAsWritten();
+}
+
+// A layer in between that is shorter hides what is below it.
+TEST_F(CommitTest, ShorterLayersReadAsZeroesBehindTheirEnd) {
+  const TempFile top(".qcow2");
+  QemuIo(base_.path(), {"write -P 1 0 1M"});
+  QemuImg({"resize", "-q", "--shrink", overlay_.path(), "512k"});
+  QemuImg({"create", "-q", "-f", "qcow2", "-b", overlay_.path(), "-F", "qcow2", top.path(), "1M"});
+  EXPECT_EQ(CommitImage(top.path(), {.depth = 2, .empties = false}, 2), absl::OkStatus());
+  QemuIo(base_.path(),
+         {"read -P 1 0 64k", "read -P 7 64k 192k", "read -P 1 256k 256k", "read -P 0 512k 512k"});
 }
 
 // The new size is one of the things that it takes over.
