@@ -61,7 +61,10 @@ absl::StatusOr<Compared> Comparison::RunAll(const Case& a_case, bool raw_first) 
     RETURN_IF_ERROR(Populate(a_case.workload));
   }
   if (a_case.workload.start == Workload::Start::kOverlay) {
-    RETURN_IF_ERROR(PrepareBase(a_case.workload));
+    RETURN_IF_ERROR(PrepareBase(a_case.workload, a_case.workload.base));
+  }
+  if (a_case.workload.copies()) {
+    RETURN_IF_ERROR(PrepareBase(a_case.workload, Workload::Base::kRaw));
   }
   Compared compared;
   if (raw_first) {
@@ -83,7 +86,11 @@ absl::StatusOr<Measured> Comparison::RunRaw(const Case& a_case) {
   options.depth = a_case.depth;
   options.flush_every = FlushEveryForOthers(a_case);
   options.time_limit = time_limit_;
-  ASSIGN_OR_RETURN(Measured measured, MeasureRaw(rings_, raw_path_, workload, options));
+  ASSIGN_OR_RETURN(
+      Measured measured,
+      workload.copies()
+          ? MeasureCopying(rings_, raw_path_, BasePath(Workload::Base::kRaw), workload, options)
+          : MeasureRaw(rings_, raw_path_, workload, options));
   if (workload.allocates()) RemoveFile(raw_path_);
   return measured;
 }
@@ -159,19 +166,22 @@ absl::Status Comparison::Populate(const Workload& workload) {
   return absl::OkStatus();
 }
 
-// Nobody writes to it, so it serves all runs until another one is wanted.
-absl::Status Comparison::PrepareBase(const Workload& workload) {
-  const std::string path = absl::StrCat(directory_, "/", BaseName(workload.base));
-  std::string wanted = absl::StrCat(path, "/", workload.image_bytes);
-  if (base_ == wanted) return absl::OkStatus();
-  base_.clear();
+// Nobody writes to them, so they serve all runs until others are wanted.
+absl::Status Comparison::PrepareBase(const Workload& workload, Workload::Base base) {
+  uint64_t& bytes = bases_[base];
+  if (bytes == workload.image_bytes) return absl::OkStatus();
+  bytes = 0;
   Workload written = workload;
   written.start = Workload::Start::kPopulated;
   written.extended_l2 = false;
-  RETURN_IF_ERROR(workload.base == Workload::Base::kRaw ? PrepareRaw(rings_, path, written)
-                                                        : PrepareQcow2(rings_, path, written));
-  base_ = std::move(wanted);
+  RETURN_IF_ERROR(base == Workload::Base::kRaw ? PrepareRaw(rings_, BasePath(base), written)
+                                               : PrepareQcow2(rings_, BasePath(base), written));
+  bytes = workload.image_bytes;
   return absl::OkStatus();
+}
+
+std::string Comparison::BasePath(Workload::Base base) const {
+  return absl::StrCat(directory_, "/", BaseName(base));
 }
 
 // The file system's own work for earlier runs (its journal, freed blocks) is not to be paid for by

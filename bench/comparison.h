@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 
@@ -32,7 +33,7 @@ struct Case {
 // with others falls out of their ratios.
 struct Compared {
   Measured ours;
-  Measured raw;
+  Measured raw;  // the ceiling: with the same copying, where a write has to copy
   // Requests per second; nothing where QEMU was not asked, cannot express the workload, or is
   // built without that interface.
   std::optional<double> qemu_io_uring;
@@ -59,7 +60,8 @@ class Comparison {
   absl::StatusOr<double> RunQemu(const QemuImg& qemu, const Case& a_case, uint64_t requests,
                                  const std::string& aio);
   absl::Status Populate(const Workload& workload);
-  absl::Status PrepareBase(const Workload& workload);
+  absl::Status PrepareBase(const Workload& workload, Workload::Base base);
+  std::string BasePath(Workload::Base base) const;
   void Settle() const;
 
   Rings& rings_;
@@ -70,7 +72,7 @@ class Comparison {
   const std::string qcow2_path_;
   const std::string raw_path_;
   std::string populated_;  // what the two files hold, for workloads that do not allocate
-  std::string base_;       // the path of the backing file that is there, and its size
+  std::map<Workload::Base, uint64_t> bases_;  // the backing files that are there, and their sizes
   bool qemu_has_io_uring_ = true;
   bool qemu_has_native_ = true;
 };

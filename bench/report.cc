@@ -25,7 +25,8 @@ opening, closing and the flush of the close. Medians of the repetitions.
 mode    wb: metadata is written on flush. wt: each write is durable when it ends (so raw flushes
         each too, and QEMU has -t directsync).
 raw     ops against the same requests on a raw file through the same engine: fallocated where the
-        image is fresh, else written before.
+        image is fresh, else written before. Where each write has to copy the rest of its cluster,
+        so does the raw file's.
 QEMU    ops against qemu-img bench -t none, the better of io_uring and native; its images fresh
         too. "-": not asked for (--vs-qemu), or it cannot make these requests.
 meta B  header, refcount, L1 and L2 bytes, read and written. data B: all other.
@@ -87,6 +88,7 @@ void SetCounters(const Compared& compared, benchmark::UserCounters& counters) {
   if (compared.qemu_native.has_value()) counters["qemu_native_iops"] = *compared.qemu_native;
   if (const std::optional<double> best = compared.qemu_best(); best.has_value()) {
     counters["vs_qemu"] = run.iops() / *best;
+    counters["raw_vs_qemu"] = compared.raw.run.iops() / *best;
   }
   SetTraffic(compared.ours, counters);
   counters["raw_enters_per_op"] = Fraction(compared.raw.rings.enters, compared.raw.run.requests);

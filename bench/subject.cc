@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "bench/copying_disk.h"
 #include "engine/status_macros.h"
 #include "engine/uring_disk.h"
 #include "qcow2/check.h"
@@ -115,12 +116,11 @@ Task<absl::StatusOr<Measured>> OpenAndMeasureQcow2(Rings& rings, const std::stri
   co_return measured;
 }
 
-Task<absl::StatusOr<Measured>> MeasureAndCloseRaw(Rings& rings, RawImage& raw,
-                                                  const Workload& workload, RunOptions options) {
-  std::vector<GuestDisk*> layers = {&raw};
-  CO_ASSIGN_OR_RETURN(Measured measured,
-                      co_await MeasureOn(rings, std::move(layers), workload, options));
-  CO_RETURN_IF_ERROR(co_await raw.Close());
+// `layers` as for MeasureOn.
+Task<absl::StatusOr<Measured>> MeasureAndClose(Rings& rings, std::vector<GuestDisk*> layers,
+                                               const Workload& workload, RunOptions options) {
+  CO_ASSIGN_OR_RETURN(Measured measured, co_await MeasureOn(rings, layers, workload, options));
+  for (GuestDisk* layer : layers) CO_RETURN_IF_ERROR(co_await layer->Close());
   co_return measured;
 }
 
@@ -169,7 +169,19 @@ absl::StatusOr<Measured> MeasureRaw(Rings& rings, const std::string& path, const
                                     const RunOptions& run_options) {
   ASSIGN_OR_RETURN(const std::unique_ptr<UringDisk> disk, UringDisk::Open(rings, path));
   RawImage raw(*disk, /*read_only=*/false);
-  return rings.loop().Run(MeasureAndCloseRaw(rings, raw, workload, run_options));
+  return rings.loop().Run(MeasureAndClose(rings, {&raw}, workload, run_options));
+}
+
+absl::StatusOr<Measured> MeasureCopying(Rings& rings, const std::string& path,
+                                        const std::string& base, const Workload& workload,
+                                        const RunOptions& run_options) {
+  UringDisk::Options read_only;
+  read_only.read_only = true;
+  ASSIGN_OR_RETURN(const std::unique_ptr<UringDisk> from, UringDisk::Open(rings, base, read_only));
+  ASSIGN_OR_RETURN(const std::unique_ptr<UringDisk> to, UringDisk::Open(rings, path));
+  RawImage raw_base(*from, /*read_only=*/true);
+  CopyingDisk raw(std::make_unique<RawImage>(*to, /*read_only=*/false), raw_base);
+  return rings.loop().Run(MeasureAndClose(rings, {&raw, &raw_base}, workload, run_options));
 }
 
 absl::Status CheckQcow2(Rings& rings, const std::string& path) {

@@ -45,6 +45,10 @@ absl::StatusOr<Measured> MeasureQcow2(Rings& rings, const std::string& path,
                                       const RunOptions& run_options);
 absl::StatusOr<Measured> MeasureRaw(Rings& rings, const std::string& path, const Workload& workload,
                                     const RunOptions& run_options);
+// Each write brings its cluster along from the raw file `base` (see CopyingDisk).
+absl::StatusOr<Measured> MeasureCopying(Rings& rings, const std::string& path,
+                                        const std::string& base, const Workload& workload,
+                                        const RunOptions& run_options);
 
 // DataLoss, with the first findings, when our check finds errors or leaks.
 absl::Status CheckQcow2(Rings& rings, const std::string& path);

@@ -107,6 +107,17 @@ TEST_F(SubjectTest, AfterASnapshotWritesCopyTheirClusters) {
   EXPECT_TRUE(CheckQcow2(*rings_, path_).ok());
 }
 
+// The ceiling of images that copy moves the same bytes.
+TEST_F(SubjectTest, ARawFileCopiesAsMuch) {
+  MakeBase(Workload::Base::kRaw);
+  const std::string base = absl::StrCat(testing::TempDir(), "/", BaseName(Workload::Base::kRaw));
+  ASSERT_TRUE(PrepareRaw(*rings_, path_, workload_).ok());
+  const auto measured = MeasureCopying(*rings_, path_, base, workload_, {.depth = 4});
+  ASSERT_TRUE(measured.ok()) << measured.status();
+  EXPECT_EQ(measured->disk[Content::kData].written_bytes, 64U * kBenchClusterBytes);
+  EXPECT_EQ(measured->disk[Content::kData].read_bytes, 64U * (kBenchClusterBytes - 4096));
+}
+
 // What QEMU measures itself on is like what we do: our engine finds the same in it.
 TEST_F(SubjectTest, QemuPreparesTheSameImages) {
   const std::optional<QemuImg> qemu = QemuImg::Find();

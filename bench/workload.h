@@ -63,6 +63,10 @@ struct Workload {
 
   // Each place is written for the first time, so that every run needs an image of its own.
   bool allocates() const { return start != Start::kPopulated && start != Start::kCold; }
+  // Each write has to bring along what it does not cover of its cluster.
+  bool copies() const {
+    return (start == Start::kOverlay || start == Start::kSnapshot) && !extended_l2;
+  }
   uint64_t places() const { return image_bytes / spacing; }
 };
 

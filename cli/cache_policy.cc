@@ -3,8 +3,8 @@
 #include <utility>
 
 #include "absl/strings/str_format.h"
-#include "cli/forwarding_disk.h"
 #include "engine/status_macros.h"
+#include "qcow2/forwarding_disk.h"
 
 namespace ringcow {
 namespace {

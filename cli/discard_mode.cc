@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "cli/forwarding_disk.h"
+#include "qcow2/forwarding_disk.h"
 
 namespace ringcow {
 namespace {

@@ -5,8 +5,8 @@
 #include <utility>
 
 #include "absl/strings/string_view.h"
-#include "cli/forwarding_disk.h"
 #include "cli/program.h"
+#include "qcow2/forwarding_disk.h"
 
 namespace ringcow {
 

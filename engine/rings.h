@@ -39,8 +39,8 @@ class Rings final : public CompletionSource {
     unsigned metadata_sq_entries = 256;  // also the longest chain
     unsigned metadata_cq_entries = 1024;
     // Of the data ring: see Ring::Setup.
-    unsigned batch_share = 3;
-    int64_t batch_nanoseconds = 6'000;
+    unsigned batch_share = 2;
+    int64_t batch_nanoseconds = 12'000;
     // IORING_SETUP_* flags that may be used where the kernel has them. For measurements.
     unsigned allowed_flags = ~0U;
   };

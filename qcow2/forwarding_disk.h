@@ -1,5 +1,5 @@
-#ifndef RINGCOW_CLI_FORWARDING_DISK_H_
-#define RINGCOW_CLI_FORWARDING_DISK_H_
+#ifndef RINGCOW_QCOW2_FORWARDING_DISK_H_
+#define RINGCOW_QCOW2_FORWARDING_DISK_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -58,4 +58,4 @@ class ForwardingDisk : public GuestDisk {
 
 }  // namespace ringcow
 
-#endif  // RINGCOW_CLI_FORWARDING_DISK_H_
+#endif  // RINGCOW_QCOW2_FORWARDING_DISK_H_
