@@ -46,6 +46,8 @@ void SetTraffic(const Measured& ours, benchmark::UserCounters& counters) {
   const DiskCounters& disk = ours.disk;
   for (const auto& [name, cost] : CostsPerOp(ours)) counters[name] = cost;
   counters["chains_per_op"] = Fraction(disk.chains, operations);
+  counters["steady_heap_allocations_per_op"] =
+      Fraction(ours.run.steady_heap_allocations, operations / 2);
   counters["bounced_per_op"] = Fraction(disk.bounced, operations);
   if (ours.run.flushes > 0) {
     counters["fsyncs_per_flush"] = Fraction(disk.fsyncs, ours.run.flushes);

@@ -49,6 +49,7 @@ class Run {
     }
     result_.elapsed = Clock::now() - start;
     result_.heap_allocations = HeapAllocations() - allocations;
+    result_.steady_heap_allocations = HeapAllocations() - allocations_at_half_;
     co_return std::move(result_);
   }
 
@@ -62,6 +63,7 @@ class Run {
   Task<absl::Status> Work(size_t end, std::span<std::byte> buffer) {
     Clock::time_point now = Clock::now();
     while (next_ < end && !stopped_) {
+      if (next_ == ops_.size() / 2) allocations_at_half_ = HeapAllocations();
       const GuestOp& op = ops_[next_++];
       const Clock::time_point start = now;
       if (absl::Status status = co_await Perform(op, buffer.first(op.length)); !status.ok()) {
@@ -105,6 +107,7 @@ class Run {
   bool is_registered_ = false;
   std::vector<std::span<std::byte>> buffers_;  // of one request each
   size_t next_ = 0;
+  uint64_t allocations_at_half_ = 0;
   bool stopped_ = false;
   Clock::time_point deadline_;
   RunResult result_;

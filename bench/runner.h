@@ -31,7 +31,9 @@ struct RunResult {
   uint64_t bytes = 0;
   uint64_t flushes = 0;
   uint64_t heap_allocations = 0;  // by operator new, in the time that `elapsed` is
-  LatencyHistogram latency;       // of reads and writes
+  // Of these, those after the first half of the requests, when pools have their size.
+  uint64_t steady_heap_allocations = 0;
+  LatencyHistogram latency;  // of reads and writes
 
   double seconds() const { return std::chrono::duration<double>(elapsed).count(); }
   double iops() const { return static_cast<double>(requests) / seconds(); }

@@ -48,7 +48,7 @@ TEST(TargetsTest, CountsAreJudged) {
                     RowFor("after_snapshot_4k", {{"fsyncs_per_op", 0.02},
                                                  {"metadata_written_bytes_per_op", 1024},
                                                  {"enters_per_op", 0.125},
-                                                 {"heap_allocations_per_op", 0}})});
+                                                 {"steady_heap_allocations_per_op", 0}})});
   EXPECT_EQ(good.size(), 6U);
   for (const CountTarget& count : good) EXPECT_TRUE(count.is_met()) << count.what;
 
@@ -58,7 +58,7 @@ TEST(TargetsTest, CountsAreJudged) {
                     RowFor("after_snapshot_4k", {{"fsyncs_per_op", 0.021},
                                                  {"metadata_written_bytes_per_op", 1024},
                                                  {"enters_per_op", 0.126},
-                                                 {"heap_allocations_per_op", 1}})});
+                                                 {"steady_heap_allocations_per_op", 1}})});
   EXPECT_FALSE(IsMet(bad, "fsyncs per guest flush"));
   EXPECT_FALSE(IsMet(bad, "bytes of metadata per guest flush"));
   EXPECT_FALSE(IsMet(bad, "fsyncs per written cluster"));

@@ -8,7 +8,7 @@ void DeferredFrees::Add(ClusterRun run, Was was) {
   clusters_ += run.count;
   const Version removed = metadata_.write_back.now();
   const Requests::Ordinal last_user = requests_.newest();
-  if (!pending_.empty()) {
+  if (!empty()) {
     Pending& last = pending_.back();
     if (last.run.end() == run.first && last.was == was) {
       last.run.count += run.count;
@@ -21,18 +21,28 @@ void DeferredFrees::Add(ClusterRun run, Was was) {
 }
 
 Task<absl::Status> DeferredFrees::Apply(Version durable) {
-  if (pending_.empty()) co_return absl::OkStatus();
+  if (empty()) co_return absl::OkStatus();
   const Mutex::Guard guard = co_await applying_.Lock();
-  while (!pending_.empty()) {
-    const Pending next = pending_.front();
-    if (next.removed > durable || !requests_.HaveEnded(next.last_user)) break;
-    pending_.pop_front();
-    clusters_ -= next.run.count;
+  while (!empty()) {
+    const Pending& oldest = pending_[next_];
+    if (oldest.removed > durable || !requests_.HaveEnded(oldest.last_user)) break;
+    const Pending next = TakeNext();
     // Before the refcounts fall to 0: from then on anybody may write there.
     if (next.was == Was::kDiscarded) CO_RETURN_IF_ERROR(co_await Punch(next.run));
     CO_RETURN_IF_ERROR(co_await allocator_.RemoveReference(next.run, next.was == Was::kL2Table));
   }
   co_return absl::OkStatus();
+}
+
+DeferredFrees::Pending DeferredFrees::TakeNext() {
+  const Pending next = pending_[next_++];
+  clusters_ -= next.run.count;
+  // Each moves once for each that was taken.
+  if (2 * next_ >= pending_.size()) {
+    pending_.erase(pending_.begin(), pending_.begin() + static_cast<ptrdiff_t>(next_));
+    next_ = 0;
+  }
+  return next;
 }
 
 // Parts of `run` that have other references stay.

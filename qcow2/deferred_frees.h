@@ -1,8 +1,9 @@
 #ifndef RINGCOW_QCOW2_DEFERRED_FREES_H_
 #define RINGCOW_QCOW2_DEFERRED_FREES_H_
 
+#include <cstddef>
 #include <cstdint>
-#include <deque>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "cache/table.h"
@@ -40,7 +41,7 @@ class DeferredFrees {
   // On an error the rest stays leaked.
   Task<absl::Status> Apply(Version durable);
 
-  bool empty() const { return pending_.empty(); }
+  bool empty() const { return next_ == pending_.size(); }
   uint64_t clusters() const { return clusters_; }
 
  private:
@@ -51,12 +52,16 @@ class DeferredFrees {
     Requests::Ordinal last_user = 0;  // the newest request that may know the cluster
   };
 
+  Pending TakeNext();
   Task<absl::Status> Punch(ClusterRun run);
 
   Metadata& metadata_;
   Allocator& allocator_;
   const Requests& requests_;
-  std::deque<Pending> pending_;  // both numbers grow from front to back
+  // From `next_` on; both numbers grow from front to back. The memory is kept for the next ones: a
+  // deque asks for some again and again.
+  std::vector<Pending> pending_;
+  size_t next_ = 0;
   uint64_t clusters_ = 0;
   bool can_punch_ = true;  // false once the disk has refused
   Mutex applying_;
