@@ -131,7 +131,7 @@ std::vector<CountTarget> CountTargets(const std::vector<Row>& rows) {
           {absl::StrCat("enters per request: ", name), 1.0 / 8, row.At("enters_per_op")});
     }
     if (workload.flush_every == 0) {
-      counts.push_back({absl::StrCat("heap allocations per request in the second half: ", name), 0,
+      counts.push_back({absl::StrCat("heap allocations per steady request: ", name), 0,
                         row.At("steady_heap_allocations_per_op"), kSlack});
     }
   }

@@ -64,7 +64,7 @@ TEST(TargetsTest, CountsAreJudged) {
   EXPECT_FALSE(IsMet(bad, "fsyncs per written cluster"));
   EXPECT_TRUE(IsMet(bad, "bytes of metadata per written cluster"));
   EXPECT_FALSE(IsMet(bad, "enters per request"));
-  EXPECT_FALSE(IsMet(bad, "heap allocations per request"));
+  EXPECT_FALSE(IsMet(bad, "heap allocations per steady request"));
 }
 
 }  // namespace

@@ -4,8 +4,8 @@
 #include <coroutine>
 #include <cstddef>
 #include <span>
-#include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "engine/request.h"
 
@@ -13,8 +13,8 @@ namespace ringcow {
 
 class Disk;
 
-// Writes and fsyncs that happen strictly one after the other, each only when the one before it
-// succeeded in full:
+// Reads, writes and fsyncs that happen strictly one after the other, each only when the one before
+// it succeeded in full:
 //
 //   Chain chain = disk.NewChain();
 //   chain.Write(a, ...).Fdatasync().Write(b, ...);
@@ -22,17 +22,28 @@ class Disk;
 //
 // On io_uring the members are SQEs joined by IOSQE_IO_LINK, submitted by one io_uring_enter, with
 // IOSQE_IO_DRAIN at the head: the chain starts when all that was submitted on its ring before has
-// completed. A failed or short write breaks the link: the members behind it end with ECANCELED,
+// completed. A failed or short transfer breaks the link: the members behind it end with ECANCELED,
 // nothing of them is written. (IOSQE_IO_HARDLINK would go on; it is never used.)
 //
-// The Chain and the memory of its writes must live until the await returns; afterwards error(i)
-// tells what became of each member. Invariants, for whoever builds a chain to keep: offsets,
-// lengths and memory are aligned to Disk::alignment(), and it has at most Disk::max_chain()
-// members.
+// A read may be from another disk, and a write of what it read may follow: bytes are then copied
+// without the thread having to wake up in between.
+//
+// The Chain and the memory of its members must live until the await returns; afterwards error(i)
+// tells what became of each member. Nothing is tried again or continued: EINTR, EAGAIN, and EIO for
+// a short transfer are the caller's to deal with. Invariants, for whoever builds a chain to keep:
+// is_possible() is true.
 class Chain {
  public:
   Chain& Write(HostOffset offset, std::span<const std::byte> bytes, Content content);
+  // `vectors` must outlive the await.
+  Chain& WriteV(HostOffset offset, std::span<const iovec> vectors, Content content);
+  // Inside `from`, which the chain's disk can be linked with (Disk::CanLink).
+  Chain& Read(Disk& from, HostOffset offset, std::span<std::byte> into, Content content);
   Chain& Fdatasync();
+
+  // Offsets, lengths and memory are aligned to each disk's alignment, and there are at most
+  // Disk::max_chain() members.
+  bool is_possible() const;
 
   // For measurements: no drain, or on the ring of guest data. The default is drained, kMetadata.
   Chain& WithoutDrain();
@@ -62,11 +73,12 @@ class Chain {
 
   explicit Chain(Disk& disk) : disk_(disk) {}
 
+  Request& Append(Disk& disk, Op op, HostOffset offset, Content content);
   void Start(std::coroutine_handle<> waiter);
   absl::Status FirstFailure() const;
 
   Disk& disk_;
-  std::vector<Request> members_;
+  absl::InlinedVector<Request, 3> members_;  // most are as short
   std::coroutine_handle<> waiter_;
   size_t unfinished_ = 0;
   Lane lane_ = Lane::kMetadata;

@@ -233,7 +233,8 @@ void Disk::SubmitChain(Chain& chain) {
   RINGCOW_INVARIANT(chain.size() <= max_chain_, "a chain longer than the ring would be cut");
   bool overlaps = false;
   for (const Request& member : chain.members()) {
-    RINGCOW_INVARIANT(!member.is_transfer() || IsAligned(member), "a chain cannot bounce");
+    RINGCOW_INVARIANT(!member.is_transfer() || member.disk->IsAligned(member),
+                      "a chain cannot bounce");
     overlaps |= OverlapsReadModifyWrite(member);
   }
   if (overlaps) {
@@ -246,7 +247,7 @@ void Disk::SubmitChain(Chain& chain) {
 void Disk::BeginChain(Chain& chain) {
   for (Request& member : chain.members()) {
     if (member.changes_bytes()) LinkWrite(member);
-    Count(member);
+    member.disk->Count(member);
   }
   ++counters_.chains;
   if (chain.drained()) ++counters_.drains;

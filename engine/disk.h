@@ -94,6 +94,8 @@ class Disk {
   virtual DiskExtent Find(HostOffset offset, uint64_t length) const;
 
   Chain NewChain() { return Chain(*this); }
+  // May reads from `other` be members of this disk's chains?
+  virtual bool CanLink(const Disk& other) const { return this == &other; }
 
   uint64_t size() const { return size_; }            // bytes
   uint32_t alignment() const { return alignment_; }  // bytes, a power of two, 1 when it is buffered

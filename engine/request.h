@@ -13,6 +13,7 @@
 namespace ringcow {
 
 class Chain;
+class Disk;
 class RingClient;
 
 enum class Op : uint8_t {
@@ -55,6 +56,7 @@ struct Request {
 
   std::coroutine_handle<> waiter;
   Chain* chain = nullptr;  // set for a chain's member
+  Disk* disk = nullptr;    // a chain's member's, which need not be the chain's
 
   // Links of the disk that works on the request.
   Request* next = nullptr;

@@ -171,15 +171,24 @@ void UringDisk::Start(Request& request) {
     TruncateNow(request);
     return;
   }
-  request.ring_client = this;
-  ++in_flight_;
+  Adopt(request);
   rings_.Queue(request);
 }
 
 void UringDisk::StartChain(Chain& chain) {
-  for (Request& member : chain.members()) member.ring_client = this;
-  in_flight_ += chain.size();
+  // Only such disks are linked: see CanLink.
+  for (Request& member : chain.members()) static_cast<UringDisk*>(member.disk)->Adopt(member);
   rings_.Queue(chain);
+}
+
+void UringDisk::Adopt(Request& request) {
+  request.ring_client = this;
+  ++in_flight_;
+}
+
+bool UringDisk::CanLink(const Disk& other) const {
+  const auto* const uring = dynamic_cast<const UringDisk*>(&other);
+  return uring != nullptr && &uring->rings_ == &rings_;
 }
 
 void UringDisk::Prepare(const Request& request, io_uring_sqe& sqe) {

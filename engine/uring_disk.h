@@ -46,6 +46,8 @@ class UringDisk final : public Disk, private RingClient {
   ~UringDisk() override;
 
   DiskExtent Find(HostOffset offset, uint64_t length) const override;
+  // Disks on the same rings.
+  bool CanLink(const Disk& other) const override;
 
   bool direct() const { return direct_; }
   // Empty, or a sentence about what this file does not offer; for front ends to say once.
@@ -70,6 +72,7 @@ class UringDisk final : public Disk, private RingClient {
 
   static absl::StatusOr<Opened> OpenFile(const std::string& path, const Options& options);
 
+  void Adopt(Request& request);
   void Prepare(const Request& request, io_uring_sqe& sqe) override;
   void Completed(Request& request, int result) override;
   std::optional<unsigned> SlotOfMemory(const Request& request) const;

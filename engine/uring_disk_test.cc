@@ -36,6 +36,12 @@ struct stat StatOf(const std::string& path) {
   return info;
 }
 
+struct TemporaryName {
+  explicit TemporaryName(std::string name) : path(std::move(name)) {}
+  ~TemporaryName() { unlink(path.c_str()); }
+  const std::string path;
+};
+
 class UringDiskTest : public testing::Test {
  protected:
   void SetUp() override {
@@ -57,6 +63,10 @@ class UringDiskTest : public testing::Test {
     return std::string(UringDisk::Open(*rings_, path, options).status().message());
   }
 
+  absl::Status Await(Chain& chain) {
+    return loop_.Run(
+        [](Chain& members) -> Task<absl::Status> { co_return co_await members; }(chain));
+  }
   absl::Status Await(IoAwaiter awaiter) {
     return loop_.Run([](IoAwaiter& io) -> Task<absl::Status> { co_return co_await io; }(awaiter));
   }
@@ -286,6 +296,47 @@ TEST_F(UringDiskTest, GathersAndScatters) {
   EXPECT_EQ(high.data()[0], std::byte{2});
   EXPECT_EQ(high.data()[8191], std::byte{2});
   EXPECT_EQ(disk->counters().bounced, 0U);
+}
+
+TEST_F(UringDiskTest, AChainWritesWhatItReadFromAnotherDisk) {
+  const TemporaryName other(path_ + ".other");
+  auto from = Open(other.path, {.creation = Creation::kExclusive});
+  auto to = Open(path_, {.creation = Creation::kExclusive});
+  ASSERT_EQ(Await(from->Write(HostOffset(0), block_.span())), absl::OkStatus());
+  ASSERT_TRUE(to->CanLink(*from));
+
+  AlignedBuffer copied(4096);
+  AlignedBuffer own(4096);
+  std::memset(own.data(), 1, own.size());
+  const std::vector<iovec> vectors = {{own.data(), own.size()}, {copied.data(), copied.size()}};
+  Chain chain = to->NewChain();
+  chain.Read(*from, HostOffset(0), copied.span(), Content::kData)
+      .WriteV(HostOffset(0), vectors, Content::kData)
+      .WithoutDrain()
+      .OnLane(Lane::kData);
+  ASSERT_TRUE(chain.is_possible());
+  ASSERT_EQ(Await(chain), absl::OkStatus());
+  EXPECT_EQ(from->counters()[Content::kData].reads, 1U);
+  EXPECT_EQ(to->counters()[Content::kData].writes, 1U);
+  EXPECT_EQ(to->size(), 8192U);
+  ASSERT_EQ(Await(to->Read(HostOffset(4096), own.span())), absl::OkStatus());
+  EXPECT_EQ(std::memcmp(own.data(), block_.data(), own.size()), 0);
+
+  // Nothing is there to be read, so nothing is written.
+  Chain beyond = to->NewChain();
+  beyond.Read(*from, HostOffset(4096), copied.span(), Content::kData)
+      .WriteV(HostOffset(8192), vectors, Content::kData)
+      .WithoutDrain()
+      .OnLane(Lane::kData);
+  const absl::Status status = Await(beyond);
+  EXPECT_EQ(ErrnoOf(status), EIO);
+  EXPECT_THAT(status.message(), HasSubstr(other.path)) << "the disk that failed";
+  EXPECT_EQ(beyond.error(1), ECANCELED);
+  EXPECT_EQ(StatOf(path_).st_size, 8192);
+
+  Chain unaligned = to->NewChain();
+  unaligned.Read(*from, HostOffset(1), copied.span(), Content::kData);
+  EXPECT_FALSE(unaligned.is_possible());
 }
 
 }  // namespace

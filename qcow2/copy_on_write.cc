@@ -2,7 +2,7 @@
 
 #include <sys/uio.h>
 
-#include <cstring>
+#include <optional>
 
 #include "absl/container/inlined_vector.h"
 #include "engine/scope.h"
@@ -74,7 +74,6 @@ Task<absl::Status> CopyOnWrite::Fill(Filling filling, std::span<const std::byte>
   const BufferPool::Buffer copied = buffers_.Get(tail_at + tail_copied);
   const std::span<std::byte> head_bytes = copied.span().first(head_copied);
   const std::span<std::byte> tail_bytes = copied.span().subspan(tail_at, tail_copied);
-  CO_RETURN_IF_ERROR(co_await ReadSides(head, head_bytes, tail, tail_bytes));
 
   Vectors vectors;
   if (head.is_zero) AppendZeroes(vectors, head.length);
@@ -82,7 +81,26 @@ Task<absl::Status> CopyOnWrite::Fill(Filling filling, std::span<const std::byte>
   Append(vectors, from);
   Append(vectors, tail_bytes);
   if (tail.is_zero) AppendZeroes(vectors, tail.length);
-  co_return co_await metadata_.data_disk.WriteV(filling.host, vectors);
+
+  Disk& disk = metadata_.data_disk;
+  Chain chain = disk.NewChain();
+  if (head_copied + tail_copied > 0 && AppendRead(chain, head, head_bytes) &&
+      AppendRead(chain, tail, tail_bytes)) {
+    chain.WriteV(filling.host, vectors, Content::kData).WithoutDrain().OnLane(Lane::kData);
+    if (chain.is_possible() && (co_await chain).ok()) co_return absl::OkStatus();
+  }
+  // Also behind a chain that has failed: what only interrupted it is tried again here, and what
+  // cannot succeed fails here for its own reason.
+  CO_RETURN_IF_ERROR(co_await ReadSides(head, head_bytes, tail, tail_bytes));
+  co_return co_await disk.WriteV(filling.host, vectors);
+}
+
+bool CopyOnWrite::AppendRead(Chain& chain, Side side, std::span<std::byte> into) const {
+  if (into.empty()) return true;
+  const std::optional<StoredBytes> stored = reader_.TryLocate(side.offset, into.size());
+  if (!stored.has_value() || !metadata_.data_disk.CanLink(*stored->disk)) return false;
+  chain.Read(*stored->disk, stored->offset, into, Content::kData);
+  return true;
 }
 
 Task<absl::Status> CopyOnWrite::ReadSides(Side head, std::span<std::byte> head_bytes, Side tail,

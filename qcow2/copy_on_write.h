@@ -8,6 +8,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "engine/buffer_pool.h"
+#include "engine/chain.h"
 #include "engine/task.h"
 #include "qcow2/allocator.h"
 #include "qcow2/format/units.h"
@@ -18,7 +19,8 @@
 namespace ringcow {
 
 // Fills what is about to be entered: with the guest's bytes, and around them with what the guest
-// reads there now. Both sides are read at the same time, and all of it is one write.
+// reads there now. All of it is one write. Where metadata tells where both sides are stored, reads
+// and write are one chain; else the sides are read at the same time, and then written.
 class CopyOnWrite {
  public:
   CopyOnWrite(Metadata& metadata, ReadPath& reader) : metadata_(metadata), reader_(reader) {}
@@ -51,6 +53,8 @@ class CopyOnWrite {
   Task<absl::Status> Fill(Filling filling, std::span<const std::byte> from);
 
  private:
+  // False where it is not known where the side is stored, or where its disk cannot be linked.
+  bool AppendRead(Chain& chain, Side side, std::span<std::byte> into) const;
   Task<absl::Status> ReadSides(Side head, std::span<std::byte> head_bytes, Side tail,
                                std::span<std::byte> tail_bytes);
 

@@ -27,6 +27,12 @@ struct GuestExtent {
       std::nullopt;  // of the first byte, where they are stored as they are
 };
 
+// Where guest bytes are stored, as they are and in one piece.
+struct StoredBytes {
+  Disk* disk = nullptr;
+  HostOffset offset;
+};
+
 // May the space behind zeroes be given back?
 enum class ZeroManner : uint8_t { kKeepSpace, kMayUnmap };
 
@@ -60,6 +66,12 @@ class GuestDisk {
   // Whether metadata alone tells, through all backing files, that the bytes read as zeroes. False
   // says nothing.
   virtual Task<absl::StatusOr<bool>> AreKnownZero(GuestOffset offset, uint64_t length) = 0;
+  // Where these bytes are, if they are stored in one piece and if that is known without waiting,
+  // and stays so for as long as the disk is open: whoever copies them may then read them from
+  // there. Nothing says nothing: Read does it.
+  virtual std::optional<StoredBytes> TryLocate(GuestOffset /*offset*/, uint64_t /*length*/) {
+    return std::nullopt;
+  }
   // A new size. What is added reads as zeroes, and gets space as `preallocation` says; what is cut
   // off is lost.
   virtual Task<absl::Status> Resize(uint64_t size, Preallocation preallocation) = 0;

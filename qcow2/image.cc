@@ -434,6 +434,12 @@ Task<absl::StatusOr<bool>> Image::AreKnownZero(GuestOffset offset, uint64_t leng
   co_return co_await parts_->reader.AreKnownZero(offset, length);
 }
 
+std::optional<StoredBytes> Image::TryLocate(GuestOffset offset, uint64_t length) {
+  // What is written to may move.
+  if (!parts_->read_only || !parts_->CheckRange(offset, length).ok()) return std::nullopt;
+  return parts_->reader.TryLocate(offset, length);
+}
+
 Task<absl::Status> Image::Flush() {
   if (parts_->read_only) co_return absl::OkStatus();
   absl::Status status = co_await parts_->FlushAndReserve();

@@ -105,6 +105,7 @@ class Image final : public GuestDisk {
   Task<absl::Status> Discard(GuestOffset offset, uint64_t length) override;
   Task<absl::StatusOr<GuestExtent>> Find(GuestOffset offset, uint64_t length) override;
   Task<absl::StatusOr<bool>> AreKnownZero(GuestOffset offset, uint64_t length) override;
+  std::optional<StoredBytes> TryLocate(GuestOffset offset, uint64_t length) override;
   Task<absl::Status> Flush() override;
   Task<absl::Status> Close() override;
   const DiskCounters& counters() const override;

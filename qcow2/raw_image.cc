@@ -92,6 +92,11 @@ Task<absl::StatusOr<bool>> RawImage::AreKnownZero(GuestOffset offset, uint64_t l
   co_return found.hole&& found.bytes == stored;
 }
 
+std::optional<StoredBytes> RawImage::TryLocate(GuestOffset offset, uint64_t length) {
+  if (offset.value() > disk_.size() || length > disk_.size() - offset.value()) return std::nullopt;
+  return StoredBytes{&disk_, HostOffset(offset.value())};
+}
+
 Task<absl::Status> RawImage::Resize(uint64_t size, Preallocation preallocation) {
   CO_RETURN_IF_ERROR(CheckChange(GuestOffset(0), 0));
   if (preallocation == Preallocation::kMetadata) {

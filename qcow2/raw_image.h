@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "absl/status/status.h"
@@ -25,6 +26,7 @@ class RawImage final : public GuestDisk {
   Task<absl::Status> Discard(GuestOffset offset, uint64_t length) override;
   Task<absl::StatusOr<GuestExtent>> Find(GuestOffset offset, uint64_t length) override;
   Task<absl::StatusOr<bool>> AreKnownZero(GuestOffset offset, uint64_t length) override;
+  std::optional<StoredBytes> TryLocate(GuestOffset offset, uint64_t length) override;
   Task<absl::Status> Resize(uint64_t size, Preallocation preallocation) override;
   Task<absl::Status> Flush() override;
   Task<absl::Status> Close() override;

@@ -70,6 +70,21 @@ Task<absl::Status> ReadPath::ReadBacking(GuestOffset offset, std::span<std::byte
   co_return co_await backing_->Read(offset, into.first(there));
 }
 
+std::optional<StoredBytes> ReadPath::TryLocate(GuestOffset offset, uint64_t length) const {
+  const std::optional<absl::StatusOr<Mapping>> found = mapper_.TryFind(offset, length);
+  if (!found.has_value() || !found->ok() || (*found)->bytes < length) return std::nullopt;
+  const Mapping& mapping = **found;
+  if (mapping.kind == Mapping::Kind::kUnallocated) {
+    const bool is_there = length > 0 && BytesInBacking(offset, length) == length;
+    return is_there ? backing_->TryLocate(offset, length) : std::nullopt;
+  }
+  Disk& disk = metadata_.data_disk;
+  const bool is_there = mapping.kind == Mapping::Kind::kNormal &&
+                        mapping.host.value() <= disk.size() &&
+                        length <= disk.size() - mapping.host.value();
+  return is_there ? std::optional(StoredBytes{&disk, mapping.host}) : std::nullopt;
+}
+
 Task<absl::StatusOr<GuestExtent>> ReadPath::Find(GuestOffset offset, uint64_t length) {
   CO_ASSIGN_OR_RETURN(const Mapping mapping, co_await mapper_.Find(offset, length));
   GuestExtent extent{.bytes = mapping.bytes};

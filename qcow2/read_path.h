@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "absl/status/status.h"
@@ -35,6 +36,9 @@ class ReadPath {
   }
   // Whether metadata tells, without reading them, that all these bytes are zeroes.
   Task<absl::StatusOr<bool>> AreKnownZero(GuestOffset offset, uint64_t length);
+  // Where these bytes are stored, see GuestDisk::TryLocate; it stays so for as long as nobody
+  // changes how they are mapped.
+  std::optional<StoredBytes> TryLocate(GuestOffset offset, uint64_t length) const;
   // The first of these bytes, and those that are alike.
   Task<absl::StatusOr<GuestExtent>> Find(GuestOffset offset, uint64_t length);
 
