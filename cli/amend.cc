@@ -15,6 +15,7 @@
 #include "absl/strings/strip.h"
 #include "cli/command.h"
 #include "cli/create_options.h"
+#include "cli/driver_names.h"
 #include "cli/progress.h"
 #include "cli/target.h"
 #include "engine/status_macros.h"
@@ -41,9 +42,7 @@ constexpr OptionSpec kOptions[] = {
 constexpr std::array<absl::string_view, 8> kAmendable = {
     "backing_file",  "backing_fmt",    "compat",        "data_file",
     "data_file_raw", "lazy_refcounts", "refcount_bits", "size"};
-constexpr std::array<absl::string_view, 5> kOfEncryption = {"encrypt.iter-time", "encrypt.keyslot",
-                                                            "encrypt.new-secret",
-                                                            "encrypt.old-secret", "encrypt.state"};
+constexpr absl::string_view kIterationTime = "encrypt.iter-time";
 
 struct Settings {
   std::string name;
@@ -58,19 +57,19 @@ bool Contains(const Names& names, absl::string_view name) {
   return std::find(std::begin(names), std::end(names), name) != std::end(names);
 }
 
-bool IsForCreation(absl::string_view name) {
-  const auto specs = CreateOptionSpecs(ImageFormat::kQcow2);
+bool Names(std::span<const CreateOptionSpec> specs, absl::string_view name) {
   return std::any_of(specs.begin(), specs.end(),
                      [name](const CreateOptionSpec& spec) { return name == spec.name; });
 }
 
 absl::Status CheckName(absl::string_view name) {
   if (Contains(kAmendable, name)) return absl::OkStatus();
-  if (Contains(kOfEncryption, name)) {
+  if (name == kIterationTime || Names(KeyslotOptionSpecs(), name)) {
     return absl::InvalidArgumentError("Can't amend encryption options - encryption not present");
   }
   const std::string invalid = absl::StrFormat("Invalid parameter '%s'", name);
-  if (!IsForCreation(name)) return absl::InvalidArgumentError(invalid);
+  if (!Names(CreateOptionSpecs(ImageFormat::kQcow2), name))
+    return absl::InvalidArgumentError(invalid);
   return absl::InvalidArgumentError(
       absl::StrCat(invalid, "\nThis option is only supported for image creation"));
 }
@@ -108,17 +107,19 @@ absl::StatusOr<AmendOptions> ParseChanges(const std::vector<NamedValue>& changes
   return options;
 }
 
-absl::Status CannotAmend(ImageFormat format) {
+absl::Status CannotAmend(absl::string_view format) {
   return absl::UnimplementedError(
-      absl::StrFormat("Format driver '%s' does not support option amendment", FormatName(format)));
+      absl::StrFormat("Format driver '%s' does not support option amendment", format));
 }
 
 absl::Status PrintChanges(ImageFormat format) {
-  if (format != ImageFormat::kQcow2) return CannotAmend(format);
-  absl::PrintF("Amend options for 'qcow2':\n");
+  if (format != ImageFormat::kQcow2) return CannotAmend(FormatName(format));
+  const auto keyslots = KeyslotOptionSpecs();
+  std::vector<CreateOptionSpec> specs(keyslots.begin(), keyslots.end());
   for (const CreateOptionSpec& spec : CreateOptionSpecs(format)) {
-    if (Contains(kAmendable, spec.name)) absl::PrintF("  %-14s - %s\n", spec.name, spec.help);
+    if (Contains(kAmendable, spec.name) || spec.name == kIterationTime) specs.push_back(spec);
   }
+  absl::PrintF("Amend options for 'qcow2':\n%s", DescribeOptions(std::move(specs)));
   return absl::OkStatus();
 }
 
@@ -142,7 +143,7 @@ Task<absl::StatusOr<AmendOptions>> AmendOpen(Host& host, const Settings& setting
     CO_RETURN_IF_ERROR(PrintChanges(format));
     co_return left;
   }
-  if (target.chain().image() == nullptr) co_return CannotAmend(format);
+  if (target.chain().image() == nullptr) co_return CannotAmend(FormatName(format));
   if (!options.has_value()) {
     CO_ASSIGN_OR_RETURN(options, ParseChanges(settings.changes));
     // A new size may need the new version.
@@ -185,8 +186,8 @@ int AmendNamed(const Program& program, Settings& settings, std::span<char* const
   if (settings.changes.empty()) return program.Misused("Must specify options (-o)");
   const std::optional<ImageFormat> format = FormatByName(settings.target.format);
   absl::Status status;
-  if (AsksForHelp(settings.changes) && format.has_value()) {
-    status = PrintChanges(*format);
+  if (AsksForHelp(settings.changes) && (format.has_value() || IsDriver(settings.target.format))) {
+    status = format.has_value() ? PrintChanges(*format) : CannotAmend(settings.target.format);
     return status.ok() ? EXIT_SUCCESS : program.Fail(status);
   }
   if (names.size() != 1) return program.Fail("Expecting one image file name");
