@@ -42,6 +42,8 @@ class DeferredFrees {
 
   bool empty() const { return pending_.empty(); }
   uint64_t clusters() const { return clusters_; }
+  // Of those, the ones that somebody discarded.
+  uint64_t discarded_clusters() const { return discarded_clusters_; }
 
  private:
   struct Pending {
@@ -58,6 +60,7 @@ class DeferredFrees {
   const Requests& requests_;
   std::deque<Pending> pending_;  // both numbers grow from front to back
   uint64_t clusters_ = 0;
+  uint64_t discarded_clusters_ = 0;
   bool can_punch_ = true;  // false once the disk has refused
   Mutex applying_;
 };
