@@ -17,6 +17,7 @@
 #include "qcow2/corruption.h"
 #include "qcow2/deferred_frees.h"
 #include "qcow2/growth.h"
+#include "qcow2/holes.h"
 #include "qcow2/mapper.h"
 #include "qcow2/metadata.h"
 #include "qcow2/open.h"
@@ -66,6 +67,7 @@ struct Image::Parts {
         copier(metadata, mapper, reader, writer, zeroer, changing),
         copies_on_read(options.copy_on_read && options.backing != nullptr && !options.read_only),
         snapshots(metadata, allocator),
+        holes(metadata, options.stored_bytes),
         bitmaps(metadata, allocator),
         resize(metadata, allocator, frees, mapper, reader, zeroer) {}
 
@@ -123,6 +125,7 @@ struct Image::Parts {
   CopyOnRead copier;
   const bool copies_on_read;
   Snapshots snapshots;
+  Holes holes;
   Bitmaps bitmaps;
   class Resize resize;
 };
@@ -439,7 +442,9 @@ Task<absl::StatusOr<GuestExtent>> Image::Find(GuestOffset offset, uint64_t lengt
   Requests::Entry request(parts_->requests);
   co_await request;
   CO_RETURN_IF_ERROR(parts_->CheckRange(offset, length));
-  co_return co_await parts_->reader.Find(offset, length);
+  if (!parts_->read_only) co_return co_await parts_->reader.Find(offset, length);
+  CO_ASSIGN_OR_RETURN(const GuestExtent extent, co_await parts_->reader.Find(offset, length));
+  co_return co_await parts_->holes.LookInto(extent);
 }
 
 Task<absl::StatusOr<bool>> Image::AreKnownZero(GuestOffset offset, uint64_t length) {

@@ -68,6 +68,9 @@ struct OpenOptions {
   // Who compresses. It must outlive the image, and may serve several images on its loop. Null: the
   // loop's own thread.
   WorkerPool* workers = nullptr;
+  // The bytes that the disk takes on the host, if they are known. An image that is open for reading
+  // tells by them whether it may have clusters that were never written (see GuestExtent::hole).
+  std::optional<uint64_t> stored_bytes = std::nullopt;
   // The external data file, which an image that has one needs; open for writing unless read_only.
   // It must outlive the image and be used by nobody else. (ImageChain opens it.)
   Disk* data_file = nullptr;

@@ -1,7 +1,10 @@
 #include "qcow2/image_chain.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <bit>
+#include <cerrno>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -12,6 +15,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "engine/errno_status.h"
 #include "engine/status_macros.h"
 #include "qcow2/backing_name.h"
 #include "qcow2/format/header.h"
@@ -146,6 +150,15 @@ absl::StatusOr<std::unique_ptr<UringDisk>> OpenDataFile(Rings& rings, const Imag
                           .force_share = force_share});
 }
 
+absl::StatusOr<uint64_t> StoredBytes(const UringDisk& disk) {
+  struct stat status{};
+  if (fstat(disk.fd(), &status) != 0) {
+    return ErrnoStatus(errno, absl::StrFormat("Could not stat '%s'", disk.name()));
+  }
+  constexpr uint64_t kBlockBytes = 512;  // of st_blocks, whatever the file system
+  return static_cast<uint64_t>(status.st_blocks) * kBlockBytes;
+}
+
 bool IsOpen(const std::vector<Layer>& layers, const std::string& path) {
   return std::any_of(layers.begin(), layers.end(),
                      [&path](const Layer& layer) { return layer.file.disk().IsNamed(path); });
@@ -231,6 +244,7 @@ Task<absl::StatusOr<std::unique_ptr<ImageChain>>> ImageChain::Open(Rings& rings,
     layer_options.read_only = depth == 0 ? options.file.read_only : depth != options.also_writable;
     layer_options.backing = depth + 1 < layers.size() ? layers[depth + 1].guest.get() : nullptr;
     layer_options.data_file = layers[depth].data_file.get();
+    CO_ASSIGN_OR_RETURN(layer_options.stored_bytes, StoredBytes(layers[depth].file.disk()));
     const absl::Status status = co_await OpenGuest(layers[depth], layer_options);
     if (!status.ok()) co_return AtDepth(depth, status);
   }
