@@ -123,49 +123,48 @@ absl::Status PrintChanges(ImageFormat format) {
   return absl::OkStatus();
 }
 
-Task<absl::Status> AmendOnce(const Target& target, AmendOptions options) {
-  Image* const image = target.chain().image();
-  Disk& disk = target.file().disk();
-  absl::Status status = co_await PrepareAmend(disk, *image, options);
+// Without a moment in which somebody else could take the image: its file stays open, and locked.
+Task<absl::Status> AmendOpen(const Target& target, AmendOptions options) {
+  const ImageChain::Layer& top = target.chain().layers().front();
+  Disk& disk = top.file.disk();
+  // A new size may need the new version.
+  AmendOptions later;
+  if (options.version == 3U && options.virtual_size.has_value()) {
+    later = std::exchange(options, AmendOptions{.version = options.version});
+  }
+  absl::Status status = co_await PrepareAmend(disk, *target.chain().image(), options);
   status.Update(co_await target.guest().Close());
   CO_RETURN_IF_ERROR(status);
-  co_return co_await FinishAmend(disk, options);
+  CO_RETURN_IF_ERROR(co_await FinishAmend(disk, options));
+  if (!later.version.has_value()) co_return absl::OkStatus();
+
+  OpenOptions again;
+  const bool has_backing = target.chain().layers().size() > 1;
+  again.backing = has_backing ? target.chain().layers()[1].guest.get() : nullptr;
+  again.replaces_backing = true;
+  again.data_file = top.data_file.get();
+  CO_ASSIGN_OR_RETURN(const std::unique_ptr<Image> image, co_await Image::Open(disk, again));
+  status = co_await PrepareAmend(disk, *image, later);
+  status.Update(co_await image->Close());
+  CO_RETURN_IF_ERROR(status);
+  co_return co_await FinishAmend(disk, later);
 }
 
-// Amends the image, and says what is left to be done when it has been closed.
-Task<absl::StatusOr<AmendOptions>> AmendOpen(Host& host, const Settings& settings,
-                                             std::optional<AmendOptions> options) {
+Task<absl::Status> Amend(Host& host, const Settings& settings) {
   CO_ASSIGN_OR_RETURN(const Target target,
                       co_await OpenTarget(host, settings.name, settings.target));
   const ImageFormat format = target.file().format();
-  AmendOptions left;
-  if (AsksForHelp(settings.changes)) {
-    CO_RETURN_IF_ERROR(PrintChanges(format));
-    co_return left;
-  }
+  if (AsksForHelp(settings.changes)) co_return PrintChanges(format);
   if (target.chain().image() == nullptr) co_return CannotAmend(FormatName(format));
-  if (!options.has_value()) {
-    CO_ASSIGN_OR_RETURN(options, ParseChanges(settings.changes));
-    // A new size may need the new version.
-    if (options->version == 3U && options->virtual_size.has_value()) {
-      left = std::exchange(*options, AmendOptions{.version = options->version});
-    }
-  }
-  CO_RETURN_IF_ERROR(co_await AmendOnce(target, *options));
-  co_return left;
-}
-
-Task<absl::Status> AmendAll(Host& host, const Settings& settings) {
-  CO_ASSIGN_OR_RETURN(const AmendOptions left, co_await AmendOpen(host, settings, std::nullopt));
-  if (!left.version.has_value()) co_return absl::OkStatus();
-  co_return (co_await AmendOpen(host, settings, left)).status();
+  CO_ASSIGN_OR_RETURN(const AmendOptions options, ParseChanges(settings.changes));
+  co_return co_await AmendOpen(target, options);
 }
 
 absl::Status RunOnHost(const Settings& settings) {
   ASSIGN_OR_RETURN(const std::unique_ptr<Host> host, Host::Create());
   Progress progress(settings.progress && !settings.quiet);
   progress.Begin();
-  const absl::Status status = host->loop.Run(AmendAll(*host, settings));
+  const absl::Status status = host->loop.Run(Amend(*host, settings));
   if (status.ok()) progress.Finish();
   progress.End();
   return status;

@@ -24,6 +24,7 @@
 #include "qcow2/read_path.h"
 #include "qcow2/requests.h"
 #include "qcow2/resize.h"
+#include "qcow2/snapshot_zeroes.h"
 #include "qcow2/snapshots.h"
 #include "qcow2/write_path.h"
 #include "qcow2/zero_path.h"
@@ -66,8 +67,8 @@ struct Image::Parts {
         zeroer(metadata, mapper, reader, writer, changing, options.backing != nullptr),
         copier(metadata, mapper, reader, writer, zeroer, changing),
         copies_on_read(options.copy_on_read && options.backing != nullptr && !options.read_only),
-        snapshots(metadata, allocator),
         holes(metadata, options.stored_bytes),
+        snapshots(metadata, allocator),
         bitmaps(metadata, allocator),
         resize(metadata, allocator, frees, mapper, reader, zeroer) {}
 
@@ -124,8 +125,8 @@ struct Image::Parts {
   ZeroPath zeroer;
   CopyOnRead copier;
   const bool copies_on_read;
-  Snapshots snapshots;
   Holes holes;
+  Snapshots snapshots;
   Bitmaps bitmaps;
   class Resize resize;
 };
@@ -269,6 +270,16 @@ Task<absl::Status> Image::ApplySnapshot(size_t index) {
 
 Task<absl::Status> Image::DeleteSnapshot(size_t index) {
   co_return co_await parts_->RunOnSnapshots(parts_->snapshots.Delete(index));
+}
+
+Task<absl::Status> Image::CompleteSnapshots() {
+  co_return co_await parts_->RunOnSnapshots(parts_->snapshots.Complete());
+}
+
+Task<absl::Status> Image::ExpandSnapshotZeroes() {
+  SnapshotZeroes zeroes(parts_->metadata, parts_->allocator, parts_->snapshots,
+                        parts_->backing != nullptr);
+  co_return co_await parts_->RunOnSnapshots(zeroes.Expand());
 }
 
 Task<absl::Status> Image::Resize(uint64_t virtual_size, Preallocation preallocation) {

@@ -124,6 +124,10 @@ class Image final : public GuestDisk {
   // bitmaps, which do not know what differs.
   Task<absl::Status> ApplySnapshot(size_t index);
   Task<absl::Status> DeleteSnapshot(size_t index);
+  // All snapshots say what version 3 demands of them, and old versions of QEMU did not write.
+  Task<absl::Status> CompleteSnapshots();
+  // No snapshot has zero clusters that version 2 cannot do without (see SnapshotZeroes).
+  Task<absl::Status> ExpandSnapshotZeroes();
 
   // The persistent dirty bitmaps. What the guest changes is marked in those that are enabled
   // ("automatic"), and all of them are stored by Close; after a crash those that could be wrong are

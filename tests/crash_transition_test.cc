@@ -81,6 +81,17 @@ const Transition kTransitions[] = {
     {"ShrinkOverlay",
      [](Image& image, Loop& loop) { return loop.Run(image.Resize(kSmaller, Preallocation::kOff)); },
      kSmaller, true},
+    {"ExpandZeroesOfSnapshot",
+     [](Image& image, Loop& loop) {
+       absl::Status status =
+           loop.Run(image.WriteZeroes(GuestOffset(0), kBytes, ZeroManner::kKeepSpace));
+       status.Update(loop.Run(image.CreateSnapshot(Snapshot())));
+       status.Update(loop.Run(image.ExpandSnapshotZeroes()));
+       return status;
+     },
+     0},
+    {"ExpandZeroesOfOverlaysSnapshot",
+     [](Image& image, Loop& loop) { return loop.Run(image.ExpandSnapshotZeroes()); }, kBytes, true},
     {"ExpandZeroesOfOverlay",
      [](Image& image, Loop& loop) {
        absl::Status status = loop.Run(ExpandZeroClusters(image));
