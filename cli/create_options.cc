@@ -157,7 +157,8 @@ absl::StatusOr<uint64_t> ParseValue(const CreateOptionSpec& spec, absl::string_v
 }
 
 absl::Status CheckIsImplemented(const CreateOptionSpec& spec, uint64_t value) {
-  if (!spec.lacking || (spec.kind == Kind::kFlag && value == 0)) return absl::OkStatus();
+  const bool is_switch = spec.kind == Kind::kFlag || spec.kind == Kind::kSize;
+  if (!spec.lacking || (is_switch && value == 0)) return absl::OkStatus();
   return absl::UnimplementedError(absl::StrFormat("Option '%s%s' is not supported yet", spec.name,
                                                   spec.kind == Kind::kFlag ? "=on" : ""));
 }

@@ -66,7 +66,9 @@ struct Image::Parts {
         compressor(metadata, mapper, allocator, writer, changing, options.workers),
         zeroer(metadata, mapper, reader, writer, changing, options.backing != nullptr),
         copier(metadata, mapper, reader, writer, zeroer, changing),
-        copies_on_read(options.copy_on_read && options.backing != nullptr && !options.read_only),
+        // Without a backing file there are zeroes to be copied, which version 2 cannot enter.
+        copies_on_read(options.copy_on_read && !options.read_only &&
+                       (options.backing != nullptr || read.geometry.version() >= 3)),
         holes(metadata, options.stored_bytes),
         snapshots(metadata, allocator),
         bitmaps(metadata, allocator),
