@@ -68,8 +68,8 @@ absl::Status CheckName(absl::string_view name) {
     return absl::InvalidArgumentError("Can't amend encryption options - encryption not present");
   }
   const std::string invalid = absl::StrFormat("Invalid parameter '%s'", name);
-  if (!Names(CreateOptionSpecs(ImageFormat::kQcow2), name))
-    return absl::InvalidArgumentError(invalid);
+  const bool is_for_creation = Names(CreateOptionSpecs(ImageFormat::kQcow2), name);
+  if (!is_for_creation) return absl::InvalidArgumentError(invalid);
   return absl::InvalidArgumentError(
       absl::StrCat(invalid, "\nThis option is only supported for image creation"));
 }

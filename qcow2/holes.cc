@@ -10,7 +10,7 @@ Task<absl::StatusOr<GuestExtent>> Holes::LookInto(GuestExtent extent) {
   const bool is_data = extent.allocated && !extent.zero && extent.host.has_value();
   if (!is_data || !stored_bytes_.has_value() || metadata_.has_data_file()) co_return extent;
   if (!has_many_.has_value()) {
-    CO_ASSIGN_OR_RETURN(has_many_, co_await HasMany());
+    CO_ASSIGN_OR_RETURN(has_many_, co_await HasMany(*stored_bytes_));
   }
   if (!*has_many_) co_return extent;
   const DiskExtent found = metadata_.disk.Find(*extent.host, extent.bytes);
@@ -20,9 +20,9 @@ Task<absl::StatusOr<GuestExtent>> Holes::LookInto(GuestExtent extent) {
   co_return extent;
 }
 
-Task<absl::StatusOr<bool>> Holes::HasMany() {
+Task<absl::StatusOr<bool>> Holes::HasMany(uint64_t stored_bytes) {
   const Geometry& geometry = metadata_.geometry;
-  const uint64_t stored = *stored_bytes_ / geometry.cluster_bytes();
+  const uint64_t stored = stored_bytes / geometry.cluster_bytes();
   const uint64_t many = std::max(stored + stored / 9, stored + 2);
   const ClusterIndex end(geometry.ClustersFor(metadata_.disk.size()));
   uint64_t used = 0;

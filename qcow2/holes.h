@@ -27,7 +27,8 @@ class Holes {
   Task<absl::StatusOr<GuestExtent>> LookInto(GuestExtent extent);
 
  private:
-  Task<absl::StatusOr<bool>> HasMany();
+  // Whether much more is in use than `stored_bytes`.
+  Task<absl::StatusOr<bool>> HasMany(uint64_t stored_bytes);
 
   Metadata& metadata_;
   Refcounts refcounts_;

@@ -22,7 +22,7 @@ Task<absl::Status> SnapshotZeroes::Expand() {
   for (size_t i = 0; i < snapshots_.all().size(); ++i) {
     CO_ASSIGN_OR_RETURN(const std::vector<L1Entry> l1, co_await snapshots_.ReadL1(i));
     for (const L1Entry& entry : l1) {
-      if (entry.l2_table().has_value()) tables.insert(*entry.l2_table());
+      if (const std::optional<HostOffset> table = entry.l2_table()) tables.insert(*table);
     }
   }
   for (const HostOffset table : tables) CO_RETURN_IF_ERROR(co_await ExpandIn(table));

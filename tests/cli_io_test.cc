@@ -369,9 +369,11 @@ TEST_F(IoTest, TakesEveryCacheMode) {
     ExpectSameDisks("qcow2", "a");
   }
   ExpectSame({"-f", "qcow2", "-n", "--aio=threads"}, {"read -P 3 10M 10M"});
-  // Registered memory.
-  ExpectSame({"-f", "qcow2"}, {"write -r -P 4 1k 100k", "readv -r -P 4 1k 64k 36k",
-                               "aio_write -r -P 5 2M 1M", "aio_flush", "read -r -P 5 2M 1M"});
+  // Registered memory. (QEMU's own aio_write -r trips an assertion.)
+  ExpectSame({"-f", "qcow2"}, {"write -r -P 4 1k 100k", "read -r -P 4 1k 100k"});
+  const Words in_background =
+      IoWords({"-f", "qcow2"}, {"aio_write -r -P 5 2M 1M", "aio_flush", "read -P 5 2M 1M"}, "a");
+  EXPECT_EQ(Ringcow(ours_.path(), in_background).status, 0);
 }
 
 TEST_F(IoTest, RefusesWhatItCannotDo) {
