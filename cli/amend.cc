@@ -15,6 +15,7 @@
 #include "absl/strings/strip.h"
 #include "cli/command.h"
 #include "cli/create_options.h"
+#include "cli/driver_names.h"
 #include "cli/progress.h"
 #include "cli/target.h"
 #include "engine/status_macros.h"
@@ -41,9 +42,7 @@ constexpr OptionSpec kOptions[] = {
 constexpr std::array<absl::string_view, 8> kAmendable = {
     "backing_file",  "backing_fmt",    "compat",        "data_file",
     "data_file_raw", "lazy_refcounts", "refcount_bits", "size"};
-constexpr std::array<absl::string_view, 5> kOfEncryption = {"encrypt.iter-time", "encrypt.keyslot",
-                                                            "encrypt.new-secret",
-                                                            "encrypt.old-secret", "encrypt.state"};
+constexpr absl::string_view kIterationTime = "encrypt.iter-time";
 
 struct Settings {
   std::string name;
@@ -58,19 +57,19 @@ bool Contains(const Names& names, absl::string_view name) {
   return std::find(std::begin(names), std::end(names), name) != std::end(names);
 }
 
-bool IsForCreation(absl::string_view name) {
-  const auto specs = CreateOptionSpecs(ImageFormat::kQcow2);
+bool Names(std::span<const CreateOptionSpec> specs, absl::string_view name) {
   return std::any_of(specs.begin(), specs.end(),
                      [name](const CreateOptionSpec& spec) { return name == spec.name; });
 }
 
 absl::Status CheckName(absl::string_view name) {
   if (Contains(kAmendable, name)) return absl::OkStatus();
-  if (Contains(kOfEncryption, name)) {
+  if (name == kIterationTime || Names(KeyslotOptionSpecs(), name)) {
     return absl::InvalidArgumentError("Can't amend encryption options - encryption not present");
   }
   const std::string invalid = absl::StrFormat("Invalid parameter '%s'", name);
-  if (!IsForCreation(name)) return absl::InvalidArgumentError(invalid);
+  const bool is_for_creation = Names(CreateOptionSpecs(ImageFormat::kQcow2), name);
+  if (!is_for_creation) return absl::InvalidArgumentError(invalid);
   return absl::InvalidArgumentError(
       absl::StrCat(invalid, "\nThis option is only supported for image creation"));
 }
@@ -108,63 +107,64 @@ absl::StatusOr<AmendOptions> ParseChanges(const std::vector<NamedValue>& changes
   return options;
 }
 
-absl::Status CannotAmend(ImageFormat format) {
+absl::Status CannotAmend(absl::string_view format) {
   return absl::UnimplementedError(
-      absl::StrFormat("Format driver '%s' does not support option amendment", FormatName(format)));
+      absl::StrFormat("Format driver '%s' does not support option amendment", format));
 }
 
 absl::Status PrintChanges(ImageFormat format) {
-  if (format != ImageFormat::kQcow2) return CannotAmend(format);
-  absl::PrintF("Amend options for 'qcow2':\n");
+  if (format != ImageFormat::kQcow2) return CannotAmend(FormatName(format));
+  const auto keyslots = KeyslotOptionSpecs();
+  std::vector<CreateOptionSpec> specs(keyslots.begin(), keyslots.end());
   for (const CreateOptionSpec& spec : CreateOptionSpecs(format)) {
-    if (Contains(kAmendable, spec.name)) absl::PrintF("  %-14s - %s\n", spec.name, spec.help);
+    if (Contains(kAmendable, spec.name) || spec.name == kIterationTime) specs.push_back(spec);
   }
+  absl::PrintF("Amend options for 'qcow2':\n%s", DescribeOptions(std::move(specs)));
   return absl::OkStatus();
 }
 
-Task<absl::Status> AmendOnce(const Target& target, AmendOptions options) {
-  Image* const image = target.chain().image();
-  Disk& disk = target.file().disk();
-  absl::Status status = co_await PrepareAmend(disk, *image, options);
+// Without a moment in which somebody else could take the image: its file stays open, and locked.
+Task<absl::Status> AmendOpen(const Target& target, AmendOptions options) {
+  const ImageChain::Layer& top = target.chain().layers().front();
+  Disk& disk = top.file.disk();
+  // A new size may need the new version.
+  AmendOptions later;
+  if (options.version == 3U && options.virtual_size.has_value()) {
+    later = std::exchange(options, AmendOptions{.version = options.version});
+  }
+  absl::Status status = co_await PrepareAmend(disk, *target.chain().image(), options);
   status.Update(co_await target.guest().Close());
   CO_RETURN_IF_ERROR(status);
-  co_return co_await FinishAmend(disk, options);
+  CO_RETURN_IF_ERROR(co_await FinishAmend(disk, options));
+  if (!later.version.has_value()) co_return absl::OkStatus();
+
+  OpenOptions again;
+  const bool has_backing = target.chain().layers().size() > 1;
+  again.backing = has_backing ? target.chain().layers()[1].guest.get() : nullptr;
+  again.replaces_backing = true;
+  again.data_file = top.data_file.get();
+  CO_ASSIGN_OR_RETURN(const std::unique_ptr<Image> image, co_await Image::Open(disk, again));
+  status = co_await PrepareAmend(disk, *image, later);
+  status.Update(co_await image->Close());
+  CO_RETURN_IF_ERROR(status);
+  co_return co_await FinishAmend(disk, later);
 }
 
-// Amends the image, and says what is left to be done when it has been closed.
-Task<absl::StatusOr<AmendOptions>> AmendOpen(Host& host, const Settings& settings,
-                                             std::optional<AmendOptions> options) {
+Task<absl::Status> Amend(Host& host, const Settings& settings) {
   CO_ASSIGN_OR_RETURN(const Target target,
                       co_await OpenTarget(host, settings.name, settings.target));
   const ImageFormat format = target.file().format();
-  AmendOptions left;
-  if (AsksForHelp(settings.changes)) {
-    CO_RETURN_IF_ERROR(PrintChanges(format));
-    co_return left;
-  }
-  if (target.chain().image() == nullptr) co_return CannotAmend(format);
-  if (!options.has_value()) {
-    CO_ASSIGN_OR_RETURN(options, ParseChanges(settings.changes));
-    // A new size may need the new version.
-    if (options->version == 3U && options->virtual_size.has_value()) {
-      left = std::exchange(*options, AmendOptions{.version = options->version});
-    }
-  }
-  CO_RETURN_IF_ERROR(co_await AmendOnce(target, *options));
-  co_return left;
-}
-
-Task<absl::Status> AmendAll(Host& host, const Settings& settings) {
-  CO_ASSIGN_OR_RETURN(const AmendOptions left, co_await AmendOpen(host, settings, std::nullopt));
-  if (!left.version.has_value()) co_return absl::OkStatus();
-  co_return (co_await AmendOpen(host, settings, left)).status();
+  if (AsksForHelp(settings.changes)) co_return PrintChanges(format);
+  if (target.chain().image() == nullptr) co_return CannotAmend(FormatName(format));
+  CO_ASSIGN_OR_RETURN(const AmendOptions options, ParseChanges(settings.changes));
+  co_return co_await AmendOpen(target, options);
 }
 
 absl::Status RunOnHost(const Settings& settings) {
   ASSIGN_OR_RETURN(const std::unique_ptr<Host> host, Host::Create());
   Progress progress(settings.progress && !settings.quiet);
   progress.Begin();
-  const absl::Status status = host->loop.Run(AmendAll(*host, settings));
+  const absl::Status status = host->loop.Run(Amend(*host, settings));
   if (status.ok()) progress.Finish();
   progress.End();
   return status;
@@ -185,8 +185,8 @@ int AmendNamed(const Program& program, Settings& settings, std::span<char* const
   if (settings.changes.empty()) return program.Misused("Must specify options (-o)");
   const std::optional<ImageFormat> format = FormatByName(settings.target.format);
   absl::Status status;
-  if (AsksForHelp(settings.changes) && format.has_value()) {
-    status = PrintChanges(*format);
+  if (AsksForHelp(settings.changes) && (format.has_value() || IsDriver(settings.target.format))) {
+    status = format.has_value() ? PrintChanges(*format) : CannotAmend(settings.target.format);
     return status.ok() ? EXIT_SUCCESS : program.Fail(status);
   }
   if (names.size() != 1) return program.Fail("Expecting one image file name");

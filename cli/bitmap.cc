@@ -148,9 +148,13 @@ Task<absl::Status> OpenAndAct(Host& host, const Settings& settings) {
   Image* const image = target.chain().image();
   absl::Status status;
   if (settings.source_file.has_value()) {
-    const absl::StatusOr<Target> source = co_await OpenTarget(
-        host, *settings.source_file,
-        {.format = settings.source_format.value_or(""), .read_only = true, .cache = {}});
+    // Its backing file has nothing to say, and may be the image itself, locked for writing.
+    const absl::StatusOr<Target> source =
+        co_await OpenTarget(host, *settings.source_file,
+                            {.format = settings.source_format.value_or(""),
+                             .read_only = true,
+                             .cache = {},
+                             .without_backing = true});
     status = source.status();
     if (status.ok()) {
       status = co_await ActAll(image, source->chain().image(), settings);

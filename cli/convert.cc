@@ -17,6 +17,7 @@
 #include "cli/convert_settings.h"
 #include "cli/copy_bitmaps.h"
 #include "cli/create_options.h"
+#include "cli/driver_names.h"
 #include "cli/interrupt_notice.h"
 #include "cli/new_image.h"
 #include "cli/progress.h"
@@ -95,10 +96,7 @@ struct NewTarget {
 Task<absl::StatusOr<NewTarget>> CreateTarget(Host& host, const ConvertSettings& settings,
                                              const Targets& sources) {
   const std::optional<ImageFormat> format = FormatByName(settings.format());
-  if (!format.has_value()) {
-    co_return absl::InvalidArgumentError(
-        absl::StrFormat("Unknown file format '%s'", settings.format()));
-  }
+  if (!format.has_value()) co_return CannotCreate(settings.format());
   CreateOptionValues values(*format);
   CO_RETURN_IF_ERROR(SetOptions(settings, *format, SizeOf(sources), values));
   NewTarget made{.has_backing = *format == ImageFormat::kQcow2 && values.Has("backing_file")};
@@ -233,9 +231,10 @@ int RunConvert(const Program& program, int argc, char** argv) {
     const absl::Status set = SetConvertOption(*option, options.argument(), settings);
     if (!set.ok()) return program.Fail(set);
   }
-  const std::optional<ImageFormat> format = FormatByName(settings.format());
-  if (AsksForHelp(settings) && format.has_value()) {
-    absl::PrintF("%s", DescribeCreateOptions(*format));
+  if (AsksForHelp(settings)) {
+    const std::optional<ImageFormat> format = FormatByName(settings.format());
+    if (!format.has_value()) return program.Fail(CannotCreate(settings.format()));
+    absl::PrintF("%s", DescribeCreateOptions(*format, options.rest().size() > 1));
     return EXIT_SUCCESS;
   }
   const std::span<char*> names = options.rest();

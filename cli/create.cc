@@ -11,6 +11,7 @@
 #include "absl/strings/strip.h"
 #include "cli/command.h"
 #include "cli/create_options.h"
+#include "cli/driver_names.h"
 #include "cli/new_image.h"
 #include "cli/sizes.h"
 #include "cli/target.h"
@@ -165,7 +166,7 @@ int CreateFromArguments(const Program& program, const std::string& format,
   }
   const std::optional<ImageFormat> known_format = FormatByName(format);
   if (!known_format.has_value()) {
-    return program.Fail(absl::StrFormat("%s: Unknown file format '%s'", settings.name, format));
+    return program.Fail(absl::StrCat(settings.name, ": ", MessageOf(CannotCreate(format))));
   }
   settings.format = *known_format;
   return CreateNamed(program, settings, option_string, size);
@@ -206,9 +207,10 @@ int RunCreate(const Program& program, int argc, char** argv) {
     }
   }
   const std::string option_string = absl::StrJoin(option_strings, ",");
-  const std::optional<ImageFormat> known_format = FormatByName(format);
-  if (AsksForHelp(option_string) && known_format.has_value()) {
-    absl::PrintF("%s", DescribeCreateOptions(*known_format));
+  if (AsksForHelp(option_string)) {
+    const std::optional<ImageFormat> known_format = FormatByName(format);
+    if (!known_format.has_value()) return program.Fail(CannotCreate(format));
+    absl::PrintF("%s", DescribeCreateOptions(*known_format, !options.rest().empty()));
     return EXIT_SUCCESS;
   }
   return CreateFromArguments(program, format, option_string, settings, options.rest());

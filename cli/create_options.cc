@@ -18,37 +18,92 @@ namespace {
 
 using Kind = CreateOptionSpec::Kind;
 
+// The words are qemu-img's: scripts look at them.
+constexpr const char* kSizeHelp = "Virtual disk size";
+constexpr const char* kNocowHelp = "Turn off copy-on-write (valid only on btrfs)";
+constexpr const char* kExtentSizeHintHelp = "Extent size hint for the image file, 0 to disable";
+
 constexpr CreateOptionSpec kQcow2Specs[] = {
-    {"encryption", Kind::kFlag, nullptr, nullptr, true},
-    {"encrypt.format", Kind::kText, nullptr, nullptr, true},
-    {"encrypt.key-secret", Kind::kText, nullptr, nullptr, true},
-    {"encrypt.cipher-alg", Kind::kText, nullptr, nullptr, true},
-    {"encrypt.cipher-mode", Kind::kText, nullptr, nullptr, true},
-    {"encrypt.ivgen-alg", Kind::kText, nullptr, nullptr, true},
-    {"encrypt.ivgen-hash-alg", Kind::kText, nullptr, nullptr, true},
-    {"encrypt.hash-alg", Kind::kText, nullptr, nullptr, true},
-    {"encrypt.iter-time", Kind::kNumber, nullptr, nullptr, true},
-    {"cluster_size", Kind::kSize, "bytes of a cluster, 512 to 2M", "65536"},
-    {"extended_l2", Kind::kFlag, "L2 entries with subclusters", "off"},
-    {"preallocation", Kind::kText, "off, metadata, falloc or full"},
-    {"compression_type", Kind::kText, "of compressed clusters: zlib or zstd", "zlib"},
-    {"size", Kind::kSize, "bytes of the virtual disk"},
-    {"compat", Kind::kText, "the format's version: 1.1 (v3) or 0.10 (v2)"},
-    {"backing_file", Kind::kText, "name of the backing file, as the image will have it"},
-    {"backing_fmt", Kind::kText, "format of the backing file: qcow2 or raw"},
-    {"data_file", Kind::kText, "name of the external data file, which is made too"},
-    {"data_file_raw", Kind::kFlag, "that file is to be a raw image by itself"},
-    {"lazy_refcounts", Kind::kFlag, "write refcounts late and repair after a crash", "off"},
-    {"refcount_bits", Kind::kNumber, "bits of a refcount, 1 to 64", "16"},
-    {"nocow", Kind::kFlag, nullptr, nullptr, true},
-    {"extent_size_hint", Kind::kSize, nullptr, nullptr, true},
+    {.name = "encryption",
+     .kind = Kind::kFlag,
+     .help = "Encrypt the image with format 'aes'. (Deprecated in favor of encrypt.format=aes)",
+     .lacking = true},
+    {.name = "encrypt.format",
+     .help = "Encrypt the image, format choices: 'aes', 'luks'",
+     .lacking = true},
+    {.name = "encrypt.key-secret",
+     .help = "ID of secret providing qcow AES key or LUKS passphrase",
+     .lacking = true},
+    {.name = "encrypt.cipher-alg", .help = "Name of encryption cipher algorithm", .lacking = true},
+    {.name = "encrypt.cipher-mode", .help = "Name of encryption cipher mode", .lacking = true},
+    {.name = "encrypt.ivgen-alg", .help = "Name of IV generator algorithm", .lacking = true},
+    {.name = "encrypt.ivgen-hash-alg",
+     .help = "Name of IV generator hash algorithm",
+     .lacking = true},
+    {.name = "encrypt.hash-alg", .help = "Name of encryption hash algorithm", .lacking = true},
+    {.name = "encrypt.iter-time",
+     .kind = Kind::kNumber,
+     .help = "Time to spend in PBKDF in milliseconds",
+     .lacking = true},
+    {.name = "cluster_size",
+     .kind = Kind::kSize,
+     .help = "qcow2 cluster size",
+     .default_value = "65536"},
+    {.name = "extended_l2",
+     .kind = Kind::kFlag,
+     .help = "Extended L2 tables",
+     .default_value = "off"},
+    {.name = "preallocation",
+     .help = "Preallocation mode (allowed values: off, metadata, falloc, full)"},
+    {.name = "compression_type",
+     .help = "Compression method used for image cluster compression",
+     .default_value = "zlib"},
+    {.name = "size", .kind = Kind::kSize, .help = kSizeHelp},
+    {.name = "compat", .help = "Compatibility level (v2 [0.10] or v3 [1.1])"},
+    {.name = "backing_file", .help = "File name of a base image"},
+    {.name = "backing_fmt", .help = "Image format of the base image"},
+    {.name = "data_file", .help = "File name of an external data file"},
+    {.name = "data_file_raw",
+     .kind = Kind::kFlag,
+     .help = "The external data file must stay valid as a raw image"},
+    {.name = "lazy_refcounts",
+     .kind = Kind::kFlag,
+     .help = "Postpone refcount updates",
+     .default_value = "off"},
+    {.name = "refcount_bits",
+     .kind = Kind::kNumber,
+     .help = "Width of a reference count entry in bits",
+     .default_value = "16"},
+    {.name = "nocow", .kind = Kind::kFlag, .help = kNocowHelp, .of_file = true, .lacking = true},
+    {.name = "extent_size_hint",
+     .kind = Kind::kSize,
+     .help = kExtentSizeHintHelp,
+     .of_file = true,
+     .lacking = true},
 };
 
 constexpr CreateOptionSpec kRawSpecs[] = {
-    {"size", Kind::kSize, "bytes of the image"},
-    {"nocow", Kind::kFlag, nullptr, nullptr, true},
-    {"preallocation", Kind::kText, "off, falloc or full"},
-    {"extent_size_hint", Kind::kSize, nullptr, nullptr, true},
+    {.name = "size", .kind = Kind::kSize, .help = kSizeHelp},
+    {.name = "nocow", .kind = Kind::kFlag, .help = kNocowHelp, .of_file = true, .lacking = true},
+    {.name = "preallocation",
+     .help = "Preallocation mode (allowed values: off, falloc, full)",
+     .of_file = true},
+    {.name = "extent_size_hint",
+     .kind = Kind::kSize,
+     .help = kExtentSizeHintHelp,
+     .of_file = true,
+     .lacking = true},
+};
+
+// What `amend -o` knows beside options of creation.
+constexpr CreateOptionSpec kKeyslotSpecs[] = {
+    {.name = "encrypt.keyslot",
+     .kind = Kind::kNumber,
+     .help = "Select a single keyslot to modify explicitly"},
+    {.name = "encrypt.new-secret",
+     .help = "New secret to set in the matching keyslots. Empty string to erase"},
+    {.name = "encrypt.old-secret", .help = "Select all keyslots that match this password"},
+    {.name = "encrypt.state", .help = "Select new state of affected keyslots (active/inactive)"},
 };
 
 absl::StatusOr<bool> ParseFlag(absl::string_view name, absl::string_view text) {
@@ -102,7 +157,8 @@ absl::StatusOr<uint64_t> ParseValue(const CreateOptionSpec& spec, absl::string_v
 }
 
 absl::Status CheckIsImplemented(const CreateOptionSpec& spec, uint64_t value) {
-  if (!spec.lacking || (spec.kind == Kind::kFlag && value == 0)) return absl::OkStatus();
+  const bool is_switch = spec.kind == Kind::kFlag || spec.kind == Kind::kSize;
+  if (!spec.lacking || (is_switch && value == 0)) return absl::OkStatus();
   return absl::UnimplementedError(absl::StrFormat("Option '%s%s' is not supported yet", spec.name,
                                                   spec.kind == Kind::kFlag ? "=on" : ""));
 }
@@ -179,16 +235,31 @@ std::string CreateOptionValues::Describe() const {
   return absl::StrJoin(shown, " ");
 }
 
-std::string DescribeCreateOptions(ImageFormat format) {
-  std::string text = absl::StrFormat("Supported %s options:\n", FormatName(format));
-  for (const CreateOptionSpec& spec : CreateOptionSpecs(format)) {
-    if (spec.help == nullptr) continue;
+std::span<const CreateOptionSpec> KeyslotOptionSpecs() { return kKeyslotSpecs; }
+
+std::string DescribeOptions(std::vector<CreateOptionSpec> specs) {
+  std::sort(specs.begin(), specs.end(), [](const CreateOptionSpec& a, const CreateOptionSpec& b) {
+    return absl::string_view(a.name) < b.name;
+  });
+  std::string text;
+  for (const CreateOptionSpec& spec : specs) {
     constexpr absl::string_view kPlaceholders[] = {"<str>", "<bool (on/off)>", "<size>", "<num>"};
     absl::StrAppendFormat(
         &text, "  %-22s - %s\n",
         absl::StrCat(spec.name, "=", kPlaceholders[static_cast<size_t>(spec.kind)]), spec.help);
   }
   return text;
+}
+
+std::string DescribeCreateOptions(ImageFormat format, bool has_file) {
+  const std::span<const CreateOptionSpec> all = CreateOptionSpecs(format);
+  std::vector<CreateOptionSpec> specs(all.begin(), all.end());
+  if (has_file) return absl::StrCat("Supported options:\n", DescribeOptions(std::move(specs)));
+  std::erase_if(specs, [](const CreateOptionSpec& spec) { return spec.of_file; });
+  return absl::StrCat("Supported ", FormatName(format), " options:\n",
+                      DescribeOptions(std::move(specs)),
+                      "\nThe protocol level may support further options.\n"
+                      "Specify the target filename to include those options.\n");
 }
 
 }  // namespace ringcow

@@ -23,7 +23,9 @@ struct CreateOptionSpec {
   Kind kind = Kind::kText;
   const char* help = nullptr;
   const char* default_value = nullptr;  // none: not shown unless given
-  // QEMU has it and this build lacks it: a flag may be switched off, anything else is refused.
+  bool of_file = false;                 // QEMU counts it among those of the file, not the format
+  // QEMU has it and this build lacks it: a flag may be switched off, a size be 0, anything else is
+  // refused.
   bool lacking = false;
 };
 
@@ -61,8 +63,14 @@ class CreateOptionValues {
   std::vector<std::optional<Value>> values_;  // one for each spec
 };
 
-// The text of `create -o help`.
-std::string DescribeCreateOptions(ImageFormat format);
+// What `amend -o` knows beside options of creation. It lacks them all.
+std::span<const CreateOptionSpec> KeyslotOptionSpecs();
+
+// The lines of `-o help`, one for each option, sorted.
+std::string DescribeOptions(std::vector<CreateOptionSpec> specs);
+
+// The text of `create -o help`, with or without a file that is named as well.
+std::string DescribeCreateOptions(ImageFormat format, bool has_file);
 
 }  // namespace ringcow
 

@@ -50,7 +50,8 @@ bool Continues(const Entry& entry, const ChainExtent& next) {
   const GuestExtent& a = entry.found.extent;
   const GuestExtent& b = next.extent;
   return a.allocated == b.allocated && a.zero == b.zero && a.compressed == b.compressed &&
-         entry.found.depth == next.depth && a.host.has_value() == b.host.has_value() &&
+         a.hole == b.hole && entry.found.depth == next.depth &&
+         a.host.has_value() == b.host.has_value() &&
          (!a.host.has_value() || *a.host + a.bytes == *b.host);
 }
 
@@ -98,7 +99,7 @@ class Printer {
         "%s{ \"start\": %d, \"length\": %d, \"depth\": %d, \"present\": %s, \"zero\": %s, "
         "\"data\": %s, \"compressed\": %s",
         is_first_ ? "" : ",\n", entry.begin, extent.bytes, entry.found.depth,
-        word(extent.allocated), word(extent.zero), word(entry.found.is_data()),
+        word(extent.allocated), word(extent.zero), word(entry.found.is_data() || extent.hole),
         word(extent.compressed));
     if (extent.host.has_value()) absl::PrintF(", \"offset\": %d", extent.host->value());
     absl::PrintF("}");

@@ -10,6 +10,7 @@
 
 #include "absl/strings/str_format.h"
 #include "cli/command.h"
+#include "cli/driver_names.h"
 #include "cli/interrupt_notice.h"
 #include "cli/progress.h"
 #include "cli/target.h"
@@ -119,24 +120,13 @@ Task<absl::Status> ChangeName(const Settings& settings, const ImageChain& chain)
                                        settings.new_name().empty() ? "" : format);
 }
 
-// With -u an image may get a backing file that is for others to open.
-bool IsDriverOfQemu(absl::string_view name) {
-  constexpr absl::string_view kNames[] = {
-      "blkdebug",  "blkverify",   "bochs", "cloop",      "compress",    "copy-on-read", "dmg",
-      "file",      "ftp",         "ftps",  "host_cdrom", "host_device", "http",         "https",
-      "iscsi",     "luks",        "nbd",   "nfs",        "null-aio",    "null-co",      "nvme",
-      "parallels", "preallocate", "qcow",  "qcow2",      "qed",         "quorum",       "raw",
-      "rbd",       "replication", "ssh",   "throttle",   "vdi",         "vhdx",         "vmdk",
-      "vpc",       "vvfat"};
-  return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames);
-}
-
 absl::Status CheckSettings(const Settings& settings, const ImageChain& chain) {
   if (settings.compresses && chain.image() == nullptr) {
     return absl::InvalidArgumentError("Compression not supported for this file format");
   }
   const std::string& format = settings.new_backing.format;
-  if (format.empty() || IsDriverOfQemu(format)) return absl::OkStatus();
+  // With -u an image may get a backing file that is for others to open.
+  if (format.empty() || IsDriver(format)) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrFormat("Invalid format name: '%s'", format));
 }
 

@@ -16,6 +16,7 @@ Allocator::Allocator(Metadata& metadata, Growth& growth, const AheadOptions& ahe
       refcounts_(metadata),
       free_space_(metadata, refcounts_, growth, ahead),
       growth_(metadata, refcounts_, free_space_),
+      shrink_(metadata, refcounts_, free_space_),
       one_at_a_time_(metadata.disk.loop()) {}
 
 Task<absl::StatusOr<AllocatedRun>> Allocator::Allocate(uint64_t count) {
@@ -92,6 +93,11 @@ Task<void> Allocator::ReserveAhead() {
 Task<absl::Status> Allocator::GiveBackReserve() {
   const Mutex::Guard guard = co_await one_at_a_time_.Lock();
   co_return co_await free_space_.reservation().GiveBack();
+}
+
+Task<absl::Status> Allocator::GiveUpEmptyBlocks() {
+  const Mutex::Guard guard = co_await one_at_a_time_.Lock();
+  co_return co_await shrink_.GiveUpEmptyBlocks();
 }
 
 Task<void> Allocator::LeaveUnpacked(ClusterRun run) {

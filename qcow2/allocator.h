@@ -11,6 +11,7 @@
 #include "qcow2/growth.h"
 #include "qcow2/metadata.h"
 #include "qcow2/refcount_growth.h"
+#include "qcow2/refcount_shrink.h"
 #include "qcow2/refcounts.h"
 
 namespace ringcow {
@@ -57,6 +58,10 @@ class Allocator {
   // for one that had none, which a damaged image can bring about: then it is left as it is.
   Task<absl::Status> RemoveReference(ClusterRun run, bool is_l2_table);
 
+  // After the image has become smaller, with no request under way and nothing reserved: gives up
+  // refcount blocks that count nothing. What this changes is written by the next flush.
+  Task<absl::Status> GiveUpEmptyBlocks();
+
   Refcounts& refcounts() { return refcounts_; }
   HostOffset taken_end() const { return free_space_.taken_end(); }
 
@@ -73,6 +78,7 @@ class Allocator {
   Refcounts refcounts_;
   FreeSpace free_space_;
   RefcountGrowth growth_;
+  RefcountShrink shrink_;
   Mutex one_at_a_time_;
 };
 

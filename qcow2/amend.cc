@@ -90,20 +90,10 @@ absl::Status CheckDowngrade(const Image& image, uint64_t virtual_size) {
   return absl::OkStatus();
 }
 
-// Version 3 demands of each snapshot what version 2 need not say.
-absl::Status CheckUpgrade(const Image& image) {
-  const bool complete = std::ranges::all_of(image.snapshots(), [](const Snapshot& snapshot) {
-    return snapshot.extra_data.size() >= kMinSnapshotExtraBytesV3;
-  });
-  if (complete) return absl::OkStatus();
-  return UnimplementedError("Cannot upgrade an image with snapshots of old versions of QEMU");
-}
-
 absl::Status Check(const Image& image, const AmendOptions& options) {
   const Header& header = image.header();
   const uint32_t version = options.version.value_or(header.version);
   RETURN_IF_ERROR(CheckDataFile(header, options));
-  if (version > header.version) RETURN_IF_ERROR(CheckUpgrade(image));
   RETURN_IF_ERROR(CheckRefcountBits(header, options, version));
   RETURN_IF_ERROR(CheckBacking(header, options));
   const bool becomes_lazy = options.lazy_refcounts.value_or(false) && !header.lazy_refcounts();
@@ -148,14 +138,16 @@ Task<absl::Status> CheckSound(Disk& disk) {
 Task<absl::Status> PrepareAmend(Disk& disk, Image& image, AmendOptions options) {
   CO_RETURN_IF_ERROR(Check(image, options));
   const bool downgrades = Downgrades(image.header(), options);
-  if (downgrades) {
-    CO_RETURN_IF_ERROR(co_await CheckSound(disk));
-    CO_RETURN_IF_ERROR(co_await CheckZeroExpansion(disk, image));
+  if (downgrades) CO_RETURN_IF_ERROR(co_await CheckSound(disk));
+  if (options.version.value_or(0) > image.header().version) {
+    CO_RETURN_IF_ERROR(co_await image.CompleteSnapshots());
   }
   if (options.virtual_size.has_value()) {
     CO_RETURN_IF_ERROR(co_await image.Resize(*options.virtual_size, Preallocation::kOff));
   }
-  co_return downgrades ? co_await ExpandZeroClusters(image) : absl::OkStatus();
+  if (!downgrades) co_return absl::OkStatus();
+  CO_RETURN_IF_ERROR(co_await image.ExpandSnapshotZeroes());
+  co_return co_await ExpandZeroClusters(image);
 }
 
 Task<absl::Status> FinishAmend(Disk& disk, AmendOptions options) {

@@ -207,7 +207,8 @@ Task<absl::StatusOr<std::optional<BitmapsExtension>>> Bitmaps::WriteAll(
     std::vector<BitmapDirectoryEntry>& directory, std::vector<ClusterRun>& written) {
   for (const std::unique_ptr<Bitmap>& bitmap : bitmaps_) {
     BitmapDirectoryEntry entry = bitmap->entry;
-    if (bitmap->is_changed) {
+    // Those that have not changed as well, which is where QEMU would put them.
+    if (bitmap->bits != nullptr) {
       CO_RETURN_IF_ERROR(co_await contents_.Write(*bitmap->bits, entry, written));
     }
     directory.push_back(std::move(entry));

@@ -68,6 +68,10 @@ class Bitmaps {
 
   // Stores what is to be stored. On an error the disk has what it had, marked as in use.
   Task<absl::Status> Store();
+  // The end of the directory on the disk, which is what Store writes last; 0 without one.
+  HostOffset stored_end() const {
+    return place_.has_value() ? place_->directory_offset + place_->directory_bytes : HostOffset(0);
+  }
 
  private:
   struct Bitmap {
@@ -88,7 +92,7 @@ class Bitmaps {
   // Where the disk has the directory from now on.
   void SetPlace(std::optional<BitmapsExtension> place);
   bool IsStored() const;
-  // Writes those that have changed to new clusters, and then a new directory; nothing without one.
+  // Writes all that are consistent to new clusters, and then a new directory; nothing without one.
   Task<absl::StatusOr<std::optional<BitmapsExtension>>> WriteAll(
       std::vector<BitmapDirectoryEntry>& directory, std::vector<ClusterRun>& written);
   Task<absl::Status> FreeReplaced(std::vector<BitmapDirectoryEntry> old,

@@ -6,6 +6,7 @@ namespace ringcow {
 
 void DeferredFrees::Add(ClusterRun run, Was was) {
   clusters_ += run.count;
+  if (was == Was::kDiscarded) discarded_clusters_ += run.count;
   const Version removed = metadata_.write_back.now();
   const Requests::Ordinal last_user = requests_.newest();
   if (!empty()) {
@@ -28,7 +29,10 @@ Task<absl::Status> DeferredFrees::Apply(Version durable) {
     if (oldest.removed > durable || !requests_.HaveEnded(oldest.last_user)) break;
     const Pending next = TakeNext();
     // Before the refcounts fall to 0: from then on anybody may write there.
-    if (next.was == Was::kDiscarded) CO_RETURN_IF_ERROR(co_await Punch(next.run));
+    if (next.was == Was::kDiscarded) {
+      discarded_clusters_ -= next.run.count;
+      CO_RETURN_IF_ERROR(co_await Punch(next.run));
+    }
     CO_RETURN_IF_ERROR(co_await allocator_.RemoveReference(next.run, next.was == Was::kL2Table));
   }
   co_return absl::OkStatus();

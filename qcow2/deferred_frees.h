@@ -43,6 +43,8 @@ class DeferredFrees {
 
   bool empty() const { return next_ == pending_.size(); }
   uint64_t clusters() const { return clusters_; }
+  // Of those, the ones that somebody discarded.
+  uint64_t discarded_clusters() const { return discarded_clusters_; }
 
  private:
   struct Pending {
@@ -63,6 +65,7 @@ class DeferredFrees {
   std::vector<Pending> pending_;
   size_t next_ = 0;
   uint64_t clusters_ = 0;
+  uint64_t discarded_clusters_ = 0;
   bool can_punch_ = true;  // false once the disk has refused
   Mutex applying_;
 };

@@ -23,6 +23,7 @@ struct GuestExtent {
   bool allocated = true;
   bool zero = false;        // known to read as zeroes by this layer; false says nothing
   bool compressed = false;  // stored compressed
+  bool hole = false;        // zero because the file has a hole where it is stored
   std::optional<HostOffset> host =
       std::nullopt;  // of the first byte, where they are stored as they are
 };

@@ -17,12 +17,14 @@
 #include "qcow2/corruption.h"
 #include "qcow2/deferred_frees.h"
 #include "qcow2/growth.h"
+#include "qcow2/holes.h"
 #include "qcow2/mapper.h"
 #include "qcow2/metadata.h"
 #include "qcow2/open.h"
 #include "qcow2/read_path.h"
 #include "qcow2/requests.h"
 #include "qcow2/resize.h"
+#include "qcow2/snapshot_zeroes.h"
 #include "qcow2/snapshots.h"
 #include "qcow2/write_path.h"
 #include "qcow2/zero_path.h"
@@ -32,6 +34,9 @@ namespace {
 
 // Clusters that wait to be freed, beyond which a request flushes.
 constexpr uint64_t kMostClustersWaiting = 16384;
+
+// Discarded bytes that wait to be freed, beyond which a write has them freed for itself.
+constexpr uint64_t kMostBytesWaiting = uint64_t{16} << 20;
 
 MetadataOptions MetadataOptionsOf(const OpenOptions& options) {
   return {options.write_back,        options.l2_cache_bytes,   options.refcount_cache_bytes,
@@ -61,7 +66,10 @@ struct Image::Parts {
         compressor(metadata, mapper, allocator, writer, changing, options.workers),
         zeroer(metadata, mapper, reader, writer, changing, options.backing != nullptr),
         copier(metadata, mapper, reader, writer, zeroer, changing),
-        copies_on_read(options.copy_on_read && options.backing != nullptr && !options.read_only),
+        // Without a backing file there are zeroes to be copied, which version 2 cannot enter.
+        copies_on_read(options.copy_on_read && !options.read_only &&
+                       (options.backing != nullptr || read.geometry.version() >= 3)),
+        holes(metadata, options.stored_bytes),
         snapshots(metadata, allocator),
         bitmaps(metadata, allocator),
         resize(metadata, allocator, frees, mapper, reader, zeroer) {}
@@ -77,6 +85,10 @@ struct Image::Parts {
                                      uint64_t& done);
   // What waits to be freed is bounded: it is space that a guest cannot use.
   bool EndsWithFlush() const { return is_writethrough || frees.clusters() > kMostClustersWaiting; }
+  // Whether so much was discarded that a flush is better than a larger file.
+  bool CanReuseMuch() const {
+    return frees.discarded_clusters() * metadata.geometry.cluster_bytes() > kMostBytesWaiting;
+  }
   // Ends a request that changed something.
   Task<absl::Status> EndChange();
   Task<absl::Status> Flush();
@@ -91,6 +103,7 @@ struct Image::Parts {
   Task<absl::Status> RunAlone(Task<absl::Status> operation);
   Task<absl::Status> ResizeTo(uint64_t virtual_size, Preallocation preallocation);
   Task<absl::Status> RunOnSnapshots(Task<absl::Status> operation);
+  Task<absl::StatusOr<uint64_t>> NeededBytes();
   Task<absl::Status> TrimFiles();
 
   Disk& disk;
@@ -100,6 +113,7 @@ struct Image::Parts {
   const bool is_writethrough;
   const uint64_t size_when_opened;
   const bool trims_data_file;  // nobody else's bytes are behind the guest's
+  bool has_shrunk = false;
   Metadata metadata;
   Requests requests;
   RangeLock changing;  // guest clusters, in bytes, whose entries are being changed
@@ -113,6 +127,7 @@ struct Image::Parts {
   ZeroPath zeroer;
   CopyOnRead copier;
   const bool copies_on_read;
+  Holes holes;
   Snapshots snapshots;
   Bitmaps bitmaps;
   class Resize resize;
@@ -259,6 +274,16 @@ Task<absl::Status> Image::DeleteSnapshot(size_t index) {
   co_return co_await parts_->RunOnSnapshots(parts_->snapshots.Delete(index));
 }
 
+Task<absl::Status> Image::CompleteSnapshots() {
+  co_return co_await parts_->RunOnSnapshots(parts_->snapshots.Complete());
+}
+
+Task<absl::Status> Image::ExpandSnapshotZeroes() {
+  SnapshotZeroes zeroes(parts_->metadata, parts_->allocator, parts_->snapshots,
+                        parts_->backing != nullptr);
+  co_return co_await parts_->RunOnSnapshots(zeroes.Expand());
+}
+
 Task<absl::Status> Image::Resize(uint64_t virtual_size, Preallocation preallocation) {
   if (header().version < 3 && !snapshots().empty()) {
     co_return absl::FailedPreconditionError("Can't resize a v2 image which has snapshots");
@@ -274,9 +299,14 @@ Task<absl::Status> Image::Parts::ResizeTo(uint64_t virtual_size, Preallocation p
   CO_ASSIGN_OR_RETURN(const Geometry resized, metadata.geometry.Resized(virtual_size));
   CO_RETURN_IF_ERROR(co_await bitmaps.PrepareResize(resized));
   const uint64_t backing_bytes = backing != nullptr ? backing->size() : 0;
-  const absl::Status status = co_await resize.To(virtual_size, backing_bytes, preallocation);
+  const bool shrinks = virtual_size < metadata.geometry.virtual_size();
+  absl::Status status = co_await resize.To(virtual_size, backing_bytes, preallocation);
   bitmaps.Resize();
-  co_return status;
+  if (!shrinks || !status.ok()) co_return status;
+  has_shrunk = true;
+  // What was cut off is free from here on.
+  CO_RETURN_IF_ERROR(co_await Flush());
+  co_return co_await allocator.GiveUpEmptyBlocks();
 }
 
 Task<absl::StatusOr<std::vector<BitmapDirectoryEntry>>> Image::ListBitmaps() {
@@ -338,6 +368,7 @@ Task<absl::Status> Image::Parts::Write(GuestOffset offset, std::span<const std::
 }
 
 Task<absl::Status> Image::Write(GuestOffset offset, std::span<const std::byte> from) {
+  if (parts_->CanReuseMuch()) CO_RETURN_IF_ERROR(co_await parts_->Flush());
   absl::Status status = co_await parts_->Write(offset, from);
   if (ErrnoOf(status) == ENOSPC && !parts_->frees.empty()) {
     // There are clusters that only wait for a flush.
@@ -424,7 +455,9 @@ Task<absl::StatusOr<GuestExtent>> Image::Find(GuestOffset offset, uint64_t lengt
   Requests::Entry request(parts_->requests);
   co_await request;
   CO_RETURN_IF_ERROR(parts_->CheckRange(offset, length));
-  co_return co_await parts_->reader.Find(offset, length);
+  if (!parts_->read_only) co_return co_await parts_->reader.Find(offset, length);
+  CO_ASSIGN_OR_RETURN(const GuestExtent extent, co_await parts_->reader.Find(offset, length));
+  co_return co_await parts_->holes.LookInto(extent);
 }
 
 Task<absl::StatusOr<bool>> Image::AreKnownZero(GuestOffset offset, uint64_t length) {
@@ -459,13 +492,31 @@ Task<absl::Status> Image::Close() {
   co_return given_back;
 }
 
+// Where the file has to reach.
+Task<absl::StatusOr<uint64_t>> Image::Parts::NeededBytes() {
+  const Geometry& geometry = metadata.geometry;
+  // A cluster in which the file ended when it was opened may have been written to since.
+  uint64_t end =
+      std::max(AlignUp(size_when_opened, geometry.cluster_bytes()), allocator.taken_end().value());
+  if (has_shrunk) {
+    CO_ASSIGN_OR_RETURN(const ClusterIndex used_end, co_await allocator.refcounts().UsedEnd());
+    // Whatever refcounts say, an image is nothing without these.
+    const HostOffset tables_end = std::max(metadata.l1.end(), metadata.refcount_table.end());
+    end = std::min(end, std::max(geometry.OffsetOf(used_end), tables_end).value());
+  }
+  // The rest of a last cluster that only holds this is empty, and QEMU's file ends here.
+  const uint64_t bitmaps_end = bitmaps.stored_end().value();
+  co_return AlignUp(bitmaps_end, geometry.cluster_bytes()) == end ? bitmaps_end : end;
+}
+
 // Should a crash undo this, a file is only longer than it has to be.
 Task<absl::Status> Image::Parts::TrimFiles() {
-  // A cluster in which the file ended when it was opened may have been written to since.
-  const uint64_t needed = std::max(AlignUp(size_when_opened, metadata.geometry.cluster_bytes()),
-                                   allocator.taken_end().value());
-  // What was grown ahead and not used is given back.
-  if (disk.size() > needed) CO_RETURN_IF_ERROR(co_await disk.Truncate(needed));
+  CO_ASSIGN_OR_RETURN(const uint64_t needed, co_await NeededBytes());
+  // What was grown ahead and not used is given back. A block device has the size it has.
+  if (disk.size() > needed) {
+    const absl::Status status = co_await disk.Truncate(needed);
+    if (ErrnoOf(status) != EINVAL) CO_RETURN_IF_ERROR(status);
+  }
   // Writes of whole blocks or clusters can reach beyond the guest's last byte.
   const uint64_t virtual_size = metadata.geometry.virtual_size();
   if (!trims_data_file || data_file->size() <= virtual_size) co_return absl::OkStatus();

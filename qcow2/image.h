@@ -68,6 +68,9 @@ struct OpenOptions {
   // Who compresses. It must outlive the image, and may serve several images on its loop. Null: the
   // loop's own thread.
   WorkerPool* workers = nullptr;
+  // The bytes that the disk takes on the host, if they are known. An image that is open for reading
+  // tells by them whether it may have clusters that were never written (see GuestExtent::hole).
+  std::optional<uint64_t> stored_bytes = std::nullopt;
   // The external data file, which an image that has one needs; open for writing unless read_only.
   // It must outlive the image and be used by nobody else. (ImageChain opens it.)
   Disk* data_file = nullptr;
@@ -122,6 +125,10 @@ class Image final : public GuestDisk {
   // bitmaps, which do not know what differs.
   Task<absl::Status> ApplySnapshot(size_t index);
   Task<absl::Status> DeleteSnapshot(size_t index);
+  // All snapshots say what version 3 demands of them, and old versions of QEMU did not write.
+  Task<absl::Status> CompleteSnapshots();
+  // No snapshot has zero clusters that version 2 cannot do without (see SnapshotZeroes).
+  Task<absl::Status> ExpandSnapshotZeroes();
 
   // The persistent dirty bitmaps. What the guest changes is marked in those that are enabled
   // ("automatic"), and all of them are stored by Close; after a crash those that could be wrong are

@@ -1,7 +1,10 @@
 #include "qcow2/image_chain.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <bit>
+#include <cerrno>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -12,7 +15,9 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "engine/errno_status.h"
 #include "engine/status_macros.h"
+#include "engine/zeroes.h"
 #include "qcow2/backing_name.h"
 #include "qcow2/format/header.h"
 #include "qcow2/format/unsupported.h"
@@ -143,7 +148,16 @@ absl::StatusOr<std::unique_ptr<UringDisk>> OpenDataFile(Rings& rings, const Imag
   return UringDisk::Open(rings, source.path,
                          {.read_only = options.read_only,
                           .direct = source.direct.value_or(options.direct),
-                          .force_share = force_share});
+                          .force_share = force_share || source.unlocked});
+}
+
+absl::StatusOr<uint64_t> StoredBytes(const UringDisk& disk) {
+  struct stat status{};
+  if (fstat(disk.fd(), &status) != 0) {
+    return ErrnoStatus(errno, absl::StrFormat("Could not stat '%s'", disk.name()));
+  }
+  constexpr uint64_t kBlockBytes = 512;  // of st_blocks, whatever the file system
+  return static_cast<uint64_t>(status.st_blocks) * kBlockBytes;
 }
 
 bool IsOpen(const std::vector<Layer>& layers, const std::string& path) {
@@ -214,6 +228,7 @@ Task<absl::StatusOr<std::unique_ptr<ImageChain>>> ImageChain::Open(Rings& rings,
 Task<absl::StatusOr<std::unique_ptr<ImageChain>>> ImageChain::Open(Rings& rings, ImageSource source,
                                                                    ImageChainOptions options) {
   const bool ignores_discards = source.ignores_discards;
+  const DetectZeroes detect_zeroes = source.detect_zeroes;
   CO_ASSIGN_OR_RETURN(std::vector<Layer> layers,
                       co_await OpenFiles(rings, std::move(source), options));
   // From the last backing file up, since each needs the one below it.
@@ -231,15 +246,25 @@ Task<absl::StatusOr<std::unique_ptr<ImageChain>>> ImageChain::Open(Rings& rings,
     layer_options.read_only = depth == 0 ? options.file.read_only : depth != options.also_writable;
     layer_options.backing = depth + 1 < layers.size() ? layers[depth + 1].guest.get() : nullptr;
     layer_options.data_file = layers[depth].data_file.get();
+    CO_ASSIGN_OR_RETURN(layer_options.stored_bytes, StoredBytes(layers[depth].file.disk()));
     const absl::Status status = co_await OpenGuest(layers[depth], layer_options);
     if (!status.ok()) co_return AtDepth(depth, status);
   }
-  co_return absl::WrapUnique(new ImageChain(std::move(layers), ignores_discards));
+  co_return absl::WrapUnique(new ImageChain(std::move(layers), ignores_discards, detect_zeroes));
 }
 
 // Overlays go before what they read from.
 ImageChain::~ImageChain() {
   for (Layer& layer : layers_) layer.guest.reset();
+}
+
+Task<absl::Status> ImageChain::Write(GuestOffset offset, std::span<const std::byte> from) {
+  if (detect_zeroes_ == DetectZeroes::kOff || from.empty() || !AreZeroes(from)) {
+    return top().Write(offset, from);
+  }
+  return WriteZeroes(
+      offset, from.size(),
+      detect_zeroes_ == DetectZeroes::kUnmap ? ZeroManner::kMayUnmap : ZeroManner::kKeepSpace);
 }
 
 Task<absl::Status> ImageChain::WriteZeroes(GuestOffset offset, uint64_t length, ZeroManner manner) {

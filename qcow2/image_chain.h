@@ -77,9 +77,8 @@ class ImageChain final : public GuestDisk {
   Task<absl::Status> Read(GuestOffset offset, std::span<std::byte> into) override {
     return top().Read(offset, into);
   }
-  Task<absl::Status> Write(GuestOffset offset, std::span<const std::byte> from) override {
-    return top().Write(offset, from);
-  }
+  // WriteZeroes instead, where a description says "detect-zeroes".
+  Task<absl::Status> Write(GuestOffset offset, std::span<const std::byte> from) override;
   Task<absl::Status> WriteCompressed(GuestOffset offset, std::span<const std::byte> from) override {
     return top().WriteCompressed(offset, from);
   }
@@ -106,13 +105,16 @@ class ImageChain final : public GuestDisk {
   void ResetCounters() override { top().ResetCounters(); }
 
  private:
-  ImageChain(std::vector<Layer> layers, bool ignores_discards)
-      : layers_(std::move(layers)), ignores_discards_(ignores_discards) {}
+  ImageChain(std::vector<Layer> layers, bool ignores_discards, DetectZeroes detect_zeroes)
+      : layers_(std::move(layers)),
+        ignores_discards_(ignores_discards),
+        detect_zeroes_(detect_zeroes) {}
 
   GuestDisk& top() const { return *layers_.front().guest; }
 
   std::vector<Layer> layers_;
   const bool ignores_discards_;
+  const DetectZeroes detect_zeroes_;
 };
 
 }  // namespace ringcow

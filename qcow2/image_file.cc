@@ -57,7 +57,7 @@ Task<absl::StatusOr<ImageFile>> ImageFile::Open(Rings& rings, ImageSource source
                       UringDisk::Open(rings, source.path,
                                       {.read_only = options.read_only,
                                        .direct = source.direct.value_or(options.direct),
-                                       .force_share = force_share}));
+                                       .force_share = force_share || source.unlocked}));
   const bool is_guess = !format.has_value();
   if (is_guess) {
     CO_ASSIGN_OR_RETURN(const std::string probed, co_await ProbeDisk(*disk));

@@ -40,6 +40,18 @@ absl::Status TakeDiscard(ImageDescription& options, ImageSource& source) {
   return absl::OkStatus();
 }
 
+absl::Status TakeDetectZeroes(ImageDescription& options, bool unmaps, ImageSource& source) {
+  const std::string value = options.Take("detect-zeroes").value_or("off");
+  if (value == "unmap" && !unmaps) {
+    return absl::InvalidArgumentError(
+        "setting detect-zeroes to unmap is not allowed without setting discard operation to unmap");
+  }
+  if (value == "on") source.detect_zeroes = DetectZeroes::kOn;
+  if (value == "unmap") source.detect_zeroes = DetectZeroes::kUnmap;
+  if (value == "off" || source.detect_zeroes != DetectZeroes::kOff) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrFormat("invalid parameter value: %s", value));
+}
+
 // Options that a node of any kind may have.
 absl::Status TakeNodeOptions(ImageDescription& options, ImageSource& source) {
   options.Take("node-name");  // nothing can refer to it
@@ -50,8 +62,14 @@ absl::Status TakeNodeOptions(ImageDescription& options, ImageSource& source) {
   ASSIGN_OR_RETURN(const std::optional<bool> direct, options.TakeFlag("cache.direct"));
   if (direct.has_value()) source.direct = direct;
   RETURN_IF_ERROR(TakeOneOf(options, "cache.no-flush", {"off"}));
-  RETURN_IF_ERROR(TakeOneOf(options, "auto-read-only", {"off"}));
-  return TakeOneOf(options, "detect-zeroes", {"off"});
+  return TakeOneOf(options, "auto-read-only", {"off"});
+}
+
+absl::Status TakeLocking(ImageDescription& options, ImageSource& source) {
+  const std::string value = options.Take("locking").value_or("auto");
+  source.unlocked = value == "off";
+  if (value == "auto" || value == "on" || value == "off") return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrFormat("invalid parameter value: %s", value));
 }
 
 absl::Status TakeFileOptions(ImageDescription options, ImageSource& source) {
@@ -61,8 +79,9 @@ absl::Status TakeFileOptions(ImageDescription options, ImageSource& source) {
   }
   source.path = *path;
   RETURN_IF_ERROR(TakeNodeOptions(options, source));
+  RETURN_IF_ERROR(TakeOneOf(options, "detect-zeroes", {"off"}));
   RETURN_IF_ERROR(TakeOneOf(options, "discard", {"unmap", "on"}));
-  RETURN_IF_ERROR(TakeOneOf(options, "locking", {"on", "auto"}));
+  RETURN_IF_ERROR(TakeLocking(options, source));
   // Names only: all I/O goes through io_uring.
   RETURN_IF_ERROR(TakeOneOf(options, "aio", {"threads", "native", "io_uring"}));
   if (options.options().empty()) return absl::OkStatus();
@@ -183,6 +202,7 @@ absl::StatusOr<ImageSource> SourceOf(ImageDescription description, absl::string_
   RETURN_IF_ERROR(TakeFileChild(description, source));
   RETURN_IF_ERROR(TakeNodeOptions(description, source));
   RETURN_IF_ERROR(TakeDiscard(description, source));
+  RETURN_IF_ERROR(TakeDetectZeroes(description, !source.ignores_discards, source));
   source.options = std::move(description);
   return source;
 }

@@ -13,15 +13,20 @@
 
 namespace ringcow {
 
+// What becomes of written zeroes: bytes; WriteZeroes; or that, and their space is given back.
+enum class DetectZeroes : uint8_t { kOff, kOn, kUnmap };
+
 // The local file that a name or a description means, and how that wants it to be opened.
 struct ImageSource {
   std::string path;
   std::string format;      // empty: look at the file
   bool read_only = false;  // "read-only": not for writing, whoever asks
   bool force_share = false;
+  bool unlocked = false;                      // "locking": "off": neither takes nor respects locks
   std::optional<bool> direct = std::nullopt;  // "cache.direct"
   bool ignores_discards = false;              // "discard": "ignore"
-  ImageDescription options{{}};               // those of the format
+  DetectZeroes detect_zeroes = DetectZeroes::kOff;
+  ImageDescription options{{}};  // those of the format
 };
 
 // `name` is a path, "file:PATH" or "json:{...}". A `format` that is not empty is what the caller

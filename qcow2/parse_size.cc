@@ -74,8 +74,9 @@ absl::StatusOr<uint64_t> ParseSize(absl::string_view text) {
   const bool negative = absl::ConsumePrefix(&text, "-");
   if (!negative) absl::ConsumePrefix(&text, "+");
   absl::StatusOr<uint64_t> value = ParseUnsignedSize(text);
-  if (negative && value.ok()) return TooLarge();
-  return value;
+  if (!negative || !value.ok()) return value;
+  // With a suffix QEMU no longer looks at what the number would be.
+  return absl::ascii_isdigit(text.back()) ? TooLarge() : Invalid();
 }
 
 }  // namespace ringcow

@@ -58,6 +58,21 @@ Task<absl::StatusOr<uint64_t>> Refcounts::Get(ClusterIndex cluster) {
   co_return Get(slice, cluster);
 }
 
+Task<absl::StatusOr<ClusterIndex>> Refcounts::UsedEnd() {
+  ClusterIndex end =
+      metadata_.geometry.FirstClusterOfRefcountBlock(metadata_.refcount_table.entries());
+  while (end.value() > 0) {
+    CO_ASSIGN_OR_RETURN(const Slice slice, co_await SliceOf(ClusterIndex(end.value() - 1)));
+    if (!slice.has_block()) end = slice.clusters.first;
+    while (end > slice.clusters.first) {
+      const ClusterIndex last(end.value() - 1);
+      if (Get(slice, last) > 0) co_return end;
+      end = last;
+    }
+  }
+  co_return end;
+}
+
 absl::Status Refcounts::CheckBlocksDiffer() const {
   const ResidentTable& table = metadata_.refcount_table;
   std::vector<HostOffset> blocks;

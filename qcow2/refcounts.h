@@ -53,6 +53,9 @@ class Refcounts {
   // would set another. Where the blocks differ, they are no more than the file has clusters.
   absl::Status CheckBlocksDiffer() const;
 
+  // The end of the last cluster with a refcount above 0.
+  Task<absl::StatusOr<ClusterIndex>> UsedEnd();
+
   // Sets the refcount of every cluster of `run` in memory. Raising it from 0 needs no order; a
   // lower one must not be set before the removal of the reference is durable. InvalidArgument, with
   // those before it set, at a cluster without a refcount block.

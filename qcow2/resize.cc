@@ -53,16 +53,22 @@ Task<absl::Status> Resize::Grow(Geometry grown, uint64_t backing_bytes,
 Task<absl::Status> Resize::FillNew(uint64_t old_size, uint64_t backing_bytes,
                                    Preallocation preallocation) {
   const Geometry& geometry = metadata_.geometry;
-  // What lies behind the end in the last cluster is nobody's; and what the backing file holds
-  // there was never the guest's.
-  const uint64_t cluster_end = AlignUp(old_size, geometry.cluster_bytes());
-  const uint64_t zero_end = std::min(geometry.virtual_size(), std::max(cluster_end, backing_bytes));
-  if (zero_end > old_size) {
-    CO_RETURN_IF_ERROR(co_await MakeZero(GuestOffset(old_size), GuestOffset(zero_end)));
+  const uint64_t cluster_end =
+      std::min(geometry.virtual_size(), AlignUp(old_size, geometry.cluster_bytes()));
+  // What the backing file holds behind the end was never the guest's.
+  const uint64_t backing_end = std::min(geometry.virtual_size(), backing_bytes);
+  if (backing_end > cluster_end) {
+    CO_RETURN_IF_ERROR(co_await MakeZero(GuestOffset(cluster_end), GuestOffset(backing_end)));
   }
-  if (cluster_end >= geometry.virtual_size()) co_return absl::OkStatus();
-  co_return co_await Preallocate(metadata_, allocator_, mapper_, GuestOffset(cluster_end),
-                                 metadata_.clusters_end, preallocation);
+  if (cluster_end < geometry.virtual_size()) {
+    CO_RETURN_IF_ERROR(co_await Preallocate(metadata_, allocator_, mapper_,
+                                            GuestOffset(cluster_end), metadata_.clusters_end,
+                                            preallocation));
+  }
+  // What lies behind the end in the last cluster is nobody's. (Last, as QEMU does it: what this may
+  // have to allocate comes to lie where preallocation has left a gap.)
+  if (cluster_end == old_size) co_return absl::OkStatus();
+  co_return co_await MakeZero(GuestOffset(old_size), GuestOffset(cluster_end));
 }
 
 // What a data file holds behind the end of the disk is nobody's, and must not become the guest's.

@@ -192,8 +192,21 @@ Task<absl::StatusOr<ClusterRun>> Snapshots::WriteL1Copy(std::span<const L1Entry>
   co_return co_await WriteNew(bytes, Content::kL1);
 }
 
+Task<absl::Status> Snapshots::Complete() {
+  const bool is_complete =
+      std::all_of(snapshots_.begin(), snapshots_.end(), [](const Snapshot& snapshot) {
+        return snapshot.extra_data.size() >= kMinSnapshotExtraBytesV3;
+      });
+  if (is_complete) co_return absl::OkStatus();
+  co_return co_await SwitchTo(snapshots_);
+}
+
 Task<absl::Status> Snapshots::SwitchTo(std::vector<Snapshot> snapshots) {
   const Geometry& geometry = metadata_.geometry;
+  for (Snapshot& snapshot : snapshots) {
+    snapshot.virtual_size = snapshot.virtual_size.value_or(geometry.virtual_size());
+    snapshot.extra_data.resize(std::max(snapshot.extra_data.size(), kSnapshotExtraBytes));
+  }
   HostOffset place(0);
   uint64_t bytes = 0;
   if (!snapshots.empty()) {

@@ -47,6 +47,8 @@ class Snapshots {
   // The active state becomes that of snapshot `index`, its virtual size too.
   Task<absl::Status> Apply(size_t index);
   Task<absl::Status> Delete(size_t index);
+  // Rewrites the table, if an entry of it lacks what version 3 demands.
+  Task<absl::Status> Complete();
 
   // The L1 table of snapshot `index`, validated.
   Task<absl::StatusOr<std::vector<L1Entry>>> ReadL1(size_t index);
@@ -61,7 +63,8 @@ class Snapshots {
   // Allocated clusters that hold `bytes`, written but not durable.
   Task<absl::StatusOr<ClusterRun>> WriteNew(std::span<const std::byte> bytes, Content content);
   Task<absl::StatusOr<ClusterRun>> WriteL1Copy(std::span<const L1Entry> l1);
-  // Makes `snapshots` the image's, durably, and gives back the old table.
+  // Makes `snapshots` the image's, durably, and gives back the old table. As QEMU does, entries get
+  // all fields that it knows.
   Task<absl::Status> SwitchTo(std::vector<Snapshot> snapshots);
   Task<absl::Status> Flush() { return metadata_.write_back.Flush(); }
 

@@ -53,21 +53,6 @@ Task<absl::Status> AddSnapshotTables(Disk& disk, const Header& header, const Geo
   co_return absl::OkStatus();
 }
 
-// Zero clusters: all of them, or those that have a host cluster.
-enum class Which : uint8_t { kAny, kWithCluster };
-
-Task<absl::StatusOr<bool>> HasZeroes(Disk& disk, const Geometry& geometry, HostOffset table,
-                                     Which which) {
-  const AlignedBuffer bytes(geometry.cluster_bytes());
-  CO_RETURN_IF_ERROR(co_await disk.Read(table, bytes.span(), Content::kL2));
-  for (uint64_t i = 0; i < bytes.size() / sizeof(uint64_t); ++i) {
-    const L2Entry::Kind kind = L2Entry::FromRaw(LoadBe64At(bytes.span(), i)).kind();
-    const bool is_plain = kind == L2Entry::Kind::kZeroPlain;
-    if (kind == L2Entry::Kind::kZeroAllocated || (is_plain && which == Which::kAny)) co_return true;
-  }
-  co_return false;
-}
-
 // A torn write is as good as a whole one: each entry means the same before and after.
 Task<absl::Status> ForgetPlainZeroesIn(Disk& disk, const Geometry& geometry, HostOffset table) {
   const AlignedBuffer bytes(geometry.cluster_bytes());
@@ -93,21 +78,6 @@ Task<absl::Status> WriteZeroBytes(Image& image, uint64_t offset, uint64_t length
 }
 
 }  // namespace
-
-Task<absl::Status> CheckZeroExpansion(Disk& disk, const Image& image) {
-  const Header& header = image.header();
-  std::set<HostOffset> tables;
-  CO_RETURN_IF_ERROR(co_await AddSnapshotTables(disk, header, image.geometry(), tables));
-  const Which harmful = header.backing_file.empty() ? Which::kWithCluster : Which::kAny;
-  for (const HostOffset table : tables) {
-    CO_ASSIGN_OR_RETURN(const bool has_zeroes,
-                        co_await HasZeroes(disk, image.geometry(), table, harmful));
-    if (!has_zeroes) continue;
-    co_return absl::UnimplementedError(
-        "Cannot downgrade an image whose internal snapshots have zero clusters");
-  }
-  co_return absl::OkStatus();
-}
 
 Task<absl::Status> ExpandZeroClusters(Image& image) {
   const bool has_backing = !image.header().backing_file.empty();

@@ -12,11 +12,8 @@ namespace ringcow {
 // its zero clusters become zero bytes where a backing file would show instead, and clusters that it
 // does not have where none would. The guest reads the same at every instant.
 
-// Unimplemented where a snapshot has a zero cluster that must become bytes. `disk` is that of
-// `image`, in which nothing has changed since it was opened.
-Task<absl::Status> CheckZeroExpansion(Disk& disk, const Image& image);
-
-// In `image`, which is open for writing, and is not flushed.
+// Those that the guest sees, in `image`, which is open for writing, and is not flushed. (For those
+// of snapshots there is Image::ExpandSnapshotZeroes.)
 Task<absl::Status> ExpandZeroClusters(Image& image);
 
 // The rest, in the image on `disk`, which is closed: entries of no cluster lose their zero flag,

@@ -144,8 +144,13 @@ Task<absl::Status> ZeroPath::WriteZeroBytes(Range range) {
   std::memset(zeroes.data(), 0, zeroes.size());
   while (!range.empty()) {
     const uint64_t now = std::min<uint64_t>(range.end - range.begin, zeroes.size());
-    CO_ASSIGN_OR_RETURN(const bool are_zero, co_await reader_.AreKnownZero(range.begin, now));
-    if (!are_zero) {
+    // What reads as zeroes by way of a backing file is to do so without it.
+    bool is_needed = has_backing_;
+    if (!is_needed) {
+      CO_ASSIGN_OR_RETURN(const bool are_zero, co_await reader_.AreKnownZero(range.begin, now));
+      is_needed = !are_zero;
+    }
+    if (is_needed) {
       CO_RETURN_IF_ERROR(co_await writer_.WriteLocked(range.begin, zeroes.span().first(now)));
     }
     range.begin += now;

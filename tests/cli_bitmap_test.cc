@@ -160,6 +160,8 @@ TEST_F(BitmapTest, DoesTheSame) {
   ExpectSame({"--add", "overlay", "o"});
   ExpectSame({"--merge", "all", "-b", "a", "-F", "qcow2", "overlay", "o"});
   ExpectSame({"--merge", "all", "-b", "a", "overlay", "o"});
+  // Into the backing file, which is open twice then.
+  ExpectSame({"--merge", "o", "-b", "overlay", "-F", "qcow2", "a", "all"});
   ExpectSame({"--remove", "a", "two"});
   for (const char* name : {"one", "three", "all"}) ExpectSame({"--remove", "a", name});
   ExpectSame({"--enable", "--disable", "overlay", "o"});

@@ -235,8 +235,21 @@ TEST_F(CreateTest, RefusesTheSameCommandLines) {
 
 TEST_F(CreateTest, RefusesWhatItCannotDo) {
   ExpectRefused({"-f", "qcow2", "-o", "encrypt.format=luks", "a", "1M"}, "'encrypt.format'");
-  ExpectRefused({"-f", "vmdk", "a", "1M"}, "Unknown file format 'vmdk'");
+  ExpectRefused({"-f", "vmdk", "a", "1M"}, "Format driver 'vmdk' does not support image creation");
+  ExpectRefused({"-f", "vdmk", "a", "1M"}, "Unknown file format 'vdmk'");
   ExpectRefused({"--object", "secret,id=s", "a", "1M"}, "--object");
+}
+
+TEST_F(CreateTest, ListsItsOptionsInQemusWords) {
+  const ScratchDirectory directory;
+  for (const Words& words : {Words{"qemu-img", "create", "-f", "qcow2", "-o", "help", "a", "1M"},
+                             Words{"qemu-img", "create", "-f", "qcow2", "-o", "help"},
+                             Words{"qemu-img", "create", "-o", "size=1M,?"},
+                             Words{"qemu-img", "amend", "-f", "qcow2", "-o", "help"}}) {
+    SCOPED_TRACE(testing::PrintToString(words));
+    EXPECT_EQ(Ringcow(directory.path(), words).out, Qemu(directory.path(), words).out);
+  }
+  EXPECT_TRUE(directory.List().empty());
 }
 
 TEST_F(CreateTest, ReplacesAFileOnlyWhenTheOptionsAreRight) {

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "tests/cli_harness.h"
+#include "tests/support/hosts.h"
 
 namespace ringcow {
 namespace {
@@ -83,6 +84,8 @@ TEST_F(DescriptionTest, OpensTheSame) {
            R"({"driver": "qcow2", "file.filename": "apart", "data-file.filename": "apart.data"})",
            R"({"driver": "qcow2", "read-only": true, "file":
                {"driver": "file", "filename": "top", "locking": "auto", "aio": "threads"}})",
+           R"({"driver": "qcow2", "file.filename": "top", "file.locking": "off",
+               "detect-zeroes": "unmap", "discard": "unmap"})",
        }) {
     ExpectSame(description, /*opens=*/true);
   }
@@ -112,6 +115,10 @@ TEST_F(DescriptionTest, RefusesTheSame) {
            R"({"driver": "qcow2", "file.filename": "top", "overlap-check": "none",
                "overlap-check.template": "cached"})",
            R"({"driver": "qcow2", "file.filename": "top", "discard": "never"})",
+           R"({"driver": "qcow2", "file.filename": "top", "file.locking": "never"})",
+           R"({"driver": "qcow2", "file.filename": "top", "detect-zeroes": "never"})",
+           R"({"driver": "qcow2", "file.filename": "top", "discard": "ignore",
+               "detect-zeroes": "unmap"})",
            R"({"driver": "qcow2", "file.filename": "top", "data-file.filename": "plain"})",
            R"({"driver": "qcow2", "file.filename": "apart", "data-file.filename": "missing"})",
            R"({"driver": "qcow2", "file.filename": "apart", "data-file": "node"})",
@@ -128,12 +135,11 @@ TEST_F(DescriptionTest, RefusesTheSame) {
 }
 
 TEST_F(DescriptionTest, RefusesWhatItCannotDo) {
-  for (const char* option :
-       {R"("cache-clean-interval": 60)", R"("overlap-check": "all")",
-        R"("overlap-check.main-header": false)", R"("file.discard": "ignore")",
-        R"("pass-discard-request": false)", R"("pass-discard-other": true)",
-        R"("pass-discard-snapshot": true)", R"("discard-no-unref": true)",
-        R"("data-file.driver": "raw")", R"("file.locking": "off")", R"("cache.no-flush": true)"}) {
+  for (const char* option : {R"("cache-clean-interval": 60)", R"("overlap-check": "all")",
+                             R"("overlap-check.main-header": false)", R"("file.discard": "ignore")",
+                             R"("pass-discard-request": false)", R"("pass-discard-other": true)",
+                             R"("pass-discard-snapshot": true)", R"("discard-no-unref": true)",
+                             R"("data-file.driver": "raw")", R"("cache.no-flush": true)"}) {
     const Outcome outcome =
         Read(/*by_qemu=*/false,
              absl::StrCat(R"({"driver": "qcow2", "file.filename": "top", )", option, "}"));
@@ -168,6 +174,39 @@ TEST_F(DescriptionTest, IgnoresDiscardsWhereItIsTold) {
   ours.out = WithoutTimes(ours.out);
   EXPECT_EQ(ours, theirs);
   EXPECT_EQ(ours.status, 0) << ours;
+}
+
+TEST_F(DescriptionTest, DetectsZeroes) {
+  const auto map_after_write = [this](bool by_qemu, const std::string& manner) {
+    Make({"create", "-q", "-f", "qcow2", "-o", "preallocation=metadata", "new", "1M"});
+    const std::vector<std::string> write = {
+        "qemu-io",
+        "-c",
+        "write -r -P 0 0 128k",
+        "-c",
+        "write -P 1 128k 64k",
+        "--image-opts",
+        absl::StrCat("driver=qcow2,file.filename=new,discard=unmap,detect-zeroes=", manner)};
+    const Outcome outcome =
+        by_qemu ? Qemu(directory_.path(), write) : Ringcow(directory_.path(), write);
+    EXPECT_EQ(outcome.status, 0) << outcome;
+    return Qemu(directory_.path(), {"qemu-img", "map", "--output=json", "new"}).out;
+  };
+  for (const char* manner : {"off", "on", "unmap"}) {
+    EXPECT_EQ(map_after_write(/*by_qemu=*/false, manner), map_after_write(true, manner)) << manner;
+  }
+}
+
+// Both open an image that somebody else writes to.
+TEST_F(DescriptionTest, GoesWithoutLocks) {
+  const std::string unlocked =
+      R"(json:{"driver": "qcow2", "file": {"filename": "top", "locking": "off"}})";
+  const auto open_within = [&](const std::string& inner) {
+    return Ringcow(directory_.path(), {"qemu-io", "-c", "write -P 6 0 1k", inner}).status;
+  };
+  FileHost holder(directory_.File("top"));
+  EXPECT_EQ(open_within("top"), 1);
+  EXPECT_EQ(open_within(unlocked), 0);
 }
 
 // In the header of an image.

@@ -83,6 +83,17 @@ TEST_F(MapTest, KnowsTheHolesOfRawFiles) {
   ExpectSameMaps("a");
 }
 
+TEST_F(MapTest, KnowsTheHolesOfPreallocatedClusters) {
+  for (const char* options : {"preallocation=metadata", "preallocation=metadata,cluster_size=4k",
+                              "preallocation=falloc", "preallocation=metadata,extended_l2=on"}) {
+    SCOPED_TRACE(options);
+    Make(options, "a", "16M", {"write 1M 100k", "write -z 3M 1M", "write 9000k 4k"});
+    ExpectSameMaps("a");
+    Make("cluster_size=64k", "b", "16M", {"write 0 1k"}, {"-b", "a", "-F", "qcow2"});
+    ExpectSameMaps("b");
+  }
+}
+
 TEST_F(MapTest, ComplainsInTheSameWords) {
   Make("cluster_size=64k", "a", "1M", {"write 0 64k"});
   WriteBytes(scratch_.File("empty"), "");

@@ -34,6 +34,7 @@ using Bytes = std::vector<std::byte>;
 constexpr uint64_t kBytes = 96 * 1024;
 constexpr uint64_t kSmaller = 40 * 1024 + 512;
 constexpr uint64_t kLarger = 200 * 1024;
+constexpr uint64_t kUnit = 512;
 
 struct Transition {
   const char* name;
@@ -61,6 +62,14 @@ const Transition kTransitions[] = {
     {"Shrink",
      [](Image& image, Loop& loop) { return loop.Run(image.Resize(kSmaller, Preallocation::kOff)); },
      kSmaller},
+    // Refcount blocks count nothing any more.
+    {"ShrinkToASector",
+     [](Image& image, Loop& loop) {
+       absl::Status status = loop.Run(image.DeleteSnapshot(0));
+       status.Update(loop.Run(image.Resize(kUnit, Preallocation::kOff)));
+       return status;
+     },
+     kUnit},
     {"Empty", [](Image& image, Loop& loop) { return loop.Run(image.Empty()); }, 0},
     {"EmptyOverlay", [](Image& image, Loop& loop) { return loop.Run(image.Empty()); }, 0, true},
     {"ApplySnapshotOfOverlay",
@@ -72,6 +81,17 @@ const Transition kTransitions[] = {
     {"ShrinkOverlay",
      [](Image& image, Loop& loop) { return loop.Run(image.Resize(kSmaller, Preallocation::kOff)); },
      kSmaller, true},
+    {"ExpandZeroesOfSnapshot",
+     [](Image& image, Loop& loop) {
+       absl::Status status =
+           loop.Run(image.WriteZeroes(GuestOffset(0), kBytes, ZeroManner::kKeepSpace));
+       status.Update(loop.Run(image.CreateSnapshot(Snapshot())));
+       status.Update(loop.Run(image.ExpandSnapshotZeroes()));
+       return status;
+     },
+     0},
+    {"ExpandZeroesOfOverlaysSnapshot",
+     [](Image& image, Loop& loop) { return loop.Run(image.ExpandSnapshotZeroes()); }, kBytes, true},
     {"ExpandZeroesOfOverlay",
      [](Image& image, Loop& loop) {
        absl::Status status = loop.Run(ExpandZeroClusters(image));
@@ -82,7 +102,6 @@ const Transition kTransitions[] = {
 };
 
 constexpr uint64_t kBackingUnits = 300;
-constexpr uint64_t kUnit = 512;
 static_assert(kBackingUnits * kUnit > kBytes);
 
 OpenOptions Options(bool read_only) {

@@ -127,6 +127,24 @@ TEST_P(OnFile, QemuAgrees) {
   if (!HasFatalFailure()) ExpectCleanAndEqual(file.path(), bytes);
 }
 
+TEST(ImageResize, ASmallerDiskKeepsNoEmptyRefcountBlocks) {
+  Loop loop;
+  SimDisk disk(loop, {.record = false});
+  const CreateOptions create = {.virtual_size = 1 << 20, .cluster_size = 512, .refcount_bits = 64};
+  ASSERT_EQ(Create(disk, create), absl::OkStatus());
+  absl::StatusOr<std::unique_ptr<Image>> image = Open(disk);
+  ASSERT_TRUE(image.ok()) << image.status();
+  ASSERT_EQ(loop.Run((*image)->Write(GuestOffset(0), Bytes(1 << 20, std::byte{1}))),
+            absl::OkStatus());
+  ASSERT_EQ(loop.Run((*image)->Resize(4096, Preallocation::kOff)), absl::OkStatus());
+  ASSERT_EQ(loop.Run((*image)->Close()), absl::OkStatus());
+  EXPECT_EQ(Findings(disk), "");
+  EXPECT_LE(disk.size(), 64 * 512U) << "what one refcount block counts";
+  Bytes table((*image)->header().refcount_table_clusters * 512);
+  disk.content().Read((*image)->header().refcount_table_offset.value(), table);
+  EXPECT_EQ(std::count(table.begin() + 8, table.end(), std::byte{0}), table.size() - 8);
+}
+
 TEST(ImageResize, SnapshotsKeepTheirSize) {
   const TempFile file(".qcow2");
   FileHost host(file.path());

@@ -8,13 +8,13 @@ namespace {
 constexpr TransferGrammar kReadGrammar = {
     .many_lengths = true,
     .options = "CiP:qrv",
-    .refused = "ir",
+    .refused = "i",
 };
 constexpr TransferGrammar kWriteGrammar = {
     .write = true,
     .many_lengths = true,
     .options = "CfiP:qruz",
-    .refused = "ir",
+    .refused = "i",
 };
 
 // The command counts as carried out once its request is under way; how that ends is only said.
@@ -49,7 +49,7 @@ const IoCommand kAioRead = {
     .name = "aio_read",
     .min_arguments = 2,
     .max_arguments = -1,
-    .synopsis = "[-Cqv] [-P pattern] off len [len..]",
+    .synopsis = "[-Cqrv] [-P pattern] off len [len..]",
     .summary = "asynchronously reads a number of bytes",
     .run = RunAioRead,
 };
@@ -58,7 +58,7 @@ const IoCommand kAioWrite = {
     .name = "aio_write",
     .min_arguments = 2,
     .max_arguments = -1,
-    .synopsis = "[-Cfquz] [-P pattern] off len [len..]",
+    .synopsis = "[-Cfqruz] [-P pattern] off len [len..]",
     .summary = "asynchronously writes a number of bytes",
     .writes = true,
     .run = RunAioWrite,

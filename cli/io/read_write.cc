@@ -6,23 +6,21 @@ namespace {
 
 constexpr TransferGrammar kReadGrammar = {
     .options = "bCl:pP:qrs:v",
-    .refused = "br",
+    .refused = "b",
 };
 constexpr TransferGrammar kWriteGrammar = {
     .write = true,
     .options = "bcCfnpP:qrs:uz",
-    .refused = "br",
+    .refused = "b",
 };
 constexpr TransferGrammar kReadVGrammar = {
     .many_lengths = true,
     .options = "CP:qrv",
-    .refused = "r",
 };
 constexpr TransferGrammar kWriteVGrammar = {
     .write = true,
     .many_lengths = true,
     .options = "CfP:qr",
-    .refused = "r",
 };
 
 Task<bool> ParseAndRun(Session& session, const IoCommand& command, const TransferGrammar& grammar,
@@ -55,7 +53,7 @@ const IoCommand kRead = {
     .alias = "r",
     .min_arguments = 2,
     .max_arguments = -1,
-    .synopsis = "[-Cqv] [-P pattern [-s off] [-l len]] off len",
+    .synopsis = "[-Cqrv] [-P pattern [-s off] [-l len]] off len",
     .summary = "reads a number of bytes at a specified offset",
     .run = RunRead,
 };
@@ -65,7 +63,7 @@ const IoCommand kWrite = {
     .alias = "w",
     .min_arguments = 2,
     .max_arguments = -1,
-    .synopsis = "[-cCfnquz] [-P pattern | -s source_file] off len",
+    .synopsis = "[-cCfnqruz] [-P pattern | -s source_file] off len",
     .summary = "writes a number of bytes at a specified offset",
     .writes = true,
     .run = RunWrite,
@@ -75,7 +73,7 @@ const IoCommand kReadV = {
     .name = "readv",
     .min_arguments = 2,
     .max_arguments = -1,
-    .synopsis = "[-Cqv] [-P pattern] off len [len..]",
+    .synopsis = "[-Cqrv] [-P pattern] off len [len..]",
     .summary = "reads a number of bytes at a specified offset",
     .run = RunReadV,
 };
@@ -84,7 +82,7 @@ const IoCommand kWriteV = {
     .name = "writev",
     .min_arguments = 2,
     .max_arguments = -1,
-    .synopsis = "[-Cfq] [-P pattern] off len [len..]",
+    .synopsis = "[-Cfqr] [-P pattern] off len [len..]",
     .summary = "writes a number of bytes at a specified offset",
     .writes = true,
     .run = RunWriteV,

@@ -53,8 +53,9 @@ Task<absl::Status> Session::Open(std::string name, TargetOptions options) {
   }
   const absl::Status status = co_await OpenTarget(name, options);
   if (!status.ok()) {
-    co_return absl::Status(status.code(),
-                           absl::StrFormat("can't open device %s: %s", name, MessageOf(status)));
+    const bool has_name = !name.empty() && !options.image_options;
+    const std::string what = !has_name ? "can't open" : absl::StrCat("can't open device ", name);
+    co_return absl::Status(status.code(), absl::StrCat(what, ": ", MessageOf(status)));
   }
   if (target().file().guessed_raw() && !options_.read_only) WarnAboutGuessedRaw(name_);
   co_return absl::OkStatus();

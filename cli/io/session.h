@@ -40,6 +40,7 @@ class Session {
   // For commands.
   const Program& program() const { return program_; }
   Loop& loop() const { return host_.loop; }
+  Rings& rings() const { return *host_.rings; }
   const Target& target() const {
     RINGCOW_INVARIANT(target_.has_value(), "commands that need an image run with one only");
     return *target_;

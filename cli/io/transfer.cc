@@ -62,6 +62,8 @@ bool TakeOption(int key, Draft& draft) {
       return true;
     case 'n':
       return transfer.only_fast = true;
+    case 'r':
+      return transfer.registered = true;
     case 's':
       if (transfer.write) return !(transfer.source_file = optarg).empty();
       return (draft.verify_offset = ParseIoSize(optarg)).has_value();
@@ -237,6 +239,16 @@ bool Fill(const Transfer& transfer, std::span<std::byte> bytes) {
   return true;
 }
 
+// Carry, with its memory registered meanwhile.
+Task<absl::Status> CarryRegistered(Session& session, const Transfer& transfer,
+                                   std::span<std::byte> bytes) {
+  const bool registers = transfer.registered && !bytes.empty();
+  if (registers) CO_RETURN_IF_ERROR(session.rings().RegisterMemory(bytes));
+  absl::Status status = co_await Carry(session.target(), transfer, bytes);
+  if (registers) session.rings().UnregisterMemory(bytes);
+  co_return status;
+}
+
 }  // namespace
 
 std::optional<Transfer> ParseTransfer(const IoCommand& command, const TransferGrammar& grammar,
@@ -274,7 +286,7 @@ Task<bool> RunTransfer(Session& session, Transfer transfer, const char* failure_
   if (!Fill(transfer, bytes)) co_return false;
 
   const auto begin = std::chrono::steady_clock::now();
-  const absl::Status status = co_await Carry(session.target(), transfer, bytes);
+  const absl::Status status = co_await CarryRegistered(session, transfer, bytes);
   const auto elapsed = std::chrono::steady_clock::now() - begin;
   if (!status.ok()) {
     absl::PrintF("%s failed: %s\n", failure_name, session.Explain(status));

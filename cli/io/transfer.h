@@ -26,6 +26,7 @@ struct Transfer {
   uint64_t verify_bytes = 0;
   bool compressed = false;  // -c
   bool durable = false;     // -f: flush before it counts as done
+  bool registered = false;  // -r: memory that is registered with the rings
   bool quiet = false;
   bool dump = false;
   bool with_commas = false;
