@@ -6,12 +6,12 @@ namespace {
 
 constexpr TransferGrammar kReadGrammar = {
     .options = "bCl:pP:qrs:v",
-    .refused = "br",
+    .refused = "r",
 };
 constexpr TransferGrammar kWriteGrammar = {
     .write = true,
     .options = "bcCfnpP:qrs:uz",
-    .refused = "br",
+    .refused = "r",
 };
 constexpr TransferGrammar kReadVGrammar = {
     .many_lengths = true,
@@ -55,7 +55,7 @@ const IoCommand kRead = {
     .alias = "r",
     .min_arguments = 2,
     .max_arguments = -1,
-    .synopsis = "[-Cqv] [-P pattern [-s off] [-l len]] off len",
+    .synopsis = "[-bCqv] [-P pattern [-s off] [-l len]] off len",
     .summary = "reads a number of bytes at a specified offset",
     .run = RunRead,
 };
@@ -65,7 +65,7 @@ const IoCommand kWrite = {
     .alias = "w",
     .min_arguments = 2,
     .max_arguments = -1,
-    .synopsis = "[-cCfnquz] [-P pattern | -s source_file] off len",
+    .synopsis = "[-bcCfnquz] [-P pattern | -s source_file] off len",
     .summary = "writes a number of bytes at a specified offset",
     .writes = true,
     .run = RunWrite,
