@@ -1,6 +1,8 @@
 #include "qcow2/commit.h"
 
+#include <cstdint>
 #include <cstdlib>
+#include <limits>
 #include <optional>
 #include <string>
 #include <utility>
@@ -10,6 +12,7 @@
 #include "cli/command.h"
 #include "cli/interrupt_notice.h"
 #include "cli/progress.h"
+#include "cli/sizes.h"
 #include "cli/target.h"
 #include "engine/status_macros.h"
 #include "qcow2/backing_name.h"
@@ -27,7 +30,7 @@ constexpr OptionSpec kOptions[] = {
     {'t', "cache", "MODE", "cache mode, writeback (default), none, ..."},
     {'d', "drop", nullptr, "leave the image as it is"},
     {'b', "base", "FILE", "which of its backing files to commit to; implies -d"},
-    {'r', "rate", "RATE", nullptr, "is not supported yet"},
+    {'r', "rate", "RATE", "write so many bytes a second; 0: as many as can be"},
     {kImageOptions, "image-opts", nullptr, kImageOptionsHelp},
     {kObject, "object", "OBJECT", nullptr, "is not supported yet"},
 };
@@ -36,6 +39,7 @@ struct Settings {
   std::string name;
   TargetOptions target = {.format = "", .read_only = false, .force_share = false, .cache = {}};
   std::optional<std::string> base;
+  uint64_t bytes_per_second = 0;
   bool drops = false;
   bool quiet = false;
   bool progress = false;
@@ -76,6 +80,7 @@ Task<absl::Status> CommitTo(const Program& program, const Settings& settings, co
   progress.Begin();
   CommitOptions options = {.depth = depth,
                            .empties = !settings.drops && !settings.base.has_value(),
+                           .bytes_per_second = settings.bytes_per_second,
                            .on_progress = progress.Listener()};
   const absl::Status status = co_await Commit(target.chain(), std::move(options));
   if (status.ok()) progress.Finish();
@@ -130,6 +135,13 @@ int RunCommit(const Program& program, int argc, char** argv) {
       case 'b':
         settings.base = options.argument();
         break;
+      case 'r': {
+        const absl::StatusOr<uint64_t> rate = ParseSizeInRange("rate limit", options.argument(), 0,
+                                                               std::numeric_limits<int64_t>::max());
+        if (!rate.ok()) return program.Fail(rate.status());
+        settings.bytes_per_second = *rate;
+        break;
+      }
       default:
         return EXIT_FAILURE;
     }

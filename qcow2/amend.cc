@@ -11,6 +11,7 @@
 #include "qcow2/format/snapshot_table.h"
 #include "qcow2/header_update.h"
 #include "qcow2/read_header.h"
+#include "qcow2/refcount_width.h"
 #include "qcow2/zero_expansion.h"
 
 namespace ringcow {
@@ -53,7 +54,6 @@ absl::Status CheckRefcountBits(const Header& header, const AmendOptions& options
               "compat=1.1 or greater)"
             : "compat=0.10 requires refcount_bits=16");
   }
-  if (bits != now) return UnimplementedError("Changing the refcount width is not supported yet");
   return absl::OkStatus();
 }
 
@@ -133,6 +133,41 @@ Task<absl::Status> CheckSound(Disk& disk) {
   co_return absl::FailedPreconditionError("Cannot downgrade a damaged image: check it first");
 }
 
+uint32_t RefcountOrder(const Header& header, const AmendOptions& options) {
+  if (!options.refcount_bits.has_value()) return header.refcount_order;
+  return static_cast<uint32_t>(std::countr_zero(*options.refcount_bits));
+}
+
+absl::StatusOr<Geometry> WithRefcountOrder(Header header, uint32_t order) {
+  header.version = std::max(header.version, 3U);  // before it, there is one width
+  header.refcount_order = order;
+  return GeometryOf(header);
+}
+
+// Whether the refcounts there are could be stored so.
+Task<absl::Status> CheckRefcountOrder(Disk& disk, const Image& image, uint32_t order) {
+  const Header& header = image.header();
+  if (order == header.refcount_order) co_return absl::OkStatus();
+  CO_ASSIGN_OR_RETURN(const Geometry next, WithRefcountOrder(header, order));
+  RefcountWidthChange change(disk, header, image.geometry(), next);
+  co_return co_await change.Load();
+}
+
+// `header` is as it is to be, but for its refcounts.
+Task<absl::Status> UpdateHeaderAndRefcounts(Disk& disk, const Header& now, Header header,
+                                            uint32_t order) {
+  CO_ASSIGN_OR_RETURN(const Geometry geometry, GeometryOf(now));
+  CO_ASSIGN_OR_RETURN(const Geometry next, WithRefcountOrder(header, order));
+  RefcountWidthChange change(disk, now, geometry, next);
+  CO_RETURN_IF_ERROR(co_await change.Load());
+  CO_ASSIGN_OR_RETURN(const RefcountTablePlace place, co_await change.Write());
+  header.refcount_order = order;
+  header.refcount_table_offset = place.offset;
+  header.refcount_table_clusters = place.clusters;
+  CO_RETURN_IF_ERROR(co_await UpdateHeader(disk, header));
+  co_return co_await change.FreeOld(header);
+}
+
 }  // namespace
 
 Task<absl::Status> PrepareAmend(Disk& disk, Image& image, AmendOptions options) {
@@ -142,6 +177,8 @@ Task<absl::Status> PrepareAmend(Disk& disk, Image& image, AmendOptions options) 
   if (options.version.value_or(0) > image.header().version) {
     CO_RETURN_IF_ERROR(co_await image.CompleteSnapshots());
   }
+  CO_RETURN_IF_ERROR(
+      co_await CheckRefcountOrder(disk, image, RefcountOrder(image.header(), options)));
   if (options.virtual_size.has_value()) {
     CO_RETURN_IF_ERROR(co_await image.Resize(*options.virtual_size, Preallocation::kOff));
   }
@@ -155,7 +192,11 @@ Task<absl::Status> FinishAmend(Disk& disk, AmendOptions options) {
   if (Downgrades(header, options) && header.backing_file.empty()) {
     CO_RETURN_IF_ERROR(co_await ForgetPlainZeroes(disk));
   }
+  const Header now = header;
   Apply(options, header);
+  if (const uint32_t order = RefcountOrder(now, options); order != now.refcount_order) {
+    co_return co_await UpdateHeaderAndRefcounts(disk, now, std::move(header), order);
+  }
   co_return co_await UpdateHeader(disk, std::move(header));
 }
 

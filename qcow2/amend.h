@@ -30,7 +30,8 @@ struct AmendOptions {
 // All but the header, in `image` on `disk`, open for writing, in which nothing has changed yet.
 // What cannot be is refused before anything changes, in QEMU's words.
 Task<absl::Status> PrepareAmend(Disk& disk, Image& image, AmendOptions options);
-// The header, at once and durably (see UpdateHeader).
+// The header, at once and durably (see UpdateHeader); before it new refcounts, where they become
+// wider or narrower, and after it the old ones are given up.
 Task<absl::Status> FinishAmend(Disk& disk, AmendOptions options);
 
 }  // namespace ringcow

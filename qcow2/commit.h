@@ -21,6 +21,7 @@ struct CommitOptions {
   // Afterwards the image has nothing of its own, and reads as before. Only with depth 1: a layer in
   // between would show what it has instead.
   bool empties = true;
+  uint64_t bytes_per_second = 0;  // that are written, at most; 0: as many as can be
   CopyProgress on_progress = nullptr;
 };
 
@@ -38,7 +39,8 @@ Task<absl::Status> Commit(const ImageChain& chain, CommitOptions options);
 // The same with layers that were opened one by one: `upper`, the image itself first, and the one
 // that is written to. `emptied`, if there is one, is the image.
 Task<absl::Status> CommitLayers(Loop& loop, std::vector<GuestDisk*> upper, GuestDisk& base,
-                                Image* emptied, CopyProgress on_progress);
+                                Image* emptied, CopyProgress on_progress,
+                                uint64_t bytes_per_second = 0);
 
 }  // namespace ringcow
 

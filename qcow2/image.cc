@@ -26,6 +26,7 @@
 #include "qcow2/resize.h"
 #include "qcow2/snapshot_zeroes.h"
 #include "qcow2/snapshots.h"
+#include "qcow2/vm_state.h"
 #include "qcow2/write_path.h"
 #include "qcow2/zero_path.h"
 
@@ -70,6 +71,7 @@ struct Image::Parts {
         copies_on_read(options.copy_on_read && !options.read_only &&
                        (options.backing != nullptr || read.geometry.version() >= 3)),
         holes(metadata, options.stored_bytes),
+        vm_state(metadata, allocator, reader, writer),
         snapshots(metadata, allocator),
         bitmaps(metadata, allocator),
         resize(metadata, allocator, frees, mapper, reader, zeroer) {}
@@ -80,6 +82,9 @@ struct Image::Parts {
   // Whether these bytes can be written compressed.
   absl::Status CheckCompressible(GuestOffset offset, uint64_t length) const;
   Task<absl::Status> Write(GuestOffset offset, std::span<const std::byte> from);
+  // Says in `has_room` whether the L1 table is large enough, without which nothing is written.
+  Task<absl::Status> WriteVmState(uint64_t position, std::span<const std::byte> from,
+                                  bool& has_room);
   // Says in `done` how much of the beginning of `from` was written.
   Task<absl::Status> WriteCompressed(GuestOffset offset, std::span<const std::byte> from,
                                      uint64_t& done);
@@ -128,6 +133,7 @@ struct Image::Parts {
   CopyOnRead copier;
   const bool copies_on_read;
   Holes holes;
+  VmState vm_state;
   Snapshots snapshots;
   Bitmaps bitmaps;
   class Resize resize;
@@ -380,6 +386,39 @@ Task<absl::Status> Image::Write(GuestOffset offset, std::span<const std::byte> f
   }
   if (parts_->EndsWithFlush()) co_return co_await parts_->FlushAndReserve();
   co_return absl::OkStatus();
+}
+
+Task<absl::Status> Image::ReadVmState(uint64_t position, std::span<std::byte> into) {
+  Requests::Entry request(parts_->requests);
+  co_await request;
+  CO_RETURN_IF_ERROR(parts_->vm_state.CheckSupported());
+  if (into.empty()) co_return absl::OkStatus();
+  absl::Status status = co_await parts_->vm_state.Read(position, into);
+  if (!status.ok()) status = co_await parts_->Failed(Parts::Request::kRead, std::move(status));
+  co_return status;
+}
+
+Task<absl::Status> Image::Parts::WriteVmState(uint64_t position, std::span<const std::byte> from,
+                                              bool& has_room) {
+  Requests::Entry request(requests);
+  co_await request;
+  CO_RETURN_IF_ERROR(CheckChange(GuestOffset(0), 0));
+  CO_RETURN_IF_ERROR(vm_state.CheckWritable(position, from.size()));
+  has_room = from.empty() || vm_state.HasRoom(position, from.size());
+  if (from.empty() || !has_room) co_return absl::OkStatus();
+  absl::Status status = co_await vm_state.Write(position, from);
+  if (!status.ok()) status = co_await Failed(Request::kChange, std::move(status));
+  co_return status;
+}
+
+Task<absl::Status> Image::WriteVmState(uint64_t position, std::span<const std::byte> from) {
+  bool has_room = false;
+  for (;;) {
+    CO_RETURN_IF_ERROR(co_await parts_->WriteVmState(position, from, has_room));
+    if (has_room) co_return co_await parts_->EndChange();
+    // Until it is this write's turn again, a snapshot with a smaller table may become the disk.
+    CO_RETURN_IF_ERROR(co_await parts_->RunAlone(parts_->vm_state.MakeRoom(position, from.size())));
+  }
 }
 
 Task<absl::Status> Image::Parts::WriteCompressed(GuestOffset offset,

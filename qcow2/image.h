@@ -130,6 +130,14 @@ class Image final : public GuestDisk {
   // No snapshot has zero clusters that version 2 cannot do without (see SnapshotZeroes).
   Task<absl::Status> ExpandSnapshotZeroes();
 
+  // The state of a virtual machine, which lies beside the disk and goes with it into snapshots:
+  // `position` is in bytes from its beginning, and as large as one likes. What was never written
+  // reads as zeroes. A change of the virtual size loses it. Errors: EFBIG to write more than the
+  // format can describe, ENOTSUP for an image with an external data file, and those of Read and
+  // Write.
+  Task<absl::Status> ReadVmState(uint64_t position, std::span<std::byte> into);
+  Task<absl::Status> WriteVmState(uint64_t position, std::span<const std::byte> from);
+
   // The persistent dirty bitmaps. What the guest changes is marked in those that are enabled
   // ("automatic"), and all of them are stored by Close; after a crash those that could be wrong are
   // found in_use, that is, inconsistent: they are kept, but can only be removed, and the image

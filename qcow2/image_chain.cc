@@ -130,6 +130,10 @@ Task<absl::StatusOr<Links>> ReadLinks(const ImageFile& file) {
   CO_RETURN_IF_ERROR(CheckSupported(header));
   CO_ASSIGN_OR_RETURN(const Geometry geometry, GeometryOf(header));
   CO_RETURN_IF_ERROR(CheckEntryBytes(file.format_options().l2_entry_bytes, geometry));
+  if (file.format_options().lazy_refcounts && header.version < 3) {
+    co_return absl::InvalidArgumentError(
+        "Lazy refcounts require a qcow2 image with at least qemu 1.1 compatibility level");
+  }
   links.caches = CacheBytesOf(file.format_options(), geometry);
   CO_ASSIGN_OR_RETURN(links.data_file, DataFileOf(file, header));
   CO_ASSIGN_OR_RETURN(links.backing, BackingOf(file, header));

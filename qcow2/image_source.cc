@@ -210,8 +210,8 @@ absl::StatusOr<ImageSource> SourceOf(ImageDescription description, absl::string_
 absl::StatusOr<FormatOptions> TakeFormatOptions(ImageDescription options, ImageFormat format) {
   FormatOptions taken;
   if (format == ImageFormat::kQcow2) {
-    // Refcounts are kept exact all the time, which this option only permits not to do.
-    RETURN_IF_ERROR(options.TakeFlag("lazy-refcounts").status());
+    ASSIGN_OR_RETURN(const std::optional<bool> lazy, options.TakeFlag("lazy-refcounts"));
+    taken.lazy_refcounts = lazy.value_or(false);
     RETURN_IF_ERROR(TakeCacheSizes(options, taken));
     ASSIGN_OR_RETURN(const std::optional<uint64_t> entry, options.TakeBytes("l2-cache-entry-size"));
     taken.l2_entry_bytes = entry.value_or(0);

@@ -42,6 +42,8 @@ struct FormatOptions {
   uint64_t refcount_cache_bytes = 0;
   uint64_t cache_bytes = 0;  // both together
   uint64_t l2_entry_bytes = 0;
+  // Refcounts are kept exact all the time, which this only permits not to do.
+  bool lazy_refcounts = false;
   std::optional<OverlapCheck> overlap_check = std::nullopt;
   // Another data file than the header names.
   std::optional<ImageSource> data_file = std::nullopt;

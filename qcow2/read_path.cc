@@ -60,6 +60,8 @@ Task<absl::Status> ReadPath::ReadPiece(GuestOffset offset, std::span<std::byte> 
 
 uint64_t ReadPath::BytesInBacking(GuestOffset offset, uint64_t length) const {
   if (backing_ == nullptr || offset.value() >= backing_->size()) return 0;
+  // There the backing file has its disk, and this image what is nobody else's.
+  if (offset >= metadata_.geometry.vm_state_begin()) return 0;
   return std::min(length, backing_->size() - offset.value());
 }
 

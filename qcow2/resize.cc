@@ -19,11 +19,26 @@ Task<absl::Status> Resize::To(uint64_t virtual_size, uint64_t backing_bytes,
                               Preallocation preallocation) {
   const uint64_t old_size = metadata_.geometry.virtual_size();
   CO_ASSIGN_OR_RETURN(const Geometry resized, metadata_.geometry.Resized(virtual_size));
+  if (virtual_size != old_size) CO_RETURN_IF_ERROR(co_await ForgetVmState());
   if (virtual_size < old_size) co_return co_await Shrink(resized);
   if (virtual_size > old_size) {
     co_return co_await Grow(resized, backing_bytes, preallocation);
   }
   co_return absl::OkStatus();
+}
+
+// Where it lies, the guest's disk may be afterwards, or the L1 table may have ended.
+Task<absl::Status> Resize::ForgetVmState() {
+  const Geometry& geometry = metadata_.geometry;
+  const uint64_t entries = metadata_.l1.entries();
+  uint64_t index = geometry.l1_entries();
+  while (index < entries && metadata_.l1.Get(index) == 0) ++index;
+  if (index == entries) co_return absl::OkStatus();
+  const GuestOffset begin = geometry.GuestOffsetOf(index, 0);
+  CO_RETURN_IF_ERROR(
+      co_await zeroer_.Unmap(begin, entries * geometry.bytes_per_l2_table() - begin.value()));
+  UnlinkL2Tables(index);
+  co_return co_await metadata_.write_back.Flush();
 }
 
 Task<absl::Status> Resize::Grow(Geometry grown, uint64_t backing_bytes,

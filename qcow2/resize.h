@@ -22,6 +22,7 @@ namespace ringcow {
 //     zeroes (a longer backing file would shine through),
 //   - shrinking, when the clusters behind the new end are no longer referred to. A power cut before
 //     that leaves the old size, with zeroes where they were, or the backing file's bytes.
+// A VM state (see VmState) is given up before that, durably.
 // An external data file becomes longer before that, with zeroes, and shorter after it.
 class Resize {
  public:
@@ -39,6 +40,7 @@ class Resize {
   Task<absl::Status> To(uint64_t virtual_size, uint64_t backing_bytes, Preallocation preallocation);
 
  private:
+  Task<absl::Status> ForgetVmState();
   Task<absl::Status> Grow(Geometry grown, uint64_t backing_bytes, Preallocation preallocation);
   Task<absl::Status> FillNew(uint64_t old_size, uint64_t backing_bytes,
                              Preallocation preallocation);

@@ -81,6 +81,25 @@ TEST_F(AmendTest, ChangesWhatQemuChanges) {
   }
 }
 
+TEST_F(AmendTest, ChangesRefcountWidths) {
+  for (const char* created : {"compat=0.10,cluster_size=4k", "compat=1.1,cluster_size=512"}) {
+    MakeImage(created);
+    // Version 2 takes 16 bits only, so some of these are refused.
+    for (const char* options :
+         {"refcount_bits=1", "compat=1.1,refcount_bits=1", "refcount_bits=64", "compat=0.10",
+          "compat=0.10,refcount_bits=16", "compat=1.1,refcount_bits=8"}) {
+      SCOPED_TRACE(absl::StrCat(created, " -> ", options));
+      Amend({"-o", options, "image"});
+      ExpectSameImages();
+    }
+    RunBoth({"qemu-img", "snapshot", "-c", "s", "image"});
+    EXPECT_NE(Ringcow(ours_.path(), {"qemu-img", "amend", "-o", "refcount_bits=1", "image"}).status,
+              0);
+    EXPECT_EQ(Amend({"-o", "refcount_bits=2", "image"}).status, 0);
+    ExpectSameImages();
+  }
+}
+
 // Zero clusters that nobody has to see any more are none.
 TEST_F(AmendTest, ForgetsZeroClustersOfSnapshots) {
   MakeImage("compat=1.1");

@@ -1,5 +1,6 @@
 // `commit`, side by side with qemu-img on the same chains.
 
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -60,6 +61,7 @@ TEST_F(CommitTest, CommitsToAnyBackingFile) {
     for (const Words& arguments : std::vector<Words>{{"top"},
                                                      {"-q", "top"},
                                                      {"-d", "top"},
+                                                     {"-r", "1G", "top"},
                                                      {"-b", "base", "top"},
                                                      {"-b", "./mid", "-t", "none", "top"}}) {
       MakeChain(base_format);
@@ -67,6 +69,17 @@ TEST_F(CommitTest, CommitsToAnyBackingFile) {
       ExpectSameChains(base_format);
     }
   }
+}
+
+TEST_F(CommitTest, KeepsToARate) {
+  RunBoth({"qemu-img", "create", "-q", "-f", "raw", "base", "4M"});
+  RunBoth({"qemu-img", "create", "-q", "-f", "qcow2", "-b", "base", "-F", "raw", "top"});
+  RunBoth({"qemu-io", "-c", "write -P 1 0 4M", "top"});
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_EQ(Ringcow(ours_.path(), {"qemu-img", "commit", "-r", "8M", "top"}).status, 0);
+  // All but the last of them has to have had its time.
+  EXPECT_GE(std::chrono::steady_clock::now() - begin, std::chrono::milliseconds(100));
+  for (const char* rate : {"x", "-1", "9E"}) ExpectSame({"-r", rate, "top"});
 }
 
 TEST_F(CommitTest, LeavesNothingInTheImage) {

@@ -106,6 +106,13 @@ TEST_F(ImageOptionsTest, OpenAndReopen) {
         "reopen -o overlap-check=bogus", "reopen -o l2-cache-size=2M,cache-size=1M"}) {
     ExpectSame({"qemu-io", "-c", command, "-c", "read -P 1 0 64k", "top"});
   }
+  // What version 2 does not have.
+  for (const ScratchDirectory* scratch : {&ours_, &theirs_}) {
+    Qemu(scratch->path(),
+         {"qemu-img", "create", "-q", "-f", "qcow2", "-o", "compat=0.10", "v2", "1M"});
+  }
+  ExpectSame({"qemu-io", "-c", "open -o lazy-refcounts=on v2", "-c", "open v2", "-c",
+              "reopen -o lazy-refcounts=on", "-c", "reopen -o lazy-refcounts=off", "-c", "length"});
   ExpectSame({"qemu-io", "-c", "open -o foo=bar top", "-c", "open -o driver=qcow2,foo=bar top",
               "-c", "open -o driver=bogus top"});
 }

@@ -97,6 +97,11 @@ Task<absl::Status> Use(Image& image, std::vector<absl::Status>& outcomes) {
     outcomes.push_back(co_await image.Write(GuestOffset(at), piece.first((length + 2) / 3)));
     if (at % 3 == 0) outcomes.push_back(co_await image.Flush());
   }
+  const std::span<std::byte> state = std::span(bytes).first(5000);
+  for (const uint64_t at : {uint64_t{0}, uint64_t{3} << 20, uint64_t{1} << 40, ~uint64_t{0}}) {
+    outcomes.push_back(co_await image.ReadVmState(at, state));
+  }
+  outcomes.push_back(co_await image.WriteVmState(uint64_t{3} << 20, state));
   outcomes.push_back(co_await image.Flush());
   outcomes.push_back(co_await image.Close());
   co_return absl::OkStatus();

@@ -55,6 +55,11 @@ void WorkAndResize(Disk& disk, const CreateOptions& create, OpenOptions options,
                                     .discards_zero = create.version > 2 || !options.backing}),
                 absl::OkStatus());
       bytes.assign(model.bytes().begin(), model.bytes().end());
+      if (random() % 2 == 0) {
+        const Bytes state(1 + random() % 10000, std::byte{0x57});
+        ASSERT_EQ(disk.loop().Run((*image)->WriteVmState(random() % (4 << 20), state)),
+                  absl::OkStatus());
+      }
       const uint64_t size = 512 * (1 + random() % (kMostBytes / 512));
       SCOPED_TRACE(testing::Message() << "from " << bytes.size() << " to " << size << " bytes");
       // Preallocated clusters hide the backing file, so QEMU allows none with one.

@@ -1,6 +1,7 @@
 // Internal snapshots, made, applied and deleted between random requests: each keeps the bytes it
 // had, the image stays clean, and QEMU agrees.
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -10,8 +11,10 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "engine/errno_status.h"
 #include "engine/testing/sim_disk.h"
 #include "gtest/gtest.h"
+#include "qcow2/raw_image.h"
 #include "tests/support/checked.h"
 #include "tests/support/exchange.h"
 #include "tests/support/hosts.h"
@@ -150,6 +153,49 @@ TEST_P(OnFile, QemuAgrees) {
   EXPECT_EQ(ImageModel(host.loop(), run.bytes, 1).Compare(**image), absl::OkStatus());
   EXPECT_EQ(host.loop().Run((*image)->Close()), absl::OkStatus());
   EXPECT_EQ(Findings(host.disk()), "");
+}
+
+TEST(ImageSnapshot, CarryTheVmState) {
+  Loop loop;
+  SimDisk disk(loop, {.record = false});
+  // The backing file has bytes where the state lies.
+  DiskImage content;
+  content.Write(0, Bytes(1 << 20, std::byte{9}));
+  SimDisk backing_disk(loop, {.record = false}, content);
+  RawImage backing(backing_disk, /*read_only=*/true);
+  CreateOptions create;
+  create.virtual_size = 32768;
+  create.cluster_size = 512;
+  create.backing_file = "base.raw";
+  ASSERT_EQ(Create(disk, create), absl::OkStatus());
+  OpenOptions options;
+  options.backing = &backing;
+  absl::StatusOr<std::unique_ptr<Image>> image = Open(disk, options);
+  ASSERT_TRUE(image.ok()) << image.status();
+  const auto write = [&](uint64_t position, uint8_t byte) {
+    const Bytes state(1000, std::byte{byte});
+    return loop.Run((*image)->WriteVmState(position, state));
+  };
+  const auto holds = [&](uint64_t position, uint8_t byte) {
+    Bytes state(1000);
+    EXPECT_EQ(loop.Run((*image)->ReadVmState(position, state)), absl::OkStatus());
+    return state == Bytes(1000, std::byte{byte});
+  };
+  EXPECT_TRUE(holds(0, 0));
+  ASSERT_EQ(write(100, 1), absl::OkStatus());
+  ASSERT_EQ(write(500'000, 2), absl::OkStatus());
+  ASSERT_EQ(loop.Run((*image)->CreateSnapshot(Named("s"))), absl::OkStatus());
+  ASSERT_EQ(write(100, 3), absl::OkStatus());
+  ASSERT_EQ(write(5'000'000, 4), absl::OkStatus());
+  EXPECT_TRUE(holds(5'000'000, 4));
+  ASSERT_EQ(loop.Run((*image)->ApplySnapshot(0)), absl::OkStatus());
+  EXPECT_TRUE(holds(100, 1));
+  EXPECT_TRUE(holds(500'000, 2));
+  EXPECT_TRUE(holds(5'000'000, 0));
+  const absl::Status too_far = loop.Run((*image)->WriteVmState(uint64_t{1} << 62, Bytes(512)));
+  EXPECT_EQ(ErrnoOf(too_far), EFBIG) << too_far;
+  ASSERT_EQ(loop.Run((*image)->Close()), absl::OkStatus());
+  EXPECT_EQ(Findings(disk), "");
 }
 
 TEST(ImageSnapshot, RefcountsTooNarrowAreToldAndNothingChanges) {

@@ -6,12 +6,10 @@ namespace {
 
 constexpr TransferGrammar kReadGrammar = {
     .options = "bCl:pP:qrs:v",
-    .refused = "b",
 };
 constexpr TransferGrammar kWriteGrammar = {
     .write = true,
     .options = "bcCfnpP:qrs:uz",
-    .refused = "b",
 };
 constexpr TransferGrammar kReadVGrammar = {
     .many_lengths = true,
@@ -53,7 +51,7 @@ const IoCommand kRead = {
     .alias = "r",
     .min_arguments = 2,
     .max_arguments = -1,
-    .synopsis = "[-Cqrv] [-P pattern [-s off] [-l len]] off len",
+    .synopsis = "[-bCqrv] [-P pattern [-s off] [-l len]] off len",
     .summary = "reads a number of bytes at a specified offset",
     .run = RunRead,
 };
@@ -63,7 +61,7 @@ const IoCommand kWrite = {
     .alias = "w",
     .min_arguments = 2,
     .max_arguments = -1,
-    .synopsis = "[-cCfnqruz] [-P pattern | -s source_file] off len",
+    .synopsis = "[-bcCfnqruz] [-P pattern | -s source_file] off len",
     .summary = "writes a number of bytes at a specified offset",
     .writes = true,
     .run = RunWrite,

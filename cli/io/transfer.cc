@@ -42,6 +42,8 @@ struct Draft {
 bool TakeOption(int key, Draft& draft) {
   Transfer& transfer = draft.transfer;
   switch (key) {
+    case 'b':
+      return transfer.vm_state = true;
     case 'c':
       transfer.compressed = true;
       return true;
@@ -102,7 +104,13 @@ bool HasOneSource(const TransferGrammar& grammar, const Transfer& transfer) {
   if (grammar.write && !grammar.many_lengths && sources > 1) {
     complaint = "Only one of -z, -P, and -s can be specified at the same time";
   }
-  if (transfer.compressed && transfer.durable) {
+  if (transfer.vm_state && transfer.compressed) {
+    complaint = "-b and -c cannot be specified at the same time";
+  }
+  if (transfer.vm_state && transfer.zeroes) {
+    complaint = "-b and -z cannot be specified at the same time";
+  }
+  if ((transfer.vm_state || transfer.compressed) && transfer.durable) {
     complaint = "-f and -b or -c cannot be specified at the same time";
   }
   if (complaint != nullptr) absl::PrintF("%s\n", complaint);
@@ -194,8 +202,17 @@ Task<absl::Status> CarryZeroes(const Target& target, const Transfer& transfer) {
       transfer.may_unmap ? ZeroManner::kMayUnmap : ZeroManner::kKeepSpace);
 }
 
+Task<absl::Status> CarryVmState(const Target& target, const Transfer& transfer,
+                                std::span<std::byte> memory) {
+  Image* const image = target.chain().image();
+  if (image == nullptr) co_return ErrnoStatus(ENOTSUP, "the image format has no VM state");
+  co_return transfer.write ? co_await image->WriteVmState(transfer.offset, memory)
+                           : co_await image->ReadVmState(transfer.offset, memory);
+}
+
 Task<absl::Status> Carry(const Target& target, const Transfer& transfer,
                          std::span<std::byte> memory) {
+  if (transfer.vm_state) co_return co_await CarryVmState(target, transfer, memory);
   GuestDisk& disk = target.guest();
   if (!transfer.write) co_return co_await disk.Read(GuestOffset(transfer.offset), memory);
   if (transfer.zeroes) {
@@ -271,7 +288,8 @@ std::optional<Transfer> ParseTransfer(const IoCommand& command, const TransferGr
   if (!offset.has_value()) return std::nullopt;
   draft.transfer.offset = *offset;
   if (!TakeLengths(grammar, rest.subspan(1), draft.transfer)) return std::nullopt;
-  if (draft.transfer.compressed && !AreSectors(draft.transfer)) return std::nullopt;
+  const bool takes_sectors = draft.transfer.compressed || draft.transfer.vm_state;
+  if (takes_sectors && !AreSectors(draft.transfer)) return std::nullopt;
   if (!SettleVerification(command, draft)) return std::nullopt;
   return draft.transfer;
 }

@@ -25,6 +25,7 @@ struct Transfer {
   uint64_t verify_offset = 0;      // where in the bytes read the pattern is looked for
   uint64_t verify_bytes = 0;
   bool compressed = false;  // -c
+  bool vm_state = false;    // -b: the state of a virtual machine, beside its disk
   bool durable = false;     // -f: flush before it counts as done
   bool registered = false;  // -r: memory that is registered with the rings
   bool quiet = false;

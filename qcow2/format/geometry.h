@@ -51,6 +51,8 @@ class Geometry {
   // (see Header::l1_entries), never smaller.
   uint64_t guest_clusters() const { return DivideRoundUp(virtual_size_, cluster_bytes()); }
   uint64_t l1_entries() const { return DivideRoundUp(virtual_size_, bytes_per_l2_table()); }
+  // What the L1 entries behind those map is no guest's: a virtual machine's state (see VmState).
+  GuestOffset vm_state_begin() const { return GuestOffset(l1_entries() * bytes_per_l2_table()); }
 
   uint32_t refcount_order() const { return refcount_order_; }
   uint32_t refcount_bits() const { return uint32_t{1} << refcount_order_; }

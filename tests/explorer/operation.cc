@@ -85,6 +85,18 @@ Task<absl::Status> RunDeleteSnapshot(Image& image, StampedGuest& guest, UnitRang
   co_return absl::IsNotFound(status) ? absl::OkStatus() : guest.Tell(status);
 }
 
+// The guest sees nothing of it either. Each is longer than those before, so the L1 table grows.
+Task<absl::Status> RunVmState(Image& image, StampedGuest& guest, UnitRange) {
+  const uint64_t length = image.geometry().cluster_bytes() * 5 / 2;
+  const uint64_t position = guest.changes() % 8 * image.geometry().bytes_per_l2_table();
+  const std::vector<std::byte> state(length, static_cast<std::byte>(guest.changes() | 1));
+  CO_RETURN_IF_ERROR(guest.Tell(co_await image.WriteVmState(position, state)));
+  std::vector<std::byte> found(length);
+  CO_RETURN_IF_ERROR(guest.Tell(co_await image.ReadVmState(position, found)));
+  RINGCOW_INVARIANT(found == state, "the VM state reads as it was written");
+  co_return absl::OkStatus();
+}
+
 Task<absl::Status> RunRead(Image& image, StampedGuest& guest, UnitRange range) {
   co_return co_await guest.Read(image, range.first, range.count);
 }
@@ -106,14 +118,15 @@ const Operation kSnapshot = {"snapshot", 0, RunSnapshot};
 const Operation kDeleteSnapshot = {"delete", 0, RunDeleteSnapshot};
 const Operation kApplySnapshot = {"apply", 0, RunApplySnapshot};
 const Operation kEmpty = {"empty", 0, RunEmpty};
+const Operation kVmState = {"vmstate", 0, RunVmState};
 const Operation kRead = {"read", 16, RunRead};
 const Operation kFlush = {"flush", 0, RunFlush};
 
 std::span<const Operation* const> AllOperations() {
   static const Operation* const operations[] = {
       &kWrite,   &kWriteLarge, &kWriteCompressed, &kWriteZeros,    &kZeroKeep, &kZeroUnmap,
-      &kDiscard, &kSnapshot,   &kDeleteSnapshot,  &kApplySnapshot, &kEmpty,    &kRead,
-      &kFlush};
+      &kDiscard, &kSnapshot,   &kDeleteSnapshot,  &kApplySnapshot, &kEmpty,    &kVmState,
+      &kRead,    &kFlush};
   return operations;
 }
 

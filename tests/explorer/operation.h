@@ -36,6 +36,7 @@ extern const Operation kZeroUnmap;        // or given back
 extern const Operation kDiscard;
 extern const Operation kSnapshot;        // one more
 extern const Operation kDeleteSnapshot;  // the oldest, if there is one
+extern const Operation kVmState;         // written and read back, where that of the last time was
 extern const Operation kRead;            // compared; under a small cache it drives tables out
 extern const Operation kFlush;
 // All of the disk changes: for scenarios with one worker.

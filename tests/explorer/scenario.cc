@@ -283,6 +283,14 @@ Scenario SnapshotsApplied() {
   return scenario;
 }
 
+// With the state of a virtual machine beside the disk, which makes L1 tables grow and shrink.
+Scenario VmStates() {
+  Scenario scenario = SnapshotsApplied();
+  scenario.name = "VmStates";
+  scenario.mix.push_back({&kVmState, 6});
+  return scenario;
+}
+
 // What it gives up shows the backing file again, and makes room for what comes next.
 Scenario Emptying() {
   Scenario scenario = Overlay();
@@ -368,6 +376,7 @@ std::vector<Scenario> MakeScenarios() {
           SnapshotsGrowRefcountBlocks(),
           SnapshotsGrowRefcountTable(),
           SnapshotsApplied(),
+          VmStates(),
           Emptying(),
           EmptyingWithSnapshots(),
           Compressed(),
@@ -379,6 +388,7 @@ std::vector<Scenario> MakeScenarios() {
           Failing(Snapshots()),
           Failing(SnapshotsGrowRefcountBlocks()),
           Failing(SnapshotsApplied()),
+          Failing(VmStates()),
           Failing(Emptying()),
           Failing(FreshSmall()),
           Failing(Eviction()),
