@@ -155,7 +155,7 @@ absl::StatusOr<std::unique_ptr<UringDisk>> OpenDataFile(Rings& rings, const Imag
                           .force_share = force_share || source.unlocked});
 }
 
-absl::StatusOr<uint64_t> StoredBytes(const UringDisk& disk) {
+absl::StatusOr<uint64_t> SpaceTaken(const UringDisk& disk) {
   struct stat status{};
   if (fstat(disk.fd(), &status) != 0) {
     return ErrnoStatus(errno, absl::StrFormat("Could not stat '%s'", disk.name()));
@@ -250,7 +250,7 @@ Task<absl::StatusOr<std::unique_ptr<ImageChain>>> ImageChain::Open(Rings& rings,
     layer_options.read_only = depth == 0 ? options.file.read_only : depth != options.also_writable;
     layer_options.backing = depth + 1 < layers.size() ? layers[depth + 1].guest.get() : nullptr;
     layer_options.data_file = layers[depth].data_file.get();
-    CO_ASSIGN_OR_RETURN(layer_options.stored_bytes, StoredBytes(layers[depth].file.disk()));
+    CO_ASSIGN_OR_RETURN(layer_options.stored_bytes, SpaceTaken(layers[depth].file.disk()));
     const absl::Status status = co_await OpenGuest(layers[depth], layer_options);
     if (!status.ok()) co_return AtDepth(depth, status);
   }
