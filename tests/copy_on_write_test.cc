@@ -31,11 +31,16 @@ constexpr uint64_t kCluster = 65536;
 constexpr uint64_t kClusters = 16;
 constexpr uint64_t kBytes = kClusters * kCluster;
 constexpr uint64_t kInCluster = 8192;  // where in their cluster the guest's bytes are
-constexpr std::byte kOld{1};
-constexpr std::byte kNew{2};
+constexpr std::byte kNew{255};
 
-std::vector<std::byte> Filled(size_t bytes, std::byte value) {
-  return std::vector<std::byte>(bytes, value);
+// What the guest finds: each block differs from that of any other cluster, so that no memory which
+// happens to hold old bytes can stand in for what was not read.
+std::vector<std::byte> OldBytes(uint64_t offset, size_t bytes) {
+  std::vector<std::byte> old(bytes);
+  for (size_t i = 0; i < bytes; ++i) {
+    old[i] = static_cast<std::byte>((offset + i) / 512 % 251);
+  }
+  return old;
 }
 
 absl::Status WriteInCluster(Image& image, Loop& loop, uint64_t cluster) {
@@ -45,7 +50,7 @@ absl::Status WriteInCluster(Image& image, Loop& loop, uint64_t cluster) {
 }
 
 void ExpectCopied(Image& image, Loop& loop, uint64_t cluster) {
-  std::vector<std::byte> expected = Filled(kCluster, kOld);
+  std::vector<std::byte> expected = OldBytes(cluster * kCluster, kCluster);
   std::fill_n(expected.begin() + kInCluster, 4096, kNew);
   std::vector<std::byte> found(kCluster);
   ASSERT_EQ(loop.Run(image.Read(GuestOffset(cluster * kCluster), found)), absl::OkStatus());
@@ -59,7 +64,7 @@ class CopyAfterSnapshotTest : public testing::Test {
     absl::StatusOr<std::unique_ptr<Image>> image = Open(disk_);
     EXPECT_TRUE(image.ok()) << image.status();
     image_ = *std::move(image);
-    EXPECT_EQ(loop_.Run(image_->Write(GuestOffset(0), Filled(kBytes, kOld))), absl::OkStatus());
+    EXPECT_EQ(loop_.Run(image_->Write(GuestOffset(0), OldBytes(0, kBytes))), absl::OkStatus());
     Snapshot snapshot;
     snapshot.name = "s";
     EXPECT_EQ(loop_.Run(image_->CreateSnapshot(std::move(snapshot))), absl::OkStatus());
@@ -114,14 +119,15 @@ TEST_F(CopyAfterSnapshotTest, WhatFailsAgainFails) {
     std::vector<std::byte> found(kCluster);
     ASSERT_EQ(loop_.Run(image_->Read(GuestOffset((1 + member) * kCluster), found)),
               absl::OkStatus());
-    EXPECT_EQ(found, Filled(kCluster, kOld)) << "a write that fails has not happened";
+    EXPECT_EQ(found, OldBytes((1 + member) * kCluster, kCluster))
+        << "a write that fails has not happened";
   }
 }
 
 class CopyFromBackingTest : public testing::Test {
  protected:
   CopyFromBackingTest() {
-    WriteFile(raw_.path(), Filled(kBytes, kOld));
+    WriteFile(raw_.path(), OldBytes(0, kBytes));
     QemuImg({"convert", "-f", "raw", "-O", "qcow2", raw_.path(), qcow2_.path()});
     QemuImg({"convert", "-c", "-f", "raw", "-O", "qcow2", raw_.path(), compressed_.path()});
   }
