@@ -39,6 +39,7 @@ class Run {
 
   Task<absl::StatusOr<RunResult>> Go() {
     const uint64_t allocations = HeapAllocations();
+    allocations_at_half_ = allocations;  // where time runs out before
     const Clock::time_point start = Clock::now();
     deadline_ = start + options_.time_limit;
     while (next_ < ops_.size() && !stopped_) {
@@ -48,8 +49,9 @@ class Run {
       if (drains) CO_RETURN_IF_ERROR(co_await Flush());
     }
     result_.elapsed = Clock::now() - start;
-    result_.heap_allocations = HeapAllocations() - allocations;
-    result_.steady_heap_allocations = HeapAllocations() - allocations_at_half_;
+    const uint64_t allocations_at_end = HeapAllocations();
+    result_.heap_allocations = allocations_at_end - allocations;
+    result_.steady_heap_allocations = allocations_at_end - allocations_at_half_;
     co_return std::move(result_);
   }
 

@@ -4,7 +4,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
 #include <utility>
 
@@ -41,9 +40,6 @@ class ForwardingDisk : public GuestDisk {
   }
   Task<absl::StatusOr<bool>> AreKnownZero(GuestOffset offset, uint64_t length) override {
     return disk_->AreKnownZero(offset, length);
-  }
-  std::optional<StoredBytes> TryLocate(GuestOffset offset, uint64_t length) override {
-    return disk_->TryLocate(offset, length);
   }
   Task<absl::Status> Resize(uint64_t size, Preallocation preallocation) override {
     return disk_->Resize(size, preallocation);

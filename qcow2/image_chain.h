@@ -91,9 +91,6 @@ class ImageChain final : public GuestDisk {
   Task<absl::StatusOr<bool>> AreKnownZero(GuestOffset offset, uint64_t length) override {
     return top().AreKnownZero(offset, length);
   }
-  std::optional<StoredBytes> TryLocate(GuestOffset offset, uint64_t length) override {
-    return top().TryLocate(offset, length);
-  }
   Task<absl::Status> Resize(uint64_t size, Preallocation preallocation) override {
     return top().Resize(size, preallocation);
   }
