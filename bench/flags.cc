@@ -37,6 +37,7 @@ to the same requests on a raw preallocated file, and prints a table. Needs no fl
   --durable-writes=N the widest first stage that auto writes by RWF_DSYNC
   --merge-gap=BYTES  changes so close to each other become one write
   --chain-ring=RING  where chains are drained: metadata, or data (with the guest's requests)
+  --register-files   keep the files in the rings' tables
   --without=WHAT,... each case also without: reserve (refcounts raised ahead of need), zeroes
                      (written ahead while flushes are frequent), early (zero clusters entered
                      before their data is written), growth (of the file, in large steps),
@@ -113,6 +114,8 @@ bool SetSwitch(Flags& flags, absl::string_view name) {
     flags.vs_qemu = true;
   } else if (name == "targets") {
     flags.targets = true;
+  } else if (name == "register-files") {
+    flags.register_files = true;
   } else if (name == "quick") {
     flags.repetitions = 1;
     flags.catalog.divisor = 4;

@@ -16,8 +16,9 @@ struct Flags {
   bool all = false;
   bool vs_qemu = false;
   bool targets = false;
-  std::string report;    // where to write the page; empty: none
-  std::string revision;  // of the sources, for the page
+  bool register_files = false;  // see Rings::Options
+  std::string report;           // where to write the page; empty: none
+  std::string revision;         // of the sources, for the page
   bool help = false;
   int repetitions = 3;
   std::chrono::nanoseconds time_limit = std::chrono::seconds(2);

@@ -20,7 +20,7 @@ namespace ringcow {
 // Whose requests a ring carries: it knows the file and what to do about a completion.
 class RingClient {
  public:
-  // Fills `sqe`; its flags and user_data are the ring's.
+  // Fills `sqe`; the flags that link and drain, and user_data, are the ring's.
   virtual void Prepare(const Request& request, io_uring_sqe& sqe) = 0;
   // `result` is the CQE's: bytes or a negative errno.
   virtual void Completed(Request& request, int result) = 0;
@@ -83,6 +83,11 @@ class Ring {
   static constexpr unsigned kMemorySlots = 64;
   int SetMemory(unsigned slot, std::span<std::byte> memory);
 
+  // Registers a file in place `slot` (below kFileSlots) of the ring's table, which keeps it open:
+  // SQEs with IOSQE_FIXED_FILE save looking it up. -1 takes a slot out. An errno, 0 on success.
+  static constexpr unsigned kFileSlots = 64;
+  int SetFile(unsigned slot, int fd);
+
   size_t requests() const { return requests_; }  // queued and in flight
   size_t max_chain() const { return ring_.sq.ring_entries; }
   unsigned flags() const { return ring_.flags; }  // the IORING_SETUP_* in force
@@ -106,6 +111,7 @@ class Ring {
   unsigned batch_share_ = 0;
   int64_t batch_nanoseconds_ = 0;
   bool has_memory_ = false;
+  bool has_files_ = false;
   io_uring ring_{};
   Request* first_ = nullptr;  // the queue
   Request* last_ = nullptr;

@@ -18,7 +18,7 @@ constexpr unsigned kMetadataFlags = IORING_SETUP_SUBMIT_ALL;
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Rings>> Rings::Create(Loop& loop, const Options& options) {
-  auto rings = absl::WrapUnique(new Rings(loop));
+  auto rings = absl::WrapUnique(new Rings(loop, options));
   const Ring::Setup data = {options.sq_entries, options.cq_entries,
                             kDataFlags & options.allowed_flags, options.batch_share,
                             options.batch_nanoseconds};
@@ -84,6 +84,25 @@ std::optional<unsigned> Rings::SlotOf(const iovec& memory) const {
     }
   }
   return std::nullopt;
+}
+
+std::optional<unsigned> Rings::RegisterFile(int fd) {
+  const auto free = std::ranges::find(file_slots_, false);
+  if (free == file_slots_.end()) return std::nullopt;
+  const auto slot = static_cast<unsigned>(free - file_slots_.begin());
+  if (data_->SetFile(slot, fd) != 0) return std::nullopt;
+  if (metadata_->SetFile(slot, fd) != 0) {
+    data_->SetFile(slot, -1);
+    return std::nullopt;
+  }
+  *free = true;
+  return slot;
+}
+
+void Rings::UnregisterFile(unsigned slot) {
+  data_->SetFile(slot, -1);
+  metadata_->SetFile(slot, -1);
+  file_slots_[slot] = false;
 }
 
 size_t Rings::max_chain() const { return std::min(data_->max_chain(), metadata_->max_chain()); }

@@ -41,6 +41,11 @@ class Rings final : public CompletionSource {
     // Of the data ring: see Ring::Setup.
     unsigned batch_share = 2;
     int64_t batch_nanoseconds = 12'000;
+    // Keep the disks' files in the rings' tables (the first 64 of them, Linux 5.19): a request
+    // costs one or two hundredths less. After a kill the kernel takes rings apart in its own time,
+    // and such a file stays open, and an image locked, until then: who starts again at once finds
+    // it in use.
+    bool register_files = false;
     // IORING_SETUP_* flags that may be used where the kernel has them. For measurements.
     unsigned allowed_flags = ~0U;
   };
@@ -74,6 +79,12 @@ class Rings final : public CompletionSource {
   // The slot of the registered memory that all of `memory` lies in.
   std::optional<unsigned> SlotOf(const iovec& memory) const;
 
+  // A slot that both rings keep `fd` in until UnregisterFile; none where register_files is off, the
+  // kernel cannot, or all slots are in use: then requests name the descriptor itself.
+  std::optional<unsigned> RegisterFile(int fd);
+  // No request for it is under way.
+  void UnregisterFile(unsigned slot);
+
   Loop& loop() { return loop_; }
   size_t max_chain() const;
   // What this kernel does not offer, a sentence each; for front ends to say once.
@@ -83,7 +94,8 @@ class Rings final : public CompletionSource {
   void ResetCounters() { counters_ = RingCounters(); }
 
  private:
-  explicit Rings(Loop& loop) : loop_(loop) {}
+  Rings(Loop& loop, const Options& options)
+      : loop_(loop), file_slots_(options.register_files ? Ring::kFileSlots : 0) {}
 
   Ring& LaneRing(Lane lane) { return lane == Lane::kData ? *data_ : *metadata_; }
 
@@ -91,6 +103,7 @@ class Rings final : public CompletionSource {
   RingCounters counters_;
   std::vector<std::string> notices_;
   std::vector<std::span<std::byte>> registered_memory_;  // by slot; empty: free
+  std::vector<bool> file_slots_;                         // which of them are in use
   std::unique_ptr<Ring> metadata_;
   std::unique_ptr<Ring> data_;  // after the ring it watches, so that it goes first
 };

@@ -358,8 +358,12 @@ TEST_F(RingsTest, AChainIsSubmittedWholeHoweverFullTheSqIs) {
   }
 }
 
-TEST_F(RingsTest, TheRestOfAChainThatTheKernelCutFails) {
-  Open();
+class CutChainTest : public RingsTest, public testing::WithParamInterface<bool> {};
+
+INSTANTIATE_TEST_SUITE_P(RegisteredFiles, CutChainTest, testing::Bool());
+
+TEST_P(CutChainTest, TheRestOfAChainThatTheKernelCutFails) {
+  Open({.register_files = GetParam()});
   loop.Run([](RingsTest& test) -> Task<void> {
     Chain chain = test.disk->NewChain();
     chain.Write(HostOffset(uint64_t{1} << 63), test.block.span(), Content::kL2);  // EINVAL

@@ -137,11 +137,13 @@ UringDisk::UringDisk(Rings& rings, Opened opened)
     : Disk(rings.loop(), opened.properties),
       rings_(rings),
       fd_(std::move(opened.fd)),
+      file_slot_(rings.RegisterFile(fd_.get())),
       direct_(opened.direct),
       notice_(std::move(opened.notice)) {}
 
 UringDisk::~UringDisk() {
   RINGCOW_INVARIANT(in_flight_ == 0, "a disk is destroyed only when it is idle");
+  if (file_slot_.has_value()) rings_.UnregisterFile(*file_slot_);
   UnlockImageFile(fd_.get());
 }
 
@@ -192,7 +194,7 @@ bool UringDisk::CanLink(const Disk& other) const {
 }
 
 void UringDisk::Prepare(const Request& request, io_uring_sqe& sqe) {
-  const int fd = fd_.get();
+  const int fd = file_slot_.has_value() ? static_cast<int>(*file_slot_) : fd_.get();
   switch (request.op) {
     case Op::kRead:
     case Op::kWrite:
@@ -207,6 +209,7 @@ void UringDisk::Prepare(const Request& request, io_uring_sqe& sqe) {
                               static_cast<off_t>(request.length));
       break;
   }
+  if (file_slot_.has_value()) sqe.flags |= IOSQE_FIXED_FILE;
 }
 
 std::optional<unsigned> UringDisk::SlotOfMemory(const Request& request) const {

@@ -80,6 +80,7 @@ class UringDisk final : public Disk, private RingClient {
 
   Rings& rings_;
   const FileDescriptor fd_;
+  const std::optional<unsigned> file_slot_;  // in the rings' tables
   const bool direct_;
   const std::string notice_;
   size_t in_flight_ = 0;

@@ -58,11 +58,11 @@ class SimHost {
   SimDisk disk_;
 };
 
-template <bool kDirect>
+template <bool kDirect, bool kRegistered = false>
 class UringHost {
  public:
   UringHost() : path_(testing::TempDir() + "/disk_conformance") {
-    rings_ = Rings::Create(loop_).value();
+    rings_ = Rings::Create(loop_, {.register_files = kRegistered}).value();
     disk_ = UringDisk::Open(*rings_, path_,
                             {.direct = kDirect, .creation = UringDisk::Creation::kExclusive})
                 .value();
@@ -159,7 +159,7 @@ class DiskConformanceTest : public testing::Test {
 };
 
 using Hosts = testing::Types<SimHost<512>, SimHost<4096>, SimHost<1>, UringHost<true>,  //
-                             UringHost<false>>;
+                             UringHost<false>, UringHost<true, true>>;
 TYPED_TEST_SUITE(DiskConformanceTest, Hosts);
 
 void CopyOut(std::span<const iovec> vectors, std::byte* to) {
