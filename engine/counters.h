@@ -18,9 +18,10 @@ enum class Content : uint8_t {
   kRefcountBlock,
   kL1,
   kL2,
+  kReserveRecord,
   kOther,
 };
-inline constexpr size_t kContents = 7;
+inline constexpr size_t kContents = 8;
 
 constexpr absl::string_view NameOf(Content content) {
   switch (content) {
@@ -36,6 +37,8 @@ constexpr absl::string_view NameOf(Content content) {
       return "L1 table";
     case Content::kL2:
       return "L2 table";
+    case Content::kReserveRecord:
+      return "reserve record";
     case Content::kOther:
       return "other";
   }

@@ -92,6 +92,7 @@ Task<void> Allocator::ReserveAhead() {
 
 Task<absl::Status> Allocator::GiveBackReserve() {
   const Mutex::Guard guard = co_await one_at_a_time_.Lock();
+  metadata_.recorded_reserve.End();
   co_return co_await free_space_.reservation().GiveBack();
 }
 

@@ -121,6 +121,7 @@ Task<void> FreeSpace::ReserveAhead() {
   if (taken == 0 || reservation_.clusters() >= enough) co_return;
   const bool writes_zeroes =
       ahead_.writes_zeroes && taken * metadata_.geometry.cluster_bytes() <= kMaxZeroedBytes;
+  metadata_.recorded_reserve.Keep(reservation_.Runs());
   (void)co_await Reserve(wanted - reservation_.clusters(), writes_zeroes);
 }
 
@@ -161,6 +162,10 @@ Task<absl::Status> FreeSpace::Reserve(uint64_t count, bool writes_zeroes) {
     if (run.count == 0) continue;
     at = run.end();
     CO_RETURN_IF_ERROR(co_await PrepareForReserve(run, writes_zeroes));
+    if (ahead_.records) {
+      CO_ASSIGN_OR_RETURN(const bool has_room, co_await metadata_.recorded_reserve.Add(run));
+      if (!has_room) break;
+    }
     CO_RETURN_IF_ERROR(co_await reservation_.Add(run));
     count -= run.count;
   }

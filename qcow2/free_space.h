@@ -19,6 +19,8 @@ namespace ringcow {
 struct AheadOptions {
   // Refcounts are raised: see ReserveAhead.
   bool reserves = true;
+  // They are recorded, to be given back after a crash: see RecordedReserve.
+  bool records = true;
   // While a flush follows each few allocations, what is reserved is written with zeroes: then the
   // guest's writes change no extents of the file, and an fsync behind them finds nothing to write
   // to the file system's journal.

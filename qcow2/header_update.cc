@@ -13,6 +13,7 @@
 #include "engine/status_macros.h"
 #include "qcow2/format/big_endian.h"
 #include "qcow2/format/extension_place.h"
+#include "qcow2/format/feature_bits.h"
 #include "qcow2/format/header_extension.h"
 #include "qcow2/format/header_layout.h"
 #include "qcow2/format/units.h"
@@ -95,11 +96,22 @@ std::pair<uint64_t, uint64_t> Difference(std::span<const std::byte> a,
   return {first, end};
 }
 
+// What a crash has left may go, and leaks then: the rest of the cluster is needed.
+Task<absl::Status> DropReserveRecord(Disk& disk, std::span<std::byte> header_cluster) {
+  const uint64_t place = header_cluster.size() - ReserveRecord::kBytes;
+  const std::span<std::byte> sector = header_cluster.subspan(place);
+  if (!DecodeReserveRecord(sector).has_value()) co_return absl::OkStatus();
+  std::ranges::fill(sector, std::byte{0});
+  co_return co_await WriteDurably(disk, place, sector);
+}
+
 }  // namespace
 
 Task<absl::Status> UpdateHeader(Disk& disk, Header changed) {
   const AlignedBuffer old(changed.cluster_bytes());
   CO_RETURN_IF_ERROR(co_await disk.Read(HostOffset(0), old.span(), Content::kHeader));
+  CO_RETURN_IF_ERROR(co_await DropReserveRecord(disk, old.span()));
+  changed.autoclear_features &= ~kAutoclearReserveRecord;
   absl::StatusOr<std::vector<std::byte>> serialized = SerializeHeader(changed);
   CO_RETURN_IF_ERROR(Named(disk, serialized.status()));
   const std::span<const std::byte> next(*serialized);

@@ -22,6 +22,7 @@
 #include "qcow2/metadata.h"
 #include "qcow2/open.h"
 #include "qcow2/read_path.h"
+#include "qcow2/reclaim.h"
 #include "qcow2/requests.h"
 #include "qcow2/resize.h"
 #include "qcow2/snapshot_zeroes.h"
@@ -44,6 +45,10 @@ MetadataOptions MetadataOptionsOf(const OpenOptions& options) {
           options.cache_slice_bytes, options.cache_read_bytes, options.overlap_check};
 }
 
+AheadOptions AheadOptionsOf(const OpenOptions& options) {
+  return {options.reserve_refcounts, options.record_reserve, options.write_zeroes_ahead};
+}
+
 }  // namespace
 
 struct Image::Parts {
@@ -59,7 +64,7 @@ struct Image::Parts {
         requests(disk.loop()),
         changing(disk.loop()),
         growth(disk, options.grow_ahead ? Growth::Manner::kAhead : Growth::Manner::kNeeded),
-        allocator(metadata, growth, {options.reserve_refcounts, options.write_zeroes_ahead}),
+        allocator(metadata, growth, AheadOptionsOf(options)),
         frees(metadata, allocator, requests),
         mapper(metadata, allocator, frees),
         reader(metadata, mapper, options.backing),
@@ -187,6 +192,7 @@ Task<absl::StatusOr<std::unique_ptr<Image>>> Image::Open(Disk& disk, OpenOptions
   CO_RETURN_IF_ERROR(co_await parts->metadata.Load());
   CO_RETURN_IF_ERROR(co_await parts->snapshots.Load());
   if (!options.read_only) {
+    CO_RETURN_IF_ERROR(co_await ReclaimReserve(parts->metadata, parts->allocator.refcounts()));
     CO_RETURN_IF_ERROR(co_await ClearAutoclearFeatures(parts->metadata));
     CO_RETURN_IF_ERROR(co_await parts->bitmaps.Load());
     const absl::Status marked = co_await parts->bitmaps.BeginTracking();

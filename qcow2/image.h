@@ -46,6 +46,10 @@ struct OpenOptions {
   // wait for: one fsync instead of two. A crash leaks what was reserved, at most 64 MiB, and less
   // than twice of what was ever allocated since the image was opened, or 8 clusters.
   bool reserve_refcounts = true;
+  // Record what is reserved in the header's cluster, where it has a sector to spare, as long as the
+  // image is open: who opens it for writing after a crash gives it back at once, without looking
+  // through the image. Others who write to it meanwhile, as QEMU, make the record void.
+  bool record_reserve = true;
   // Write zeroes into what is reserved, ahead of need, while the guest flushes after each few
   // allocations. Costs the bytes of each new cluster once more, and saves the file system a commit
   // of its journal for each flush.

@@ -88,7 +88,8 @@ Metadata::Metadata(Disk& disk, const Header& header, const Geometry& geometry,
       l2_cache(write_back, CacheOf(Content::kL2, geometry, options.cache_slice_bytes,
                                    L2CacheBytes(geometry, options), options.cache_read_bytes)),
       clusters_end(AlignUp(disk.size(), geometry.cluster_bytes())),
-      guard(*this, options.overlap_check) {}
+      guard(*this, options.overlap_check),
+      recorded_reserve(*this) {}
 
 Task<absl::Status> Metadata::Load() {
   CO_ASSIGN_OR_RETURN(header_pin, co_await header_cache.Get(HostOffset(0)));

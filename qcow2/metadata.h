@@ -13,6 +13,7 @@
 #include "qcow2/format/geometry.h"
 #include "qcow2/format/header.h"
 #include "qcow2/overlap_guard.h"
+#include "qcow2/recorded_reserve.h"
 #include "qcow2/resident_table.h"
 
 namespace ringcow {
@@ -82,6 +83,7 @@ struct Metadata {
   ResidentTable l1;
   ResidentTable refcount_table;
   OverlapGuard guard;
+  RecordedReserve recorded_reserve;
 };
 
 }  // namespace ringcow

@@ -14,14 +14,6 @@
 
 namespace ringcow {
 
-// Neighbouring host clusters.
-struct ClusterRun {
-  ClusterIndex first;
-  uint64_t count = 0;
-
-  ClusterIndex end() const { return first + count; }
-};
-
 // The host clusters that a compressed cluster touches: it holds a reference to each.
 inline ClusterRun ClustersOf(const Geometry& geometry, const CompressedExtent& extent) {
   const ClusterIndex first = geometry.ClusterOf(extent.offset);

@@ -16,6 +16,13 @@ bool Reservation::IsDurable(const Reserved& reserved) const {
   return metadata_.write_back.IsDurable(reserved.counted, Content::kRefcountBlock);
 }
 
+std::vector<ClusterRun> Reservation::Runs() const {
+  std::vector<ClusterRun> runs;
+  runs.reserve(runs_.size());
+  for (const Reserved& reserved : runs_) runs.push_back(reserved.run);
+  return runs;
+}
+
 uint64_t Reservation::RunFrom(ClusterIndex cluster) const {
   const auto found = std::ranges::partition_point(
       runs_, [&](const Reserved& reserved) { return reserved.run.end() <= cluster; });

@@ -31,6 +31,7 @@ class Reservation {
 
   bool empty() const { return runs_.empty(); }
   uint64_t clusters() const { return clusters_; }
+  std::vector<ClusterRun> Runs() const;  // sorted, disjoint
   // How many neighbouring clusters from `cluster` on are reserved; 0 when it is not.
   uint64_t RunFrom(ClusterIndex cluster) const;
 

@@ -28,6 +28,9 @@ inline constexpr uint64_t kCompatibleLazyRefcounts = uint64_t{1} << 0;
 
 inline constexpr uint64_t kAutoclearBitmaps = uint64_t{1} << 0;
 inline constexpr uint64_t kAutoclearRawExternalData = uint64_t{1} << 1;
+// Ours, of those that the specification leaves open: there is a record of what is reserved (see
+// reserve_record.h), and nobody who does not know it has written to the image since.
+inline constexpr uint64_t kAutoclearReserveRecord = uint64_t{1} << 63;
 // What may stay set in an image that this build writes to, because it is kept up to date.
 inline constexpr uint64_t kMaintainedAutoclearFeatures =
     kAutoclearBitmaps | kAutoclearRawExternalData;

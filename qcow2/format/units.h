@@ -14,6 +14,15 @@ using GuestOffset = StrongInt<struct GuestOffsetTag>;
 // ClusterIndex.
 using ClusterIndex = StrongInt<struct ClusterIndexTag>;
 
+// Neighbouring host clusters.
+struct ClusterRun {
+  ClusterIndex first;
+  uint64_t count = 0;
+
+  ClusterIndex end() const { return first + count; }
+  friend bool operator==(const ClusterRun&, const ClusterRun&) = default;
+};
+
 constexpr bool IsPowerOfTwo(uint64_t value) { return value != 0 && (value & (value - 1)) == 0; }
 
 // `alignment` is a power of two in all of these.
