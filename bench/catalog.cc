@@ -140,6 +140,9 @@ std::optional<Variant> Without(absl::string_view what) {
   if (what == "reserve") {
     return Variant{remark, [](OpenOptions& options) { options.reserve_refcounts = false; }};
   }
+  if (what == "record") {
+    return Variant{remark, [](OpenOptions& options) { options.record_reserve = false; }};
+  }
   if (what == "zeroes") {
     return Variant{remark, [](OpenOptions& options) { options.write_zeroes_ahead = false; }};
   }

@@ -38,8 +38,8 @@ to the same requests on a raw preallocated file, and prints a table. Needs no fl
   --merge-gap=BYTES  changes so close to each other become one write
   --chain-ring=RING  where chains are drained: metadata, or data (with the guest's requests)
   --register-files   keep the files in the rings' tables
-  --without=WHAT,... each case also without: reserve (refcounts raised ahead of need), zeroes
-                     (written ahead while flushes are frequent), early (zero clusters entered
+  --without=WHAT,... each case also without: reserve (refcounts raised ahead of need), record
+                     (of them, to give them back after a crash), zeroes (written ahead while flushes are frequent), early (zero clusters entered
                      before their data is written), growth (of the file, in large steps),
                      neighbours (tables read together with one that is missing)
   --reps=N           repetitions; the table shows medians
@@ -164,7 +164,7 @@ absl::Status SetValue(Flags& flags, absl::string_view name, absl::string_view va
     for (const absl::string_view what : absl::StrSplit(value, ',')) {
       const std::optional<Variant> variant = Without(what);
       if (!variant.has_value()) {
-        return Bad(name, what, "reserve, zeroes, early, growth or neighbours");
+        return Bad(name, what, "reserve, record, zeroes, early, growth or neighbours");
       }
       catalog.variants.push_back(*variant);
     }

@@ -66,7 +66,6 @@ void Unreferenced::MarkBytes(HostOffset begin, HostOffset end) {
   Mark({geometry.ClusterOf(begin), geometry.ClustersFor(end - begin)});
 }
 
-// Nothing of this is recorded, unless by whoever wants it to be lost.
 void Unreferenced::MarkTables() {
   const ResidentTable& refcount_table = metadata_.refcount_table;
   MarkBytes(HostOffset(0), HostOffset(metadata_.geometry.cluster_bytes()));

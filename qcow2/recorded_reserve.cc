@@ -19,22 +19,6 @@ HostOffset PlaceOf(const Geometry& geometry) {
   return HostOffset(geometry.cluster_bytes() - ReserveRecord::kBytes);
 }
 
-// What is left of `from` without `run`.
-std::vector<ClusterRun> Without(const std::vector<ClusterRun>& from, ClusterRun run) {
-  std::vector<ClusterRun> left;
-  for (const ClusterRun& other : from) {
-    const ClusterIndex first_end = std::min(other.end(), std::max(other.first, run.first));
-    const ClusterIndex second = std::max(other.first, std::min(other.end(), run.end()));
-    if (first_end > other.first) left.push_back({other.first, first_end - other.first});
-    if (second < other.end()) {
-      const ClusterIndex first = std::max(second, first_end);
-      left.push_back({first, other.end() - first});
-    }
-  }
-  if (left.size() > ReserveRecord::kMostRuns) left.resize(ReserveRecord::kMostRuns);
-  return left;
-}
-
 }  // namespace
 
 RecordedReserve::RecordedReserve(Metadata& metadata)
@@ -125,19 +109,6 @@ Task<absl::Status> RecordedReserve::OrderBefore(Table& l2_table, uint64_t l1_ind
   begin_ = begin;
   end_ = end;
   co_return absl::OkStatus();
-}
-
-void RecordedReserve::Withdraw(ClusterRun run) {
-  if (!is_on()) return;
-  std::vector<ClusterRun> left = Without(record_.runs, run);
-  if (left == record_.runs) return;
-  record_.runs = std::move(left);
-  Store();
-}
-
-Task<absl::Status> RecordedReserve::OrderBehindWithdrawals(Table& referrer) {
-  if (!pin_ || pin_.table().is_settled()) co_return absl::OkStatus();
-  co_return co_await metadata_.write_back.SetDependency(referrer, pin_.table());
 }
 
 void RecordedReserve::End() {

@@ -17,14 +17,12 @@ namespace ringcow {
 
 struct Metadata;
 
-// The ReserveRecord of an open image. What is promised of it holds at every instant on the disk:
-// nothing refers to a recorded cluster but the active L1 table and L2 tables of the recorded range.
-//
-// For the first half, whoever puts recorded clusters to another use withdraws them, with the record
-// durable before the new reference; and what runs alone (snapshots, resizing, bitmaps) ends the
-// record first. Where a cluster goes back to being free it stays recorded, without harm. For the
-// second half, an L2 table out of the range waits for a record that has it: the range then grows to
-// at least twice its size, so that this does not happen often.
+// The ReserveRecord of an open image. What it promises holds at every instant on the disk.
+// Snapshots, bitmaps and whatever else would refer to recorded clusters in another way run alone,
+// and end the record first, durably. An L2 table that is not in the recorded range waits for a
+// record that has it: the range then grows to at least twice its size, so that this happens a few
+// times and no more. A recorded cluster may be taken, given back and taken for something else: only
+// what refers to it counts.
 class RecordedReserve {
  public:
   // `metadata`, which it is part of, has the header.
@@ -44,10 +42,6 @@ class RecordedReserve {
   bool Covers(uint64_t l1_index) const { return l1_index >= begin_ && l1_index < end_; }
   // To be called, where that is false, before the table is changed to refer to clusters.
   Task<absl::Status> OrderBefore(Table& l2_table, uint64_t l1_index);
-
-  // `run` is put to a use of another kind: what refers to it is ordered behind its withdrawal.
-  void Withdraw(ClusterRun run);
-  Task<absl::Status> OrderBehindWithdrawals(Table& referrer);
 
   // Nothing is reserved any more. The next flush removes the record.
   void End();

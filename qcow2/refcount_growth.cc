@@ -16,7 +16,6 @@ namespace ringcow {
 Task<absl::Status> RefcountGrowth::AddBlock(uint64_t table_index) {
   const Geometry& geometry = metadata_.geometry;
   CO_ASSIGN_OR_RETURN(const AllocatedRun run, co_await free_space_.Take(1));
-  metadata_.recorded_reserve.Withdraw(run);
   const HostOffset block = geometry.OffsetOf(run.first);
   const uint64_t described_by = geometry.RefcountTableIndex(run.first);
   const bool describes_itself = described_by == table_index;
@@ -72,7 +71,6 @@ Task<absl::Status> RefcountGrowth::PutIntoTable(uint64_t table_index, HostOffset
     CO_RETURN_IF_ERROR(co_await refcounts_.OrderBefore(entry, run));
   }
   CO_RETURN_IF_ERROR(co_await OrderBehindBlock(entry, block));
-  CO_RETURN_IF_ERROR(co_await metadata_.recorded_reserve.OrderBehindWithdrawals(entry));
   // A file that has just grown over the block must not lose it.
   metadata_.write_back.DependsOnFlush(entry);
   table.Set(table_index, RefcountTableEntry::Block(block).raw());
@@ -221,7 +219,6 @@ Task<absl::Status> RefcountGrowth::OrderHeaderBehind(const Area& area, const Res
   for (const TablePin& pin : table.pins()) {
     CO_RETURN_IF_ERROR(co_await metadata_.write_back.SetDependency(header, pin.table()));
   }
-  CO_RETURN_IF_ERROR(co_await metadata_.recorded_reserve.OrderBehindWithdrawals(header));
   // A file that has just grown over the area must not lose it.
   metadata_.write_back.DependsOnFlush(header);
   co_return absl::OkStatus();

@@ -101,6 +101,18 @@ const Control kControls[] = {
          [](Content after, std::optional<Content> before) {
            return after == Content::kOther && before == Content::kRefcountBlock;
          }},
+    // And given back though an L2 table refers to it, of which the record does not know.
+    {.name = "ReclaimedBehindTheRecordedRange",
+     .scenario = "Recorded",
+     .found = Kind::kReclaimed,
+     .forgets =
+         [](Content after, std::optional<Content> before) {
+           return after == Content::kL2 && before == Content::kReserveRecord;
+         }},
+    {.name = "ReclaimedThoughASnapshotRefersToIt",
+     .scenario = "RecordedSnapshots",
+     .found = Kind::kReclaimed,
+     .ignores_fsync = [](size_t, Content written) { return written == Content::kReserveRecord; }},
     {.name = "L1BeforeRefcounts",
      .scenario = "FreshSmall",
      .found = Kind::kCorrupt,

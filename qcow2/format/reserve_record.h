@@ -13,8 +13,8 @@ namespace ringcow {
 
 // What an open image has reserved (see Reservation), so that it can be given back after a crash
 // without looking through all of the image: clusters with a refcount of one to which nothing may
-// refer. What does refer to them is an entry of the active L1 table, or of an L2 table that is
-// named by one of the L1 entries in [l1_begin, l1_end).
+// refer. What does refer to them is the header or an entry of the refcount table, of the active L1
+// table, or of an L2 table that an L1 entry in [l1_begin, l1_end) names.
 //
 // It is the last sector of the header's cluster, which the format leaves to nobody, and counts as
 // long as kAutoclearReserveRecord is set: whoever writes to the image without knowing it clears

@@ -41,7 +41,7 @@ struct Exploration {
   size_t built = 0;    // states, with repetitions
   size_t states = 0;   // judged, each different from all others under the same promises
   size_t gone_on = 0;  // of them written to
-  std::array<size_t, 5> by_verdict{};
+  std::array<size_t, 6> by_verdict{};
   std::optional<Violation> first_violation;
 
   size_t operator[](Verdict::Kind kind) const { return by_verdict[static_cast<size_t>(kind)]; }

@@ -157,6 +157,22 @@ Scenario Reserved() {
   return scenario;
 }
 
+// Several L2 tables, and a sector to spare in the header's cluster.
+Scenario Recorded() {
+  Scenario scenario = WithClusters("Recorded", 1024, 64, 2048);
+  scenario.mix = {{&kWrite, 6}, {&kDiscard, 1}, {&kFlush, 6}};
+  scenario.workers = 6;
+  scenario.group_units = 16;
+  return scenario;
+}
+
+Scenario RecordedSnapshots() {
+  Scenario scenario = Recorded();
+  scenario.name = "RecordedSnapshots";
+  scenario.mix = {{&kWrite, 9}, {&kFlush, 5}, {&kSnapshot, 2}, {&kDeleteSnapshot, 1}};
+  return scenario;
+}
+
 Scenario Writethrough() {
   Scenario scenario = SmallestTables("Writethrough", 384);
   scenario.open.write_back.mode = CacheMode::kWritethrough;
@@ -361,6 +377,8 @@ std::vector<Scenario> MakeScenarios() {
           WithoutFallocate(),
           FlushStorm(),
           Reserved(),
+          Recorded(),
+          RecordedSnapshots(),
           Writethrough(),
           OneBitRefcounts(),
           UsualClusters(),
@@ -397,6 +415,7 @@ std::vector<Scenario> MakeScenarios() {
           Failing(StaleClusters()),
           Failing(FlushStorm()),
           Failing(Reserved()),
+          Failing(Recorded()),
           Failing(Writethrough())};
 }
 
@@ -429,6 +448,7 @@ Scenario WithSeed(Scenario scenario, uint64_t seed) {
   scenario.open.write_back.form = kForms[seed % kForms.size()];
   // Mostly as by default, and without each of them, alone and together.
   scenario.open.reserve_refcounts = seed % 5 != 0;
+  scenario.open.record_reserve = seed % 11 != 0;
   scenario.open.write_zeroes_ahead = seed % 3 != 0;
   scenario.open.enter_zero_clusters_early = seed % 7 != 0;
   return scenario;

@@ -12,7 +12,9 @@
 #include "engine/status_macros.h"
 #include "engine/task.h"
 #include "engine/testing/sim_disk.h"
+#include "qcow2/format/feature_bits.h"
 #include "qcow2/image.h"
+#include "qcow2/read_header.h"
 #include "tests/support/checked.h"
 #include "tests/support/image_model.h"
 
@@ -23,6 +25,16 @@ Task<absl::Status> OpenAndReadAll(Disk& disk, OpenOptions options, std::span<std
   options.read_only = true;
   CO_ASSIGN_OR_RETURN(const std::unique_ptr<Image> image, co_await Image::Open(disk, options));
   co_return co_await image->Read(GuestOffset(0), into);
+}
+
+bool HasReserveRecord(Disk& disk) {
+  const absl::StatusOr<Header> header = disk.loop().Run(ReadHeader(disk));
+  return header.ok() && (header->autoclear_features & kAutoclearReserveRecord) != 0;
+}
+
+Task<absl::Status> OpenForWriting(Disk& disk, OpenOptions options) {
+  CO_ASSIGN_OR_RETURN(const std::unique_ptr<Image> image, co_await Image::Open(disk, options));
+  co_return absl::OkStatus();
 }
 
 absl::Status WorkAndClose(Disk& disk, const OpenOptions& options, ImageModel& model,
@@ -46,6 +58,8 @@ absl::string_view NameOf(Verdict::Kind kind) {
       return "unreadable";
     case Verdict::Kind::kWrongData:
       return "wrong data";
+    case Verdict::Kind::kReclaimed:
+      return "reclaimed";
     case Verdict::Kind::kUnusable:
       return "unusable";
   }
@@ -63,12 +77,29 @@ Verdict Judge::Of(const DiskImage& state, size_t position) {
   if (std::string wrong = Harm(disk); !wrong.empty()) {
     return {Verdict::Kind::kCorrupt, std::move(wrong)};
   }
+  Verdict verdict = OfGuest(disk, position);
+  if (verdict.good() && HasReserveRecord(disk)) return OfReclaiming(disk, position);
+  return verdict;
+}
+
+Verdict Judge::OfGuest(Disk& disk, size_t position) {
+  Loop& loop = disk.loop();
   if (const absl::Status read = loop.Run(OpenAndReadAll(disk, WithBacking({}), bytes_.span()));
       !read.ok()) {
     return {Verdict::Kind::kUnreadable, read.ToString()};
   }
   std::string wrong = guest_.CheckAfterCrash(bytes_.span(), position);
   return {wrong.empty() ? Verdict::Kind::kGood : Verdict::Kind::kWrongData, std::move(wrong)};
+}
+
+Verdict Judge::OfReclaiming(Disk& disk, size_t position) {
+  const absl::Status opened = disk.loop().Run(OpenForWriting(disk, WithBacking({})));
+  if (!opened.ok()) return {Verdict::Kind::kReclaimed, opened.ToString()};
+  if (std::string wrong = Harm(disk); !wrong.empty()) {
+    return {Verdict::Kind::kReclaimed, std::move(wrong)};
+  }
+  const Verdict verdict = OfGuest(disk, position);
+  return verdict.good() ? verdict : Verdict{Verdict::Kind::kReclaimed, verdict.what};
 }
 
 Verdict Judge::OfGoingOn(const DiskImage& state, uint64_t seed) {

@@ -22,6 +22,7 @@ struct Verdict {
     kCorrupt,     // the check found more than leaks (I1, I4)
     kUnreadable,  // it cannot be opened, or not be read
     kWrongData,   // flushed data is lost (I3), or there are bytes that nobody wrote there (I2)
+    kReclaimed,   // it is good until it is opened for writing, which gives back what was reserved
     kUnusable,    // it is good until somebody goes on writing to it
   };
 
@@ -55,6 +56,10 @@ class Judge {
     return options;
   }
   std::string Harm(Disk& disk) const;
+  // The guest's half of the verdict.
+  Verdict OfGuest(Disk& disk, size_t position);
+  // Of a disk with a record of what is reserved.
+  Verdict OfReclaiming(Disk& disk, size_t position);
 
   const Scenario& scenario_;
   const StampedGuest& guest_;
