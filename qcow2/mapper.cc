@@ -250,7 +250,7 @@ Task<absl::Status> Mapper::Enter(const L2Slice& slice, const FilledRun& filled, 
     if (!run.is_counted) {
       CO_RETURN_IF_ERROR(co_await allocator_.refcounts().OrderBefore(table, run));
     }
-    CO_RETURN_IF_ERROR(co_await OrderBehindRecord(slice));
+    if (!IsCovered(slice)) CO_RETURN_IF_ERROR(co_await OrderBehindRecord(slice));
     if (exposure == Exposure::kOther) metadata_.write_back.DependsOnFlush(table);
   }
   for (uint64_t i = 0; i < run.count; ++i) {
@@ -271,17 +271,20 @@ Task<absl::Status> Mapper::EnterCompressed(const L2Slice& slice, HostOffset plac
   Table& table = slice.table.table();
   CO_RETURN_IF_ERROR(
       co_await allocator_.refcounts().OrderBefore(table, ClustersOf(geometry, {place, bytes})));
-  CO_RETURN_IF_ERROR(co_await OrderBehindRecord(slice));
+  if (!IsCovered(slice)) CO_RETURN_IF_ERROR(co_await OrderBehindRecord(slice));
   // Nothing else that decompresses to a cluster is there yet.
   metadata_.write_back.DependsOnFlush(table);
   Replace(slice, 0, ExtendedL2Entry::Compressed(L2Entry::Compressed(geometry, place, bytes)));
   co_return absl::OkStatus();
 }
 
+bool Mapper::IsCovered(const L2Slice& slice) const {
+  return metadata_.recorded_reserve.Covers(metadata_.geometry.L1Index(slice.first_cluster));
+}
+
 Task<absl::Status> Mapper::OrderBehindRecord(const L2Slice& slice) {
-  const uint64_t l1_index = metadata_.geometry.L1Index(slice.first_cluster);
-  if (metadata_.recorded_reserve.Covers(l1_index)) co_return absl::OkStatus();
-  co_return co_await metadata_.recorded_reserve.OrderBefore(slice.table.table(), l1_index);
+  return metadata_.recorded_reserve.OrderBefore(slice.table.table(),
+                                                metadata_.geometry.L1Index(slice.first_cluster));
 }
 
 ExtendedL2Entry Mapper::LoadSlot(const L2Slice& slice, uint64_t i) const {

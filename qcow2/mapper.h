@@ -98,6 +98,7 @@ class Mapper {
   Task<absl::StatusOr<L2Slice>> SliceOf(HostOffset l2_table, GuestOffset offset);
   absl::StatusOr<Mapping> MappingIn(const L2Slice& slice, GuestOffset offset, uint64_t bytes) const;
   // Before recorded clusters may be entered: see RecordedReserve.
+  bool IsCovered(const L2Slice& slice) const;
   Task<absl::Status> OrderBehindRecord(const L2Slice& slice);
   ExtendedL2Entry LoadSlot(const L2Slice& slice, uint64_t i) const;
   void GiveUp(L2Entry entry, DeferredFrees::Was was);

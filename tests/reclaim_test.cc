@@ -293,6 +293,51 @@ TEST_F(ReclaimTest, AHeaderIsChangedInspiteOfIt) {
   EXPECT_EQ(AutoclearOf(disk.content()), 0U);
 }
 
+DiskImage WithRecord(DiskImage state, const ReserveRecord& record) {
+  Bytes sector(ReserveRecord::kBytes);
+  EncodeReserveRecord(record, sector);
+  state.Write(kRecordAt, sector);
+  return state;
+}
+
+// Who wrote the record wants us to give away what is in use.
+TEST_F(ReclaimTest, AHostileRecordGivesNoTablesAway) {
+  Begin();
+  WriteMany(0, 100);
+  const uint64_t clusters = Crashed().size() / kCluster;
+  const ReserveRecord everything{
+      .runs = {{ClusterIndex(0), clusters}}, .l1_begin = 0, .l1_end = ~uint64_t{0}};
+  EXPECT_EQ(Harm(Opened(WithRecord(Crashed(), everything))), "");
+
+  // The data is given away; no table is, and what is in the cache of one overwrites no other.
+  const ReserveRecord no_range{.runs = everything.runs};
+  const DiskImage opened = Opened(WithRecord(Crashed(), no_range));
+  Loop loop;
+  SimDisk disk(loop, {.record = false}, opened);
+  const std::unique_ptr<Image> image = *Open(disk);
+  for (uint64_t cluster = 1000; cluster < 1200; ++cluster) {
+    ASSERT_EQ(loop.Run(image->Write(GuestOffset(cluster * kCluster), BytesOf(cluster))),
+              absl::OkStatus());
+  }
+  ASSERT_EQ(loop.Run(image->Close()), absl::OkStatus());
+  Bytes found(kCluster);
+  for (uint64_t cluster = 1000; cluster < 1200; ++cluster) {
+    ASSERT_EQ(loop.Run(image->Read(GuestOffset(cluster * kCluster), found)), absl::OkStatus());
+    EXPECT_EQ(found, BytesOf(cluster));
+  }
+}
+
+TEST_F(ReclaimTest, ARecordOfClustersThatAreNowhere) {
+  Begin();
+  WriteMany(0, 10);
+  const ReserveRecord record{
+      .runs = {{ClusterIndex(uint64_t{1} << 40), 65536}}, .l1_begin = 5, .l1_end = 6};
+  EXPECT_EQ(Harm(Opened(WithRecord(Crashed(), record))), "");
+  const ReserveRecord last{
+      .runs = {{ClusterIndex(~uint64_t{0} - 10), 10}}, .l1_begin = 0, .l1_end = 1};
+  EXPECT_EQ(Harm(Opened(WithRecord(Crashed(), last))), "");
+}
+
 // Their references are not looked for.
 TEST_F(ReclaimTest, WhatASnapshotHasIsNotGivenBack) {
   Begin();
