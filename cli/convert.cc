@@ -176,8 +176,12 @@ Task<absl::Status> CopyInto(const Program& program, Host& host, const ConvertSet
   Progress progress(settings.progress && !settings.quiet);
   progress.Begin();
   options.on_progress = progress.Listener();
-  const absl::Status status =
+  HostCopy host_copy(*host.workers, source, target.file().disk());
+  const bool offloads = settings.offloads && target.file().format() == ImageFormat::kRaw;
+  if (offloads) options.host_copy = &host_copy;
+  absl::Status status =
       co_await CopyLoop(host.loop, source, target.guest(), std::move(options)).Run();
+  if (status.ok() && !settings.target.cache.no_flush) status = co_await host_copy.Flush();
   if (status.ok()) progress.Finish();
   progress.End();
   co_return status;
