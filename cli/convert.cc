@@ -93,7 +93,8 @@ struct NewTarget {
   bool is_zero = false;
 };
 
-Task<absl::StatusOr<NewTarget>> CreateTarget(Host& host, const ConvertSettings& settings,
+Task<absl::StatusOr<NewTarget>> CreateTarget(const Program& program, Host& host,
+                                             const ConvertSettings& settings,
                                              const Targets& sources) {
   const std::optional<ImageFormat> format = FormatByName(settings.format());
   if (!format.has_value()) co_return CannotCreate(settings.format());
@@ -117,8 +118,10 @@ Task<absl::StatusOr<NewTarget>> CreateTarget(Host& host, const ConvertSettings& 
   }
   CO_ASSIGN_OR_RETURN(const std::string path, LocalPath(settings.target_name));
   const absl::StatusOr<CreateOptions> options = CreateOptionsOf(*format, values);
+  const absl::StatusOr<FileAttributes> attributes = FileAttributesOf(program, values);
   absl::Status status = options.status();
-  if (status.ok()) status = co_await CreateImageFile(host, path, *format, *options);
+  status.Update(attributes.status());
+  if (status.ok()) status = co_await CreateImageFile(host, path, *format, *options, *attributes);
   if (!status.ok()) {
     co_return absl::Status(
         status.code(), absl::StrFormat("%s: error while converting %s: %s", settings.target_name,
@@ -201,7 +204,7 @@ Task<absl::Status> Convert(const Program& program, Host& host, const ConvertSett
         "images");
   }
   if (settings.creates) {
-    CO_ASSIGN_OR_RETURN(made, co_await CreateTarget(host, settings, sources));
+    CO_ASSIGN_OR_RETURN(made, co_await CreateTarget(program, host, settings, sources));
   }
   TargetOptions options = settings.target;
   // What a list of options says of the format must not be contradicted.
