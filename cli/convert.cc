@@ -93,7 +93,8 @@ struct NewTarget {
   bool is_zero = false;
 };
 
-Task<absl::StatusOr<NewTarget>> CreateTarget(Host& host, const ConvertSettings& settings,
+Task<absl::StatusOr<NewTarget>> CreateTarget(const Program& program, Host& host,
+                                             const ConvertSettings& settings,
                                              const Targets& sources) {
   const std::optional<ImageFormat> format = FormatByName(settings.format());
   if (!format.has_value()) co_return CannotCreate(settings.format());
@@ -117,8 +118,10 @@ Task<absl::StatusOr<NewTarget>> CreateTarget(Host& host, const ConvertSettings& 
   }
   CO_ASSIGN_OR_RETURN(const std::string path, LocalPath(settings.target_name));
   const absl::StatusOr<CreateOptions> options = CreateOptionsOf(*format, values);
+  const absl::StatusOr<FileAttributes> attributes = FileAttributesOf(program, values);
   absl::Status status = options.status();
-  if (status.ok()) status = co_await CreateImageFile(host, path, *format, *options);
+  status.Update(attributes.status());
+  if (status.ok()) status = co_await CreateImageFile(host, path, *format, *options, *attributes);
   if (!status.ok()) {
     co_return absl::Status(
         status.code(), absl::StrFormat("%s: error while converting %s: %s", settings.target_name,
@@ -176,8 +179,12 @@ Task<absl::Status> CopyInto(const Program& program, Host& host, const ConvertSet
   Progress progress(settings.progress && !settings.quiet);
   progress.Begin();
   options.on_progress = progress.Listener();
-  const absl::Status status =
+  HostCopy host_copy(*host.workers, source, target.file().disk());
+  const bool offloads = settings.offloads && target.file().format() == ImageFormat::kRaw;
+  if (offloads) options.host_copy = &host_copy;
+  absl::Status status =
       co_await CopyLoop(host.loop, source, target.guest(), std::move(options)).Run();
+  if (status.ok() && !settings.target.cache.no_flush) status = co_await host_copy.Flush();
   if (status.ok()) progress.Finish();
   progress.End();
   co_return status;
@@ -197,7 +204,7 @@ Task<absl::Status> Convert(const Program& program, Host& host, const ConvertSett
         "images");
   }
   if (settings.creates) {
-    CO_ASSIGN_OR_RETURN(made, co_await CreateTarget(host, settings, sources));
+    CO_ASSIGN_OR_RETURN(made, co_await CreateTarget(program, host, settings, sources));
   }
   TargetOptions options = settings.target;
   // What a list of options says of the format must not be contradicted.

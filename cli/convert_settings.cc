@@ -48,7 +48,7 @@ constexpr OptionSpec kOptions[] = {
     {'c', "compress", nullptr, "store the data compressed, on several threads (qcow2 only)"},
     {'r', "rate", "RATE", "copy at most so many bytes a second; 0: as many as can be"},
     {'C', "copy-range-offloading", nullptr,
-     "let the host copy what it can by itself: nothing, as all is read and written here"},
+     "let the host copy into a raw target what it can by itself, zeroes and all"},
     {kBitmaps, "bitmaps", nullptr, "copy the source's persistent bitmaps, too"},
     {kSkipBrokenBitmaps, "skip-broken-bitmaps", nullptr, "with --bitmaps: but for broken ones"},
     {kSalvage, "salvage", nullptr, "write zeroes for what cannot be read, and go on"},

@@ -26,7 +26,7 @@ struct ConvertSettings {
   std::optional<std::string> backing_format;
   std::optional<SnapshotChoice> snapshot;
   bool creates = true;
-  bool offloads = false;  // -C: what the host can copy by itself is left to it
+  bool offloads = false;  // -C: what the host can copy into a raw target is left to it
   bool salvages = false;
   bool copies_bitmaps = false;
   bool skips_broken_bitmaps = false;

@@ -42,10 +42,12 @@ struct Settings {
   bool ignores_backing = false;  // -u
 };
 
-absl::Status Create(ImageFormat format, const CreateOptionValues& values, const std::string& path) {
+absl::Status Create(const Program& program, ImageFormat format, const CreateOptionValues& values,
+                    const std::string& path) {
   ASSIGN_OR_RETURN(const CreateOptions options, CreateOptionsOf(format, values));
+  ASSIGN_OR_RETURN(const FileAttributes attributes, FileAttributesOf(program, values));
   ASSIGN_OR_RETURN(const std::unique_ptr<Host> host, Host::Create());
-  return host->loop.Run(CreateImageFile(*host, path, format, options));
+  return host->loop.Run(CreateImageFile(*host, path, format, options, attributes));
 }
 
 absl::Status SetBackingOptions(CreateOptionValues& values, const Settings& settings) {
@@ -143,7 +145,7 @@ int CreateNamed(const Program& program, const Settings& settings, const std::str
     absl::PrintF("Formatting '%s', fmt=%s %s\n", settings.name, FormatName(settings.format),
                  values.Describe());
   }
-  const absl::Status created = Create(settings.format, values, *path);
+  const absl::Status created = Create(program, settings.format, values, *path);
   if (!created.ok()) return fail(created);
   return EXIT_SUCCESS;
 }

@@ -74,25 +74,17 @@ constexpr CreateOptionSpec kQcow2Specs[] = {
      .kind = Kind::kNumber,
      .help = "Width of a reference count entry in bits",
      .default_value = "16"},
-    {.name = "nocow", .kind = Kind::kFlag, .help = kNocowHelp, .of_file = true, .lacking = true},
-    {.name = "extent_size_hint",
-     .kind = Kind::kSize,
-     .help = kExtentSizeHintHelp,
-     .of_file = true,
-     .lacking = true},
+    {.name = "nocow", .kind = Kind::kFlag, .help = kNocowHelp, .of_file = true},
+    {.name = "extent_size_hint", .kind = Kind::kSize, .help = kExtentSizeHintHelp, .of_file = true},
 };
 
 constexpr CreateOptionSpec kRawSpecs[] = {
     {.name = "size", .kind = Kind::kSize, .help = kSizeHelp},
-    {.name = "nocow", .kind = Kind::kFlag, .help = kNocowHelp, .of_file = true, .lacking = true},
+    {.name = "nocow", .kind = Kind::kFlag, .help = kNocowHelp, .of_file = true},
     {.name = "preallocation",
      .help = "Preallocation mode (allowed values: off, falloc, full)",
      .of_file = true},
-    {.name = "extent_size_hint",
-     .kind = Kind::kSize,
-     .help = kExtentSizeHintHelp,
-     .of_file = true,
-     .lacking = true},
+    {.name = "extent_size_hint", .kind = Kind::kSize, .help = kExtentSizeHintHelp, .of_file = true},
 };
 
 // What `amend -o` knows beside options of creation.
@@ -157,10 +149,10 @@ absl::StatusOr<uint64_t> ParseValue(const CreateOptionSpec& spec, absl::string_v
 }
 
 absl::Status CheckIsImplemented(const CreateOptionSpec& spec, uint64_t value) {
-  const bool is_switch = spec.kind == Kind::kFlag || spec.kind == Kind::kSize;
-  if (!spec.lacking || (is_switch && value == 0)) return absl::OkStatus();
-  return absl::UnimplementedError(absl::StrFormat("Option '%s%s' is not supported yet", spec.name,
-                                                  spec.kind == Kind::kFlag ? "=on" : ""));
+  if (!spec.lacking || (spec.kind == Kind::kFlag && value == 0)) return absl::OkStatus();
+  return absl::UnimplementedError(
+      absl::StrFormat("Option '%s%s' is not supported: no image is encrypted here", spec.name,
+                      spec.kind == Kind::kFlag ? "=on" : ""));
 }
 
 }  // namespace

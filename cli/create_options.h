@@ -24,8 +24,8 @@ struct CreateOptionSpec {
   const char* help = nullptr;
   const char* default_value = nullptr;  // none: not shown unless given
   bool of_file = false;                 // QEMU counts it among those of the file, not the format
-  // QEMU has it and this build lacks it: a flag may be switched off, a size be 0, anything else is
-  // refused.
+  // Of encryption, which QEMU has and this build lacks: a flag may be switched off, anything else
+  // is refused.
   bool lacking = false;
 };
 

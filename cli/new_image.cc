@@ -85,6 +85,16 @@ absl::StatusOr<NewFile> OpenNew(Host& host, const std::string& path) {
   return NewFile{*std::move(disk), was_new};
 }
 
+Task<absl::Status> SetAttributes(UringDisk& disk, const FileAttributes& attributes) {
+  struct stat info{};
+  if (!attributes.any() || fstat(disk.fd(), &info) != 0 || !S_ISREG(info.st_mode)) {
+    co_return absl::OkStatus();
+  }
+  CO_RETURN_IF_ERROR(co_await disk.Truncate(0));
+  SetFileAttributes(disk.fd(), attributes);
+  co_return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<CreateOptions> CreateOptionsOf(ImageFormat format,
@@ -129,13 +139,16 @@ absl::StatusOr<CreateOptions> CreateOptionsOf(ImageFormat format,
 }
 
 Task<absl::Status> CreateImageFile(Host& host, std::string path, ImageFormat format,
-                                   CreateOptions options) {
+                                   CreateOptions options, FileAttributes attributes) {
   NewFile data_file;
+  absl::Status status;
   if (!options.data_file.empty()) {
     CO_ASSIGN_OR_RETURN(data_file, OpenNew(host, options.data_file));
+    status = co_await SetAttributes(*data_file.disk, attributes);
   }
   absl::StatusOr<NewFile> file = OpenNew(host, path);
-  absl::Status status = file.status();
+  status.Update(file.status());
+  if (status.ok()) status = co_await SetAttributes(*file->disk, attributes);
   if (status.ok()) {
     status = format == ImageFormat::kQcow2
                  ? co_await CreateImage(*file->disk, options, data_file.disk.get())

@@ -12,6 +12,7 @@
 #include "engine/errno_status.h"
 #include "engine/scope.h"
 #include "engine/status_macros.h"
+#include "qcow2/corruption.h"
 #include "qcow2/format/l2_entry.h"
 
 namespace ringcow {
@@ -169,9 +170,10 @@ Task<absl::Status> CompressedWriter::Place(const Batch& batch, size_t first, siz
     CO_ASSIGN_OR_RETURN(const Mapper::L2Slice slice,
                         co_await mapper_.SliceForChange(ClusterOf(batch, i)));
     CO_RETURN_IF_ERROR(CheckUnallocated(slice, ClusterOf(batch, i)));
-    CO_ASSIGN_OR_RETURN(const HostOffset place,
-                        co_await allocator_.AllocateBytes(batch.stream_bytes[i]));
-    places.push_back(place);
+    const absl::StatusOr<HostOffset> place =
+        co_await allocator_.AllocateBytes(batch.stream_bytes[i]);
+    if (!place.ok()) co_return WithAllocation(place.status(), "compressed cluster");
+    places.push_back(*place);
   }
   co_return absl::OkStatus();
 }

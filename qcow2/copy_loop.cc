@@ -119,7 +119,17 @@ void CopyLoop::EndTurn() {
   turn_changed_.WakeAll();
 }
 
+Task<bool> CopyLoop::CopyOnHost(const Piece& piece) {
+  if (options_.host_copy == nullptr || piece.piece.kind != CopyPiece::Kind::kData) co_return false;
+  co_return co_await options_.host_copy->Copy(piece.offset, piece.piece.bytes);
+}
+
 Task<absl::Status> CopyLoop::Copy(const Piece& piece, std::span<std::byte> memory) {
+  if (co_await CopyOnHost(piece)) {
+    CO_RETURN_IF_ERROR(co_await WaitForTurn(piece));
+    EndTurn();
+    co_return absl::OkStatus();
+  }
   std::span<std::byte> bytes;
   if (IsWritten(piece.piece.kind)) {
     bytes = memory.first(piece.piece.bytes);

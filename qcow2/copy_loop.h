@@ -13,6 +13,7 @@
 #include "engine/wait_list.h"
 #include "qcow2/copy_source.h"
 #include "qcow2/guest_disk.h"
+#include "qcow2/host_copy.h"
 #include "qcow2/rate_limit.h"
 
 namespace ringcow {
@@ -29,6 +30,8 @@ struct CopyOptions {
   bool out_of_order = false;
   // Data is stored compressed, in whole clusters of this many bytes of the target. 0: as it is.
   uint64_t compressed_cluster = 0;
+  // Data is left to the host where that can copy it, as it is, zeroes and all. Null: none.
+  HostCopy* host_copy = nullptr;
   uint64_t bytes_per_second = 0;  // that are written, at most; 0: as many as can be
   // Who is told which sectors cannot be read; they become zeroes. Empty: that ends the copy.
   std::function<void(uint64_t offset, const absl::Status& why)> on_unreadable = nullptr;
@@ -74,6 +77,7 @@ class CopyLoop {
   // The next piece in the order of offsets; of no bytes at the end.
   Task<absl::StatusOr<Piece>> Claim();
   Task<absl::Status> Copy(const Piece& piece, std::span<std::byte> memory);
+  Task<bool> CopyOnHost(const Piece& piece);
   Task<absl::Status> Write(const Piece& piece, std::span<const std::byte> bytes);
   Task<absl::Status> WriteCompressed(uint64_t offset, std::span<const std::byte> bytes);
   Task<absl::Status> WriteRun(uint64_t offset, std::span<const std::byte> bytes, bool zero);

@@ -60,4 +60,19 @@ Task<absl::Status> CopySource::Read(uint64_t offset, std::span<std::byte> into) 
   co_return absl::OkStatus();
 }
 
+std::optional<FileBytes> CopySource::TryLocate(uint64_t offset, uint64_t length) const {
+  if (!layers_.empty()) return std::nullopt;
+  const Place place = PlaceOf(offset);
+  const std::vector<ImageChain::Layer>& layers = place.image->layers();
+  const std::optional<StoredBytes> stored =
+      layers.front().guest->TryLocate(GuestOffset(place.offset), length);
+  if (!stored.has_value()) return std::nullopt;
+  for (const ImageChain::Layer& layer : layers) {
+    for (const UringDisk* disk : {&layer.file.disk(), layer.data_file.get()}) {
+      if (disk == stored->disk) return FileBytes{disk->fd(), stored->offset.value()};
+    }
+  }
+  return std::nullopt;
+}
+
 }  // namespace ringcow

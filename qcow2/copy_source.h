@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -27,6 +28,12 @@ struct CopyPiece {
   uint64_t bytes = 0;
 };
 
+// Where bytes lie in a file.
+struct FileBytes {
+  int fd = -1;
+  uint64_t offset = 0;
+};
+
 // What is to be copied: images, one behind the other, each with all its backing files.
 class CopySource {
  public:
@@ -43,6 +50,9 @@ class CopySource {
   // What the bytes from `offset` on are, at least one of them, at most `length` > 0; all inside.
   Task<absl::StatusOr<CopyPiece>> Find(uint64_t offset, uint64_t length) const;
   Task<absl::Status> Read(uint64_t offset, std::span<std::byte> into) const;
+  // Where the bytes are, if metadata at hand tells that they are stored as they are, in one piece.
+  // Of images only.
+  std::optional<FileBytes> TryLocate(uint64_t offset, uint64_t length) const;
 
  private:
   struct Place {

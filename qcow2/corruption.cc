@@ -28,6 +28,15 @@ absl::Status WithOverlap(absl::Status status, absl::string_view what) {
   return status;
 }
 
+absl::Status WithAllocation(absl::Status status, absl::string_view what) {
+  const auto overlap = status.GetPayload(kOverlapPayload);
+  if (!overlap.has_value() || *overlap != OverlapSentence("qcow2_header")) return status;
+  const std::string sentence =
+      absl::StrCat("Preventing invalid allocation of ", what, " at offset 0");
+  status.SetPayload(kOverlapPayload, absl::Cord(absl::string_view(sentence)));
+  return status;
+}
+
 std::optional<Corruption> CorruptionOf(const absl::Status& status) {
   if (const auto what = status.GetPayload(kEntryPayload)) {
     return Corruption{Corruption::Kind::kEntry, std::string(*what)};

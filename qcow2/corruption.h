@@ -29,6 +29,9 @@ absl::Status CorruptEntry(const Disk& disk, const absl::Status& why);
 std::string OverlapSentence(absl::string_view what);
 // `status`, not OK, of a request that would do that: kOverlap.
 absl::Status WithOverlap(absl::Status status, absl::string_view what);
+// `status`, not OK, of an allocation that was for `what`: that it would have been the header's
+// cluster is said in a sentence of its own.
+absl::Status WithAllocation(absl::Status status, absl::string_view what);
 std::optional<Corruption> CorruptionOf(const absl::Status& status);
 
 }  // namespace ringcow

@@ -149,7 +149,7 @@ Task<absl::Status> CreateImage(Disk& disk, CreateOptions options, Disk* data_fil
   Allocator allocator(metadata, growth, {.reserves = false});
   CO_RETURN_IF_ERROR(co_await AddL1Table(metadata, allocator));
   const Requests requests(disk.loop());
-  DeferredFrees frees(metadata, allocator, requests);
+  DeferredFrees frees(metadata, allocator, requests, PassDiscardOptions());
   Mapper mapper(metadata, allocator, frees);
   CO_RETURN_IF_ERROR(co_await Preallocate(metadata, allocator, mapper, GuestOffset(0),
                                           EndOfUsed(metadata, allocator), options.preallocation));

@@ -28,10 +28,11 @@ Task<absl::Status> DeferredFrees::Apply(Version durable) {
     const Pending& oldest = pending_[next_];
     if (oldest.removed > durable || !requests_.HaveEnded(oldest.last_user)) break;
     const Pending next = TakeNext();
+    const bool was_discarded = next.was == Was::kDiscarded;
+    if (was_discarded) discarded_clusters_ -= next.run.count;
     // Before the refcounts fall to 0: from then on anybody may write there.
-    if (next.was == Was::kDiscarded) {
-      discarded_clusters_ -= next.run.count;
-      CO_RETURN_IF_ERROR(co_await Punch(next.run));
+    if (was_discarded ? options_.request : options_.other) {
+      CO_RETURN_IF_ERROR(co_await pass_discard_.GiveBack(next.run, /*refcount=*/1));
     }
     CO_RETURN_IF_ERROR(co_await allocator_.RemoveReference(next.run, next.was == Was::kL2Table));
   }
@@ -47,35 +48,6 @@ DeferredFrees::Pending DeferredFrees::TakeNext() {
     next_ = 0;
   }
   return next;
-}
-
-// Parts of `run` that have other references stay.
-Task<absl::Status> DeferredFrees::Punch(ClusterRun run) {
-  const Geometry& geometry = metadata_.geometry;
-  // Else compressed data could come to lie behind this while it is being punched.
-  co_await allocator_.LeaveUnpacked(run);
-  ClusterRun punched{run.first, 0};
-  while (can_punch_ && punched.end() <= run.end()) {
-    if (punched.end() < run.end()) {
-      CO_ASSIGN_OR_RETURN(const uint64_t refcount,
-                          co_await allocator_.refcounts().Get(punched.end()));
-      if (refcount == 1) {
-        ++punched.count;
-        continue;
-      }
-    }
-    if (punched.count > 0) {
-      CO_RETURN_IF_ERROR(metadata_.guard.BeforeWrite(geometry.OffsetOf(punched.first),
-                                                     punched.count * geometry.cluster_bytes(),
-                                                     OverlapGuard::Own::kNothing));
-      const absl::Status status = co_await metadata_.disk.Punch(
-          geometry.OffsetOf(punched.first), punched.count * geometry.cluster_bytes());
-      // Space that is not given back is no failure of what the guest asked for.
-      if (!status.ok()) can_punch_ = false;
-    }
-    punched = {punched.end() + 1, 0};
-  }
-  co_return absl::OkStatus();
 }
 
 }  // namespace ringcow

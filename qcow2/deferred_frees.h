@@ -10,6 +10,8 @@
 #include "engine/mutex.h"
 #include "engine/task.h"
 #include "qcow2/allocator.h"
+#include "qcow2/pass_discard.h"
+#include "qcow2/pass_discard_options.h"
 #include "qcow2/refcounts.h"
 #include "qcow2/requests.h"
 
@@ -22,15 +24,18 @@ namespace ringcow {
 // before that leaks the clusters.
 class DeferredFrees {
  public:
-  DeferredFrees(Metadata& metadata, Allocator& allocator, const Requests& requests)
+  DeferredFrees(Metadata& metadata, Allocator& allocator, const Requests& requests,
+                PassDiscardOptions pass_discard)
       : metadata_(metadata),
         allocator_(allocator),
         requests_(requests),
+        options_(pass_discard),
+        pass_discard_(metadata, allocator),
         applying_(metadata.disk.loop()) {}
 
   enum class Was : uint8_t {
     kData,
-    kDiscarded,  // its space is given back to the host when nothing else refers to it
+    kDiscarded,  // by the guest
     kL2Table,    // what the cache holds of it goes with it
   };
   // A reference to each cluster of `run` was removed just now, in memory.
@@ -55,18 +60,18 @@ class DeferredFrees {
   };
 
   Pending TakeNext();
-  Task<absl::Status> Punch(ClusterRun run);
 
   Metadata& metadata_;
   Allocator& allocator_;
   const Requests& requests_;
+  const PassDiscardOptions options_;
+  PassDiscard pass_discard_;
   // From `next_` on; both numbers grow from front to back. The memory is kept for the next ones: a
   // deque asks for some again and again.
   std::vector<Pending> pending_;
   size_t next_ = 0;
   uint64_t clusters_ = 0;
   uint64_t discarded_clusters_ = 0;
-  bool can_punch_ = true;  // false once the disk has refused
   Mutex applying_;
 };
 

@@ -12,6 +12,7 @@
 #include "engine/status_macros.h"
 #include "qcow2/allocator.h"
 #include "qcow2/bitmaps.h"
+#include "qcow2/cache_cleaner.h"
 #include "qcow2/compressed_writer.h"
 #include "qcow2/copy_on_read.h"
 #include "qcow2/corruption.h"
@@ -41,8 +42,12 @@ constexpr uint64_t kMostClustersWaiting = 16384;
 constexpr uint64_t kMostBytesWaiting = uint64_t{16} << 20;
 
 MetadataOptions MetadataOptionsOf(const OpenOptions& options) {
-  return {options.write_back,        options.l2_cache_bytes,   options.refcount_cache_bytes,
-          options.cache_slice_bytes, options.cache_read_bytes, options.overlap_check};
+  return {options.write_back,
+          options.l2_cache_bytes,
+          options.refcount_cache_bytes,
+          options.cache_slice_bytes,
+          options.cache_read_bytes,
+          options.read_only ? OverlapCheck::kNone : options.overlap_check};
 }
 
 AheadOptions AheadOptionsOf(const OpenOptions& options) {
@@ -65,7 +70,7 @@ struct Image::Parts {
         changing(disk.loop()),
         growth(disk, options.grow_ahead ? Growth::Manner::kAhead : Growth::Manner::kNeeded),
         allocator(metadata, growth, AheadOptionsOf(options)),
-        frees(metadata, allocator, requests),
+        frees(metadata, allocator, requests, options.pass_discard),
         mapper(metadata, allocator, frees),
         reader(metadata, mapper, options.backing),
         writer(metadata, mapper, allocator, reader, changing, options.enter_zero_clusters_early),
@@ -75,9 +80,10 @@ struct Image::Parts {
         // Without a backing file there are zeroes to be copied, which version 2 cannot enter.
         copies_on_read(options.copy_on_read && !options.read_only &&
                        (options.backing != nullptr || read.geometry.version() >= 3)),
+        cleaner(metadata, options.cache_clean_interval),
         holes(metadata, options.stored_bytes),
         vm_state(metadata, allocator, reader, writer),
-        snapshots(metadata, allocator),
+        snapshots(metadata, allocator, options.pass_discard.snapshot),
         bitmaps(metadata, allocator),
         resize(metadata, allocator, frees, mapper, reader, zeroer) {}
 
@@ -137,6 +143,7 @@ struct Image::Parts {
   ZeroPath zeroer;
   CopyOnRead copier;
   const bool copies_on_read;
+  CacheCleaner cleaner;
   Holes holes;
   VmState vm_state;
   Snapshots snapshots;
@@ -359,6 +366,7 @@ Task<absl::Status> Image::Read(GuestOffset offset, std::span<std::byte> into) {
   co_await request;
   CO_RETURN_IF_ERROR(parts_->CheckRange(offset, into.size()));
   if (into.empty()) co_return absl::OkStatus();
+  parts_->cleaner.BeginRequest();
   if (parts_->copies_on_read && failure().ok()) {
     absl::Status copied = co_await parts_->copier.Copy(offset, into.size());
     if (!copied.ok()) {
@@ -375,6 +383,7 @@ Task<absl::Status> Image::Parts::Write(GuestOffset offset, std::span<const std::
   co_await request;
   CO_RETURN_IF_ERROR(CheckChange(offset, from.size()));
   if (from.empty()) co_return absl::OkStatus();
+  cleaner.BeginRequest();
   bitmaps.SetDirty(offset, from.size());
   co_return co_await writer.Write(offset, from);
 }

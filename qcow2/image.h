@@ -1,6 +1,7 @@
 #ifndef RINGCOW_QCOW2_IMAGE_H_
 #define RINGCOW_QCOW2_IMAGE_H_
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -23,6 +24,7 @@
 #include "qcow2/format/snapshot_table.h"
 #include "qcow2/guest_disk.h"
 #include "qcow2/overlap_guard.h"
+#include "qcow2/pass_discard_options.h"
 
 namespace ringcow {
 
@@ -60,6 +62,11 @@ struct OpenOptions {
   bool enter_zero_clusters_early = true;
   // What a damaged image must not make a write overwrite.
   OverlapCheck overlap_check = OverlapCheck::kCached;
+  // What becomes of the space of clusters that nothing refers to any more.
+  PassDiscardOptions pass_discard;
+  // Tables that were not used for so long leave the caches, with the next read or write.
+  // 0: they stay.
+  std::chrono::milliseconds cache_clean_interval{0};
   // The backing file, open for reading, which an image that names one needs. It must outlive the
   // image. (ImageChain opens all of them.)
   GuestDisk* backing = nullptr;

@@ -6,6 +6,7 @@
 #include <bit>
 #include <cerrno>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <optional>
 #include <utility>
@@ -97,13 +98,13 @@ absl::StatusOr<std::optional<ImageSource>> DataFileOf(const ImageFile& file, con
 CacheBytes CacheBytesOf(const FormatOptions& options, const Geometry& geometry) {
   constexpr uint64_t kLeastRefcountBlocks = 4;
   const uint64_t both = options.cache_bytes;
-  if (both == 0) return {options.l2_cache_bytes, options.refcount_cache_bytes};
+  const uint64_t l2_tables =
+      AlignUp(geometry.guest_clusters() * geometry.l2_entry_bytes(), geometry.cluster_bytes());
+  if (both == 0) return {std::min(options.l2_cache_bytes, l2_tables), options.refcount_cache_bytes};
   uint64_t refcounts = options.refcount_cache_bytes;
   if (options.l2_cache_bytes != 0) {
     refcounts = both - options.l2_cache_bytes;
   } else if (refcounts == 0) {
-    const uint64_t l2_tables =
-        AlignUp(geometry.guest_clusters() * geometry.l2_entry_bytes(), geometry.cluster_bytes());
     const uint64_t least = kLeastRefcountBlocks * geometry.cluster_bytes();
     refcounts = both >= l2_tables + least ? both - l2_tables : std::min(both, least);
   }
@@ -122,6 +123,19 @@ absl::Status CheckEntryBytes(uint64_t bytes, const Geometry& geometry) {
       geometry.cluster_bytes()));
 }
 
+absl::Status CheckCacheBytes(CacheBytes caches, uint64_t entry_bytes, const Geometry& geometry) {
+  constexpr uint64_t kMostEntries = std::numeric_limits<int32_t>::max();
+  constexpr uint64_t kDefaultEntryBytes = 4096;
+  if (entry_bytes == 0) entry_bytes = std::min(kDefaultEntryBytes, geometry.cluster_bytes());
+  if (caches.l2 / entry_bytes > kMostEntries) {
+    return absl::InvalidArgumentError("L2 cache size too big");
+  }
+  if (caches.refcounts / geometry.cluster_bytes() > kMostEntries) {
+    return absl::InvalidArgumentError("Refcount cache size too big");
+  }
+  return absl::OkStatus();
+}
+
 Task<absl::StatusOr<Links>> ReadLinks(const ImageFile& file) {
   Links links;
   if (file.format() != ImageFormat::kQcow2) co_return links;
@@ -135,6 +149,7 @@ Task<absl::StatusOr<Links>> ReadLinks(const ImageFile& file) {
         "Lazy refcounts require a qcow2 image with at least qemu 1.1 compatibility level");
   }
   links.caches = CacheBytesOf(file.format_options(), geometry);
+  CO_RETURN_IF_ERROR(CheckCacheBytes(links.caches, file.format_options().l2_entry_bytes, geometry));
   CO_ASSIGN_OR_RETURN(links.data_file, DataFileOf(file, header));
   CO_ASSIGN_OR_RETURN(links.backing, BackingOf(file, header));
   co_return links;
@@ -246,6 +261,10 @@ Task<absl::StatusOr<std::unique_ptr<ImageChain>>> ImageChain::Open(Rings& rings,
       layer_options.cache_slice_bytes = static_cast<uint32_t>(described.l2_entry_bytes);
     }
     layer_options.overlap_check = described.overlap_check.value_or(layer_options.overlap_check);
+    layer_options.pass_discard = described.pass_discard;
+    if (described.cache_clean_interval.count() > 0) {
+      layer_options.cache_clean_interval = described.cache_clean_interval;
+    }
     layer_options.replaces_backing = described.replaces_backing || options.without_backing;
     layer_options.read_only = depth == 0 ? options.file.read_only : depth != options.also_writable;
     layer_options.backing = depth + 1 < layers.size() ? layers[depth + 1].guest.get() : nullptr;

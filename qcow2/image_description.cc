@@ -86,8 +86,12 @@ std::optional<std::string> ImageDescription::Take(const std::string& option) {
 absl::StatusOr<std::optional<bool>> ImageDescription::TakeFlag(const std::string& option) {
   const std::optional<std::string> value = Take(option);
   if (!value.has_value()) return std::nullopt;
-  if (*value == "on") return true;
-  if (*value == "off") return false;
+  for (const char* yes : {"on", "yes", "true", "y"}) {
+    if (*value == yes) return true;
+  }
+  for (const char* no : {"off", "no", "false", "n"}) {
+    if (*value == no) return false;
+  }
   return absl::InvalidArgumentError(
       absl::StrFormat("Parameter '%s' expects 'on' or 'off'", option));
 }

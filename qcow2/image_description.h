@@ -30,7 +30,8 @@ class ImageDescription {
   static absl::StatusOr<ImageDescription> FromJson(absl::string_view name);
 
   std::optional<std::string> Take(const std::string& option);
-  // "on" and "off"; InvalidArgument in QEMU's words for anything else.
+  // "on" and "off", or another word that QEMU has for them; InvalidArgument in QEMU's words for
+  // anything else.
   absl::StatusOr<std::optional<bool>> TakeFlag(const std::string& option);
   // A number of bytes, or InvalidArgument.
   absl::StatusOr<std::optional<uint64_t>> TakeBytes(const std::string& option);

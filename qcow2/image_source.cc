@@ -3,11 +3,14 @@
 #include <algorithm>
 #include <cstdint>
 #include <initializer_list>
+#include <limits>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
 #include "engine/status_macros.h"
 #include "qcow2/backing_name.h"
+#include "qcow2/overlap_check_option.h"
 
 namespace ringcow {
 namespace {
@@ -129,37 +132,27 @@ absl::Status TakeCacheSizes(ImageDescription& options, FormatOptions& taken) {
   return absl::OkStatus();
 }
 
-absl::Status TakeOverlapCheck(ImageDescription& options, FormatOptions& taken) {
-  const std::optional<std::string> text = options.Take("overlap-check");
-  std::optional<ImageDescription> parts = options.TakeChild("overlap-check");
-  std::optional<std::string> check = text;
-  if (parts.has_value()) {
-    check = parts->Take("template");
-    if (text.has_value() && check.has_value() && *text != *check) {
-      return absl::InvalidArgumentError(
-          absl::StrFormat("Conflicting values for qcow2 options 'overlap-check' ('%s') and "
-                          "'overlap-check.template' ('%s')",
-                          *text, *check));
-    }
-    if (!check.has_value()) check = text;
-    if (!parts->options().empty()) {
-      return NotYet(absl::StrFormat("overlap-check.%s", parts->options().begin()->first));
-    }
+absl::Status TakePassDiscard(ImageDescription& options, PassDiscardOptions& taken) {
+  ASSIGN_OR_RETURN(const auto request, options.TakeFlag("pass-discard-request"));
+  ASSIGN_OR_RETURN(const auto snapshot, options.TakeFlag("pass-discard-snapshot"));
+  ASSIGN_OR_RETURN(const auto other, options.TakeFlag("pass-discard-other"));
+  taken.request = request.value_or(taken.request);
+  taken.snapshot = snapshot.value_or(taken.snapshot);
+  taken.other = other.value_or(taken.other);
+  return absl::OkStatus();
+}
+
+absl::Status TakeCleanInterval(ImageDescription& options, FormatOptions& taken) {
+  const std::optional<std::string> text = options.Take("cache-clean-interval");
+  if (!text.has_value()) return absl::OkStatus();
+  int64_t seconds = 0;
+  if (!absl::SimpleAtoi(*text, &seconds)) {
+    return absl::InvalidArgumentError("Parameter 'cache-clean-interval' expects a number");
   }
-  if (!check.has_value()) return absl::OkStatus();
-  if (*check == "all") return NotYet("overlap-check=all");
-  if (*check == "none") {
-    taken.overlap_check = OverlapCheck::kNone;
-  } else if (*check == "constant") {
-    taken.overlap_check = OverlapCheck::kConstant;
-  } else if (*check == "cached") {
-    taken.overlap_check = OverlapCheck::kCached;
-  } else {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("Unsupported value '%s' for qcow2 option 'overlap-check'. Allowed are any "
-                        "of the following: none, constant, cached, all",
-                        *check));
+  if (seconds < 0 || seconds > std::numeric_limits<uint32_t>::max()) {
+    return absl::InvalidArgumentError("Cache clean interval too big");
   }
+  taken.cache_clean_interval = std::chrono::seconds(seconds);
   return absl::OkStatus();
 }
 
@@ -215,14 +208,10 @@ absl::StatusOr<FormatOptions> TakeFormatOptions(ImageDescription options, ImageF
     RETURN_IF_ERROR(TakeCacheSizes(options, taken));
     ASSIGN_OR_RETURN(const std::optional<uint64_t> entry, options.TakeBytes("l2-cache-entry-size"));
     taken.l2_entry_bytes = entry.value_or(0);
-    RETURN_IF_ERROR(TakeOverlapCheck(options, taken));
+    ASSIGN_OR_RETURN(taken.overlap_check, TakeOverlapCheck(options));
     RETURN_IF_ERROR(TakeDataFile(options, taken));
-    // Of what is freed, what the guest discards is given back to the file's host, and nothing else;
-    // and tables stay in the caches.
-    RETURN_IF_ERROR(TakeOneOf(options, "pass-discard-request", {"on"}));
-    RETURN_IF_ERROR(TakeOneOf(options, "pass-discard-snapshot", {"off"}));
-    RETURN_IF_ERROR(TakeOneOf(options, "pass-discard-other", {"off"}));
-    RETURN_IF_ERROR(TakeOneOf(options, "cache-clean-interval", {"0"}));
+    RETURN_IF_ERROR(TakePassDiscard(options, taken.pass_discard));
+    RETURN_IF_ERROR(TakeCleanInterval(options, taken));
     if (const std::optional<std::string> node = options.Take("backing")) {
       if (!node->empty()) {
         return absl::NotFoundError(absl::StrFormat(
@@ -233,7 +222,7 @@ absl::StatusOr<FormatOptions> TakeFormatOptions(ImageDescription options, ImageF
     }
     taken.backing = options.TakeChild("backing");
     taken.replaces_backing |= taken.backing.has_value();
-    if (options.Take("discard-no-unref").has_value()) return NotYet("discard-no-unref");
+    RETURN_IF_ERROR(TakeOneOf(options, "discard-no-unref", {"off"}));
   } else {
     for (const char* name : {"offset", "size"}) {
       if (options.Take(name).has_value()) return NotYet(name);

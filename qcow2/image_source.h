@@ -1,6 +1,7 @@
 #ifndef RINGCOW_QCOW2_IMAGE_SOURCE_H_
 #define RINGCOW_QCOW2_IMAGE_SOURCE_H_
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -10,6 +11,7 @@
 #include "qcow2/format/image_format.h"
 #include "qcow2/image_description.h"
 #include "qcow2/overlap_guard.h"
+#include "qcow2/pass_discard_options.h"
 
 namespace ringcow {
 
@@ -45,6 +47,8 @@ struct FormatOptions {
   // Refcounts are kept exact all the time, which this only permits not to do.
   bool lazy_refcounts = false;
   std::optional<OverlapCheck> overlap_check = std::nullopt;
+  PassDiscardOptions pass_discard;
+  std::chrono::seconds cache_clean_interval{0};
   // Another data file than the header names.
   std::optional<ImageSource> data_file = std::nullopt;
   // Another backing file than the header names: this one, or none (null, or "").

@@ -193,7 +193,9 @@ Task<absl::StatusOr<HostOffset>> Mapper::NewL2Table(uint64_t l1_index,
   CO_RETURN_IF_ERROR(
       metadata_.guard.BeforeWrite(metadata_.l1.offset() + l1_index * kTableEntryBytes,
                                   kTableEntryBytes, OverlapGuard::Own::kL1));
-  CO_ASSIGN_OR_RETURN(const AllocatedRun run, co_await allocator_.Allocate(1));
+  const absl::StatusOr<AllocatedRun> taken = co_await allocator_.Allocate(1);
+  if (!taken.ok()) co_return WithAllocation(taken.status(), "L2 table");
+  const AllocatedRun run = *taken;
   const HostOffset place = geometry.OffsetOf(run.first);
   Table& l1 = metadata_.l1.TableOf(l1_index);
   absl::Status status;

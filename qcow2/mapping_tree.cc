@@ -18,7 +18,11 @@ Task<absl::Status> MappingTree::AddReferences(std::span<const L1Entry> l1) {
 
 Task<absl::Status> MappingTree::RemoveReferences(std::span<const L1Entry> l1) {
   Walk walk{Step::kRemove};
-  co_return co_await Go(l1, walk);
+  CO_RETURN_IF_ERROR(co_await Go(l1, walk));
+  for (const ClusterRun& run : walk.freed) {
+    CO_RETURN_IF_ERROR(co_await pass_discard_.GiveBack(run, /*refcount=*/0));
+  }
+  co_return absl::OkStatus();
 }
 
 Task<absl::Status> MappingTree::ClearCopied(std::span<const L1Entry> l1) {
@@ -87,10 +91,21 @@ Task<absl::Status> MappingTree::PassClusters(ClusterRun run, bool is_l2_table, W
     if (walk.step == Step::kAdd) {
       CO_RETURN_IF_ERROR(co_await allocator_.refcounts().Increment(run.first));
     } else if (walk.step == Step::kRemove) {
-      CO_RETURN_IF_ERROR(co_await allocator_.RemoveReference({run.first, 1}, is_l2_table));
+      CO_RETURN_IF_ERROR(co_await RemoveReference(run.first, is_l2_table, walk));
     }
     ++walk.references;
   }
+  co_return absl::OkStatus();
+}
+
+Task<absl::Status> MappingTree::RemoveReference(ClusterIndex cluster, bool is_l2_table,
+                                                Walk& walk) {
+  CO_RETURN_IF_ERROR(co_await allocator_.RemoveReference({cluster, 1}, is_l2_table));
+  if (!passes_discards_) co_return absl::OkStatus();
+  CO_ASSIGN_OR_RETURN(const uint64_t left, co_await allocator_.refcounts().Get(cluster));
+  if (left > 0) co_return absl::OkStatus();
+  if (walk.freed.empty() || walk.freed.back().end() != cluster) walk.freed.push_back({cluster, 0});
+  ++walk.freed.back().count;
   co_return absl::OkStatus();
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "engine/task.h"
@@ -10,6 +11,7 @@
 #include "qcow2/format/extended_l2_entry.h"
 #include "qcow2/format/l1_entry.h"
 #include "qcow2/metadata.h"
+#include "qcow2/pass_discard.h"
 
 namespace ringcow {
 
@@ -21,13 +23,17 @@ namespace ringcow {
 // InvalidArgument names the one that is wrong.
 class MappingTree {
  public:
-  MappingTree(Metadata& metadata, Allocator& allocator)
-      : metadata_(metadata), allocator_(allocator) {}
+  // Clusters that lose their last reference give their space back if `passes_discards`.
+  MappingTree(Metadata& metadata, Allocator& allocator, bool passes_discards)
+      : metadata_(metadata),
+        allocator_(allocator),
+        passes_discards_(passes_discards),
+        pass_discard_(metadata, allocator) {}
 
   // One reference more to everything below `l1`. On an error none has one more. OutOfRange when a
   // refcount cannot become larger.
   Task<absl::Status> AddReferences(std::span<const L1Entry> l1);
-  // One less; what has none left is free. The removal of `l1` is durable.
+  // One less; what has none left is free. The removal of `l1` is durable, and nobody allocates.
   Task<absl::Status> RemoveReferences(std::span<const L1Entry> l1);
 
   // COPIED in all L2 tables below `l1`: cleared; or set exactly where a refcount is one. (The L1
@@ -41,6 +47,7 @@ class MappingTree {
     Step step = Step::kAdd;
     uint64_t limit = ~uint64_t{0};  // references, at which it ends
     uint64_t references = 0;        // that it has come past
+    std::vector<ClusterRun> freed = {};
     bool is_done() const { return references == limit; }
   };
 
@@ -49,10 +56,13 @@ class MappingTree {
   Task<absl::Status> GoThroughL2Table(HostOffset l2_table, Walk& walk);
   Task<absl::Status> PassEntry(const TablePin& slice, uint64_t slot, Walk& walk);
   Task<absl::Status> PassClusters(ClusterRun run, bool is_l2_table, Walk& walk);
+  Task<absl::Status> RemoveReference(ClusterIndex cluster, bool is_l2_table, Walk& walk);
   Task<absl::StatusOr<bool>> CopiedFor(HostOffset cluster, Step step);
 
   Metadata& metadata_;
   Allocator& allocator_;
+  const bool passes_discards_;
+  PassDiscard pass_discard_;
 };
 
 }  // namespace ringcow

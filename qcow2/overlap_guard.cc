@@ -23,7 +23,7 @@ void OverlapGuard::SetSnapshotL1Tables(std::vector<Range> places) {
 }
 
 absl::Status OverlapGuard::BeforeWrite(HostOffset begin, uint64_t length, Own own) const {
-  if (check_ == OverlapCheck::kNone || length == 0) return absl::OkStatus();
+  if (!check_.has_any() || length == 0) return absl::OkStatus();
   const char* what = WhatIsIn({begin, begin + length}, own);
   if (what == nullptr) return absl::OkStatus();
   return WithOverlap(
@@ -33,28 +33,59 @@ absl::Status OverlapGuard::BeforeWrite(HostOffset begin, uint64_t length, Own ow
 }
 
 const char* OverlapGuard::WhatIsIn(Range range, Own own) const {
-  const bool cached = check_ == OverlapCheck::kCached;
+  if (check_.Has(OverlapCheck::kMainHeader) &&
+      range.begin.value() < metadata_.geometry.cluster_bytes()) {
+    return "qcow2_header";
+  }
+  const char* what = WhatTablesAreIn(range, own);
+  return what != nullptr ? what : WhatOthersAreIn(range, own);
+}
+
+const char* OverlapGuard::WhatTablesAreIn(Range range, Own own) const {
   const ResidentTable& l1 = metadata_.l1;
   const ResidentTable& refcounts = metadata_.refcount_table;
-  if (range.begin.value() < metadata_.geometry.cluster_bytes()) return "qcow2_header";
-  if (own != Own::kL1 && Overlap(range, {l1.offset(), l1.end()})) return "active L1 table";
-  if (cached && own != Own::kL2 && NamesAnyIn(range, /*l2_tables=*/true)) return "active L2 table";
-  if (Overlap(range, {refcounts.offset(), refcounts.end()})) return "refcount table";
-  if (cached && own != Own::kRefcountBlock && NamesAnyIn(range, /*l2_tables=*/false)) {
+  if (check_.Has(OverlapCheck::kActiveL1) && own != Own::kL1 &&
+      Overlap(range, {l1.offset(), l1.end()})) {
+    return "active L1 table";
+  }
+  if (check_.Has(OverlapCheck::kActiveL2) && own != Own::kL2 &&
+      AnyClusterOf(range, [&l1](HostOffset cluster) { return l1.Names(cluster); })) {
+    return "active L2 table";
+  }
+  if (check_.Has(OverlapCheck::kRefcountTable) &&
+      Overlap(range, {refcounts.offset(), refcounts.end()})) {
+    return "refcount table";
+  }
+  if (check_.Has(OverlapCheck::kRefcountBlock) && own != Own::kRefcountBlock &&
+      AnyClusterOf(range, [&refcounts](HostOffset cluster) { return refcounts.Names(cluster); })) {
     return "refcount block";
   }
-  if (Overlap(range, snapshot_table_)) return "snapshot table";
-  if (cached && HasSnapshotL1In(range)) return "inactive L1 table";
-  if (own != Own::kBitmapDirectory && Overlap(range, bitmap_directory_)) return "bitmap directory";
   return nullptr;
 }
 
-bool OverlapGuard::NamesAnyIn(Range range, bool l2_tables) const {
-  const ResidentTable& table = l2_tables ? metadata_.l1 : metadata_.refcount_table;
+const char* OverlapGuard::WhatOthersAreIn(Range range, Own own) const {
+  if (check_.Has(OverlapCheck::kSnapshotTable) && Overlap(range, snapshot_table_)) {
+    return "snapshot table";
+  }
+  if (check_.Has(OverlapCheck::kInactiveL1) && HasSnapshotL1In(range)) return "inactive L1 table";
+  if (!snapshot_l2_tables_.empty() && AnyClusterOf(range, [this](HostOffset cluster) {
+        return snapshot_l2_tables_.contains(cluster.value());
+      })) {
+    return "inactive L2 table";
+  }
+  if (check_.Has(OverlapCheck::kBitmapDirectory) && own != Own::kBitmapDirectory &&
+      Overlap(range, bitmap_directory_)) {
+    return "bitmap directory";
+  }
+  return nullptr;
+}
+
+template <typename Predicate>
+bool OverlapGuard::AnyClusterOf(Range range, Predicate names) const {
   const uint64_t cluster_bytes = metadata_.geometry.cluster_bytes();
   for (HostOffset at = AlignDown(range.begin, cluster_bytes); at < range.end;
        at = at + cluster_bytes) {
-    if (table.Names(at)) return true;
+    if (names(at)) return true;
   }
   return false;
 }

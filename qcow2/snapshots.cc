@@ -29,12 +29,27 @@ Task<absl::Status> Snapshots::Load() {
   CO_RETURN_IF_ERROR(Named(metadata_.disk, snapshots.status()));
   CO_ASSIGN_OR_RETURN(const std::vector<std::byte> table, SerializeSnapshotTable(*snapshots));
   table_bytes_ = table.size();
+  CO_ASSIGN_OR_RETURN(HostOffsets l2_tables, co_await FindL2Tables(*snapshots));
   snapshots_ = *std::move(snapshots);
-  UpdateGuard();
+  UpdateGuard(std::move(l2_tables));
   co_return absl::OkStatus();
 }
 
-void Snapshots::UpdateGuard() {
+Task<absl::StatusOr<Snapshots::HostOffsets>> Snapshots::FindL2Tables(
+    const std::vector<Snapshot>& snapshots) {
+  HostOffsets tables;
+  if (!metadata_.guard.KnowsSnapshotL2Tables()) co_return tables;
+  for (const Snapshot& snapshot : snapshots) {
+    CO_ASSIGN_OR_RETURN(const std::vector<L1Entry> l1, co_await ReadL1(snapshot));
+    for (const L1Entry& entry : l1) {
+      if (const std::optional<HostOffset> table = entry.l2_table()) tables.insert(table->value());
+    }
+  }
+  co_return tables;
+}
+
+void Snapshots::UpdateGuard(HostOffsets l2_tables) {
+  metadata_.guard.SetSnapshotL2Tables(std::move(l2_tables));
   const HostOffset table = metadata_.header.snapshots_offset;
   metadata_.guard.SetSnapshotTable({table, table + table_bytes_});
   std::vector<OverlapGuard::Range> l1_tables;
@@ -52,8 +67,7 @@ absl::Status Snapshots::CheckIndex(size_t index) const {
                                              metadata_.disk.name(), snapshots_.size(), index));
 }
 
-Task<absl::StatusOr<std::vector<L1Entry>>> Snapshots::ReadL1(size_t index) {
-  const Snapshot& snapshot = snapshots_[index];
+Task<absl::StatusOr<std::vector<L1Entry>>> Snapshots::ReadL1(const Snapshot& snapshot) {
   CO_RETURN_IF_ERROR(Named(metadata_.disk, ValidateSnapshotL1Table(snapshot, metadata_.geometry)));
   const uint64_t bytes = snapshot.l1_entries * kTableEntryBytes;
   if (bytes > 0) {
@@ -207,6 +221,7 @@ Task<absl::Status> Snapshots::SwitchTo(std::vector<Snapshot> snapshots) {
     snapshot.virtual_size = snapshot.virtual_size.value_or(geometry.virtual_size());
     snapshot.extra_data.resize(std::max(snapshot.extra_data.size(), kSnapshotExtraBytes));
   }
+  CO_ASSIGN_OR_RETURN(HostOffsets l2_tables, co_await FindL2Tables(snapshots));
   HostOffset place(0);
   uint64_t bytes = 0;
   if (!snapshots.empty()) {
@@ -226,7 +241,7 @@ Task<absl::Status> Snapshots::SwitchTo(std::vector<Snapshot> snapshots) {
   metadata_.StoreHeader();
   snapshots_ = std::move(snapshots);
   table_bytes_ = bytes;
-  UpdateGuard();
+  UpdateGuard(std::move(l2_tables));
   CO_RETURN_IF_ERROR(co_await Flush());
   if (old.count == 0) co_return absl::OkStatus();
   co_return co_await allocator_.RemoveReference(old, /*is_l2_table=*/false);

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "engine/task.h"
@@ -33,8 +34,9 @@ namespace ringcow {
 // flush writes it.
 class Snapshots {
  public:
-  Snapshots(Metadata& metadata, Allocator& allocator)
-      : metadata_(metadata), allocator_(allocator), tree_(metadata, allocator) {}
+  // What only a deleted snapshot had gives its space back if `passes_discards`.
+  Snapshots(Metadata& metadata, Allocator& allocator, bool passes_discards)
+      : metadata_(metadata), allocator_(allocator), tree_(metadata, allocator, passes_discards) {}
 
   Task<absl::Status> Load();
   const std::vector<Snapshot>& all() const { return snapshots_; }
@@ -51,11 +53,17 @@ class Snapshots {
   Task<absl::Status> Complete();
 
   // The L1 table of snapshot `index`, validated.
-  Task<absl::StatusOr<std::vector<L1Entry>>> ReadL1(size_t index);
+  Task<absl::StatusOr<std::vector<L1Entry>>> ReadL1(size_t index) {
+    return ReadL1(snapshots_[index]);
+  }
 
  private:
+  Task<absl::StatusOr<std::vector<L1Entry>>> ReadL1(const Snapshot& snapshot);
+  // The L2 tables of these, where the overlap guard wants to know.
+  using HostOffsets = absl::flat_hash_set<uint64_t>;
+  Task<absl::StatusOr<HostOffsets>> FindL2Tables(const std::vector<Snapshot>& snapshots);
   // Tells the overlap guard where the snapshots' tables are.
-  void UpdateGuard();
+  void UpdateGuard(HostOffsets l2_tables);
   absl::Status CheckIndex(size_t index) const;
   // Clears COPIED in the active L1 table and below; sets it where a refcount is one.
   Task<absl::Status> ClearCopied();

@@ -1,6 +1,8 @@
 // `convert`, `compare`, `dd` and `measure`, side by side with qemu-img: the same arguments on the
 // same images must say the same, and what they make must hold the same in the same places.
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
@@ -183,8 +185,44 @@ TEST_F(ConvertTest, KeepsToARate) {
   EXPECT_GT(std::chrono::steady_clock::now() - begin, std::chrono::milliseconds(400));
   const Outcome compared = Qemu("/", {"qemu-img", "compare", ours_.File("a"), ours_.File("slow")});
   EXPECT_EQ(compared.status, 0) << compared;
-  ExpectSame({"convert", "-C", "-O", "raw", "a", "out"});
-  ExpectSame({"convert", "-C", "-W", "-O", "raw", "a", "out"});
+}
+
+// Bytes of its file that have space.
+int64_t SpaceOf(const std::string& path) {
+  struct stat info{};
+  EXPECT_EQ(stat(path.c_str(), &info), 0) << path;
+  return int64_t{info.st_blocks} * 512;
+}
+
+TEST_F(ConvertTest, LeavesCopiesToTheHost) {
+  for (const Words& arguments : std::vector<Words>{{"a"},
+                                                   {"over"},
+                                                   {"-W", "over"},
+                                                   {"-f", "raw", "raw"},
+                                                   {"-t", "writethrough", "-m", "1", "over"},
+                                                   {"over", "a"},
+                                                   {"-l", "snapshot.name=nothing", "a"}}) {
+    Words words = {"convert", "-C", "-O", "raw"};
+    words.insert(words.end(), arguments.begin(), arguments.end());
+    words.emplace_back("out");
+    ExpectSame(words);
+    EXPECT_TRUE(ReadBytes(ours_.File("out")) == ReadBytes(theirs_.File("out")));
+  }
+  ExpectSame({"convert", "-C", "-O", "qcow2", "over", "out"});
+  ExpectSameImages("qcow2", "out");
+}
+
+// Zeroes that were written are looked for where bytes pass through, and not where they do not.
+TEST_F(ConvertTest, CopiesZeroesAsTheyAreOnTheHost) {
+  constexpr int64_t kBytes = 4 << 20;
+  for (const ScratchDirectory* scratch : {&ours_, &theirs_}) {
+    WriteBytes(scratch->File("zeroes"), std::string(kBytes, '\0'));
+  }
+  ExpectSame({"convert", "-f", "raw", "-O", "raw", "zeroes", "out"});
+  EXPECT_LT(SpaceOf(ours_.File("out")), kBytes);
+  ExpectSame({"convert", "-C", "-f", "raw", "-O", "raw", "zeroes", "out"});
+  if (SpaceOf(theirs_.File("out")) < kBytes) GTEST_SKIP() << "the file system copies nothing";
+  EXPECT_GE(SpaceOf(ours_.File("out")), kBytes);
 }
 
 TEST_F(ConvertTest, ComplainsInTheSameWords) {

@@ -1,8 +1,13 @@
 // `create`, side by side with qemu-img: the same command line must say the same, end with the same
 // status and leave the same bytes behind.
 
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -370,6 +375,36 @@ TEST_F(OverlayTest, RefusesTheSame) {
     Words words = {"-f", "raw", "a.raw"};
     words.insert(words.end(), rest.begin(), rest.end());
     ExpectSame(words);
+  }
+}
+
+// What the file system makes of it.
+uint32_t ExtentSizeHintOf(const std::string& path) {
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  fsxattr attributes{};
+  (void)ioctl(fd, FS_IOC_FSGETXATTR, &attributes);
+  (void)close(fd);
+  return attributes.fsx_extsize;
+}
+
+TEST_F(CreateTest, TellsTheFileSystem) {
+  for (const char* format : {"raw", "qcow2"}) {
+    for (const char* options :
+         {"nocow=on", "nocow=off", "nocow=on,extent_size_hint=64k", "extent_size_hint=0",
+          "extent_size_hint=1000", "extent_size_hint=4G", "extent_size_hint=x"}) {
+      ExpectSame({"-f", format, "-o", options, "a", "1M"});
+      ExpectSame({"-q", "-f", format, "-o", options, "a", "1M"});
+    }
+    const ScratchDirectory ours;
+    const ScratchDirectory theirs;
+    // Over a file that is there, which has to become empty first.
+    for (const ScratchDirectory* one : {&ours, &theirs}) {
+      WriteBytes(one->File("a"), std::string(100'000, 'x'));
+    }
+    const Words words = {"qemu-img", "create", "-f", format, "-o", "extent_size_hint=128k",
+                         "a",        "1M"};
+    EXPECT_EQ(Ringcow(ours.path(), words), Qemu(theirs.path(), words));
+    EXPECT_EQ(ExtentSizeHintOf(ours.File("a")), ExtentSizeHintOf(theirs.File("a")));
   }
 }
 

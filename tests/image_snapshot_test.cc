@@ -81,6 +81,9 @@ void RunSnapshots(Disk& disk, const CreateOptions& create, std::mt19937_64& rand
     if (random() % 2 == 0) options.l2_cache_bytes = 2 * options.cache_slice_bytes;
     if (random() % 2 == 0) options.refcount_cache_bytes = 2 * options.cache_slice_bytes;
     if (random() % 4 == 0) options.write_back.mode = CacheMode::kWritethrough;
+    if (random() % 2 == 0) options.overlap_check = OverlapCheck::kAll;
+    options.pass_discard.snapshot = random() % 4 != 0;
+    options.pass_discard.other = random() % 2 == 0;
     absl::StatusOr<std::unique_ptr<Image>> image = Open(disk, options);
     ASSERT_TRUE(image.ok()) << image.status();
     run.image = *std::move(image);

@@ -71,6 +71,7 @@ const Case kCases[] = {
      "Cluster allocation offset 0x50200 unaligned (L2 offset: 0x40000, L2 index: 0)"},
     {"RefcountBlockNotAligned",
      [](DiskImage& i) { Put64(i, kRefcountTable, kRefcountBlock + 512); }, kUnallocated},
+    {"HeaderFreeForL2Table", [](DiskImage& i) { PutRefcount(i, 0, 0); }, 600 << 20},
     {"L2TableInRefcountBlock", [](DiskImage& i) { Put64(i, kL1, kRefcountBlock | kCopied); },
      kUnallocated, "Preventing invalid write on metadata (overlaps with refcount block)"},
 };
@@ -79,7 +80,7 @@ class OverlapGuardTest : public testing::TestWithParam<Case> {
  protected:
   static DiskImage Make(const std::string& options = "compat=1.1") {
     const TempFile file(".qcow2");
-    QemuImg({"create", "-q", "-f", "qcow2", "-o", options, file.path(), "64M"});
+    QemuImg({"create", "-q", "-f", "qcow2", "-o", options, file.path(), "1G"});
     QemuIo(file.path(), {"write -P 5 0 256k"});
     return *DiskImage::LoadFile(file.path());
   }
@@ -116,11 +117,14 @@ INSTANTIATE_TEST_SUITE_P(All, OverlapGuardTest, testing::ValuesIn(kCases),
                          testing::PrintToStringParamName());
 
 // QEMU's sentence about such a write, if it has one.
-std::string SentenceOfQemu(const DiskImage& image, uint64_t offset) {
+std::string SentenceOfQemu(const DiskImage& image, uint64_t offset,
+                           const std::string& check = "cached") {
   const TempFile file(".qcow2");
   EXPECT_TRUE(image.SaveFile(file.path()).ok());
-  const ToolResult result = RunTool(
-      {"qemu-io", "-f", "qcow2", "-c", absl::StrCat("write -P 7 ", offset, " 4k"), file.path()});
+  const ToolResult result =
+      RunTool({"qemu-io", "-c",
+               absl::StrCat("open -o driver=qcow2,overlap-check=", check, " ", file.path()), "-c",
+               absl::StrCat("write -P 7 ", offset, " 4k")});
   const size_t begin = result.output.find("qcow2: Marking image as corrupt: ");
   if (begin == std::string::npos) return result.output;
   return result.output.substr(begin, result.output.find('\n', begin) - begin);
@@ -272,6 +276,53 @@ TEST_F(OverlapGuardTest, DoesNotChangeABitmapDirectoryThatIsAnL2Table) {
   EXPECT_EQ(opened.status().message(),
             absl::StrCat("'damaged': ", SentenceOfQemu(damaged.image, 0)));
   EXPECT_EQ(Changes(), std::vector<uint64_t>{79});
+}
+
+// A snapshot's L2 table, which its own L1 table alone names.
+TEST_F(OverlapGuardTest, KeepsOutOfL2TablesOfSnapshotsOnRequest) {
+  const TempFile file(".qcow2");
+  QemuImg({"create", "-q", "-f", "qcow2", file.path(), "64M"});
+  QemuIo(file.path(), {"write -P 5 0 256k"});
+  QemuImg({"snapshot", "-c", "s", file.path()});
+  QemuIo(file.path(), {"write -P 6 0 64k"});
+  DiskImage image = *DiskImage::LoadFile(file.path());
+  Be64 l1_entry(0);
+  image.Read(kL1, std::as_writable_bytes(std::span(&l1_entry, 1)));
+  const uint64_t active_l2 = l1_entry.value() & ~kCopied;
+  ASSERT_NE(active_l2, kL2);
+  DiskImage is_data = image;
+  Put64(is_data, active_l2, kL2 | kCopied);
+  DiskImage is_free = image;
+  PutRefcount(is_free, kL2 / kCluster, 0);
+  for (const auto& [damaged, place] : {std::pair(is_data, 0UL), std::pair(is_free, kUnallocated)}) {
+    OpenOptions options;
+    options.overlap_check = OverlapCheck::kAll;
+    auto opened = OpenDamaged(damaged, options);
+    ASSERT_TRUE(opened.ok()) << opened.status();
+    const absl::Status refused = Write(**opened, place);
+    EXPECT_TRUE(absl::StrContains(refused.message(), "inactive L2 table")) << refused;
+    EXPECT_EQ(refused.message(),
+              absl::StrCat("'damaged': ", SentenceOfQemu(damaged, place, "all")));
+    opened->reset();
+    opened = OpenDamaged(damaged);
+    ASSERT_TRUE(opened.ok()) << opened.status();
+    EXPECT_EQ(Write(**opened, place), absl::OkStatus()) << "cached does not know";
+  }
+}
+
+TEST_F(OverlapGuardTest, LooksAtSingleStructures) {
+  DiskImage image = Make();
+  Put64(image, kL2, kL2 | kCopied);
+  OpenOptions options;
+  options.overlap_check = OverlapCheck::kAll.With(OverlapCheck::kActiveL2, false);
+  auto opened = OpenDamaged(image, options);
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  EXPECT_EQ(Write(**opened, 0), absl::OkStatus());
+  options.overlap_check = OverlapCheck::kNone.With(OverlapCheck::kActiveL2, true);
+  opened->reset();
+  opened = OpenDamaged(image, options);
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  EXPECT_TRUE(absl::StrContains(Write(**opened, 0).message(), "active L2 table"));
 }
 
 // Without it the same write goes through.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <map>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_format.h"
@@ -54,9 +55,30 @@ bool CanChange(absl::string_view option) {
          absl::StartsWith(option, "overlap-check.") || absl::StartsWith(option, "cache.");
 }
 
+using DriverOptions = std::map<std::string, std::string>;
+
+// What was said before and does not go together with what is said now is forgotten, as in QEMU.
+void ForgetContradictions(const DriverOptions& changes, DriverOptions& options) {
+  if (changes.contains("overlap-check") || changes.contains("overlap-check.template")) {
+    options.erase("overlap-check");
+    options.erase("overlap-check.template");
+  }
+  const bool has_both = changes.contains("cache-size");
+  const bool has_l2 = changes.contains("l2-cache-size");
+  const bool has_refcounts = changes.contains("refcount-cache-size");
+  if (has_both) {
+    options.erase("l2-cache-size");
+    options.erase("refcount-cache-size");
+  } else if ((has_l2 || options.contains("l2-cache-size")) &&
+             (has_refcounts || options.contains("refcount-cache-size"))) {
+    options.erase("cache-size");
+  }
+}
+
 absl::Status ChangeDriverOptions(const char* text, TargetOptions& options) {
   TargetOptions changes;
   RETURN_IF_ERROR(SetDriverOptions(text, changes));
+  ForgetContradictions(changes.driver_options, options.driver_options);
   for (const auto& [name, value] : changes.driver_options) {
     if (!CanChange(name)) {
       return absl::InvalidArgumentError(absl::StrFormat("Cannot change the option '%s'", name));

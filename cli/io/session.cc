@@ -2,15 +2,14 @@
 
 #include <cerrno>
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
-#include <memory>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/string_view.h"
 #include "cli/guessed_raw.h"
+#include "cli/io/line_reader.h"
 #include "cli/temporary_overlay.h"
 #include "engine/status_macros.h"
 #include "qcow2/failure_reason.h"
@@ -18,7 +17,7 @@
 namespace ringcow {
 namespace {
 
-constexpr absl::string_view kPrompt = "qemu-io> ";
+constexpr char kPrompt[] = "qemu-io> ";
 
 // Says what is wrong with the number of arguments, if anything is.
 bool HasRightCount(const IoCommand& command, size_t arguments) {
@@ -31,18 +30,6 @@ bool HasRightCount(const IoCommand& command, size_t arguments) {
   absl::FPrintF(stderr, "bad argument count %d to %s, expected %s arguments\n", arguments,
                 command.name, expected);
   return false;
-}
-
-// One line of stdin without its end; nothing at the end of stdin.
-std::optional<std::string> ReadLine() {
-  char* line = nullptr;
-  size_t capacity = 0;
-  const ssize_t length = getline(&line, &capacity, stdin);
-  const std::unique_ptr<char, decltype(&std::free)> owner(line, &std::free);
-  if (length < 0) return std::nullopt;
-  std::string text(line, static_cast<size_t>(length));
-  if (!text.empty() && text.back() == '\n') text.pop_back();
-  return text;
 }
 
 }  // namespace
@@ -124,13 +111,12 @@ Task<bool> Session::Execute(std::string line) {
 }
 
 Task<bool> Session::ExecuteStdin() {
+  LineReader lines(kPrompt);
   bool all_well = true;
   while (!quit_) {
     // Reading stdin stops the loop, so what runs in the background is handed over before.
     co_await loop().Yield();
-    absl::PrintF("%s", kPrompt);
-    (void)std::fflush(stdout);
-    const std::optional<std::string> line = ReadLine();
+    const std::optional<std::string> line = lines.Next();
     if (!line.has_value()) break;
     all_well &= co_await Execute(*line);
   }

@@ -451,6 +451,9 @@ Scenario WithSeed(Scenario scenario, uint64_t seed) {
   scenario.open.record_reserve = seed % 11 != 0;
   scenario.open.write_zeroes_ahead = seed % 3 != 0;
   scenario.open.enter_zero_clusters_early = seed % 7 != 0;
+  scenario.open.pass_discard = {
+      .request = seed % 6 != 1, .snapshot = seed % 5 != 2, .other = seed % 4 == 3};
+  if (seed % 2 == 0) scenario.open.overlap_check = OverlapCheck::kAll;
   return scenario;
 }
 
