@@ -47,7 +47,7 @@ struct Settings {
 
 bool IsNamed(const ImageFile& file, const std::string& name) {
   const absl::StatusOr<std::string> path = LocalPath(name);
-  return path.ok() && file.disk().IsNamed(*path);
+  return path.ok() && file.host().file().IsNamed(*path);
 }
 
 // How many layers are above the one to commit to.

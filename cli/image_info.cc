@@ -53,9 +53,9 @@ Json::Object EncryptionInfo(CryptMethod method) {
 }  // namespace
 
 Task<absl::StatusOr<ImageInfo>> ReadImageInfo(const ImageFile& file) {
-  UringDisk& disk = file.disk();
+  Disk& disk = file.disk();
   struct stat status{};
-  if (fstat(disk.fd(), &status) != 0) {
+  if (fstat(file.host().file().fd(), &status) != 0) {
     co_return ErrnoStatus(errno, absl::StrFormat("Could not stat '%s'", disk.name()));
   }
   constexpr uint64_t kBlockBytes = 512;  // of st_blocks, whatever the file system

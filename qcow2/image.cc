@@ -40,8 +40,13 @@ constexpr uint64_t kMostClustersWaiting = 16384;
 constexpr uint64_t kMostBytesWaiting = uint64_t{16} << 20;
 
 MetadataOptions MetadataOptionsOf(const OpenOptions& options) {
-  return {options.write_back,        options.l2_cache_bytes,   options.refcount_cache_bytes,
-          options.cache_slice_bytes, options.cache_read_bytes, options.overlap_check};
+  return {options.write_back,
+          options.l2_cache_bytes,
+          options.refcount_cache_bytes,
+          options.cache_slice_bytes,
+          options.cache_read_bytes,
+          options.overlap_check,
+          options.events};
 }
 
 }  // namespace
@@ -255,6 +260,7 @@ Task<absl::Status> Image::Parts::RunAlone(Task<absl::Status> operation) {
 Task<absl::Status> Image::Parts::Empty() {
   const uint64_t size = metadata.geometry.virtual_size();
   if (size == 0) co_return absl::OkStatus();
+  metadata.Announce(DebugEvent::kEmptyImagePrepare);
   co_return co_await zeroer.Unmap(GuestOffset(0), size);
 }
 

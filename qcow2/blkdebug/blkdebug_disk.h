@@ -1,0 +1,68 @@
+#ifndef RINGCOW_QCOW2_BLKDEBUG_BLKDEBUG_DISK_H_
+#define RINGCOW_QCOW2_BLKDEBUG_BLKDEBUG_DISK_H_
+
+#include <cstdint>
+#include <memory>
+
+#include "absl/status/statusor.h"
+#include "engine/chain.h"
+#include "engine/disk.h"
+#include "engine/host_offset.h"
+#include "engine/mutex.h"
+#include "engine/request.h"
+#include "engine/task.h"
+#include "qcow2/blkdebug/breakpoints.h"
+#include "qcow2/blkdebug/event.h"
+#include "qcow2/blkdebug/options.h"
+#include "qcow2/blkdebug/rules.h"
+
+namespace ringcow {
+
+// Another disk, whose requests fail, stop and are cut into pieces as QEMU's blkdebug has it.
+//
+// Rules and breakpoints see each request before it is carried out, by what its bytes are. Chains
+// are carried out member by member, each when the one before it has succeeded. The space that is
+// allocated and the size of the disk are not meddled with.
+class BlkdebugDisk final : public Disk, public EventListener {
+ public:
+  // `below` must outlive the disk, and be used by nobody else. InvalidArgument in QEMU's words for
+  // what the options say wrongly, or the host's error about their file.
+  static absl::StatusOr<std::unique_ptr<BlkdebugDisk>> Open(Disk& below,
+                                                            const BlkdebugOptions& options);
+
+  void Happened(DebugEvent event) override { machine_.Happened(event); }
+  Breakpoints& breakpoints() { return breakpoints_; }
+
+  DiskExtent Find(HostOffset offset, uint64_t length) const override {
+    return below_.Find(offset, length);
+  }
+
+ protected:
+  void Start(Request& request) override;
+  void StartChain(Chain& chain) override;
+
+ private:
+  BlkdebugDisk(Disk& below, DebugRules rules, const DebugLimits& limits);
+
+  Task<void> CarryOut(Request& request);
+  Task<void> CarryOutChain(Chain& chain);
+  // These give what Finish takes: bytes, or a negative errno.
+  Task<int64_t> ResultOf(Request& request);
+  Task<int64_t> Transfer(const Request& request);
+  Task<int64_t> Zero(const Request& request);
+  Task<int64_t> Synchronize();
+
+  // 0, or the errno of a rule for such a request.
+  Task<int> Fail(DebugIo io, HostOffset offset, uint64_t length);
+  Task<void> Pass(DebugEvent event);
+
+  Disk& below_;
+  const DebugLimits limits_;
+  DebugMachine machine_;
+  Breakpoints breakpoints_;
+  Mutex one_chain_at_a_time_;
+};
+
+}  // namespace ringcow
+
+#endif  // RINGCOW_QCOW2_BLKDEBUG_BLKDEBUG_DISK_H_
