@@ -19,6 +19,7 @@
 #include "engine/status_macros.h"
 #include "engine/zeroes.h"
 #include "qcow2/backing_name.h"
+#include "qcow2/debugged_guest.h"
 #include "qcow2/format/header.h"
 #include "qcow2/format/unsupported.h"
 #include "qcow2/image_source.h"
@@ -222,6 +223,10 @@ Task<absl::StatusOr<std::unique_ptr<ImageChain>>> ImageChain::Open(Rings& rings,
                                                                    ImageChainOptions options) {
   const bool ignores_discards = source.ignores_discards;
   const DetectZeroes detect_zeroes = source.detect_zeroes;
+  const std::optional<BlkdebugOptions> guest_blkdebug = source.guest_blkdebug;
+  if (guest_blkdebug.has_value() && options.image.copy_on_read) {
+    co_return absl::UnimplementedError("Copy-on-read is not supported yet above blkdebug");
+  }
   CO_ASSIGN_OR_RETURN(std::vector<Layer> layers,
                       co_await OpenFiles(rings, std::move(source), options));
   // From the last backing file up, since each needs the one below it.
@@ -245,7 +250,17 @@ Task<absl::StatusOr<std::unique_ptr<ImageChain>>> ImageChain::Open(Rings& rings,
     const absl::Status status = co_await OpenGuest(layers[depth], layer_options);
     if (!status.ok()) co_return AtDepth(depth, status);
   }
-  co_return absl::WrapUnique(new ImageChain(std::move(layers), ignores_discards, detect_zeroes));
+  BlkdebugDisk* blkdebug = nullptr;
+  if (guest_blkdebug.has_value()) {
+    Layer& top = layers.front();
+    CO_ASSIGN_OR_RETURN(std::unique_ptr<DebuggedGuest> debugged,
+                        DebuggedGuest::Open(rings.loop(), std::move(top.guest),
+                                            top.file.disk().name(), *guest_blkdebug));
+    blkdebug = &debugged->blkdebug();
+    top.guest = std::move(debugged);
+  }
+  co_return absl::WrapUnique(
+      new ImageChain(std::move(layers), blkdebug, ignores_discards, detect_zeroes));
 }
 
 // Overlays go before what they read from.

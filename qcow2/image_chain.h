@@ -73,8 +73,10 @@ class ImageChain final : public GuestDisk {
   const ImageFile& file() const { return layers_.front().file; }
   // The image itself, if it is qcow2, for what only qcow2 has.
   Image* image() const { return layers_.front().image; }
-  // The blkdebug that the image lies on, if there is one.
-  BlkdebugDisk* blkdebug() const { return file().host().blkdebug(); }
+  // The blkdebug above the image, or the one that it lies on, or null.
+  BlkdebugDisk* blkdebug() const {
+    return blkdebug_ != nullptr ? blkdebug_ : file().host().blkdebug();
+  }
 
   uint64_t size() const override { return top().size(); }
   Task<absl::Status> Read(GuestOffset offset, std::span<std::byte> into) override {
@@ -105,14 +107,17 @@ class ImageChain final : public GuestDisk {
   void ResetCounters() override { top().ResetCounters(); }
 
  private:
-  ImageChain(std::vector<Layer> layers, bool ignores_discards, DetectZeroes detect_zeroes)
+  ImageChain(std::vector<Layer> layers, BlkdebugDisk* blkdebug, bool ignores_discards,
+             DetectZeroes detect_zeroes)
       : layers_(std::move(layers)),
+        blkdebug_(blkdebug),
         ignores_discards_(ignores_discards),
         detect_zeroes_(detect_zeroes) {}
 
   GuestDisk& top() const { return *layers_.front().guest; }
 
   std::vector<Layer> layers_;
+  BlkdebugDisk* const blkdebug_;  // of the first layer's guest
   const bool ignores_discards_;
   const DetectZeroes detect_zeroes_;
 };

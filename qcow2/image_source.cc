@@ -101,21 +101,21 @@ absl::Status NoSuchNode(const std::string& node) {
 
 absl::Status TakeProtocol(ImageDescription options, ImageSource& source);
 
-absl::Status TakeBlkdebug(ImageDescription options, ImageSource& source) {
-  if (source.blkdebug.has_value()) return NotYet("image.driver=blkdebug");
-  ASSIGN_OR_RETURN(source.blkdebug, TakeBlkdebugOptions(options));
+// Takes a blkdebug's own options, and gives those of what it lies on.
+absl::StatusOr<ImageDescription> TakeBlkdebug(ImageDescription options, ImageSource& source,
+                                              std::optional<BlkdebugOptions>& blkdebug) {
+  if (blkdebug.has_value()) return NotYet("image.driver=blkdebug");
+  ASSIGN_OR_RETURN(blkdebug, TakeBlkdebugOptions(options));
   RETURN_IF_ERROR(TakeNodeOptions(options, source));
   if (const std::optional<std::string> node = options.Take("image")) return NoSuchNode(*node);
   std::optional<ImageDescription> image = options.TakeChild("image");
   if (!image.has_value()) {
     return absl::InvalidArgumentError("A block device must be specified for \"image\"");
   }
-  if (!options.options().empty()) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("Block protocol 'blkdebug' doesn't support the option '%s'",
-                        options.options().begin()->first));
-  }
-  return TakeProtocol(*std::move(image), source);
+  if (options.options().empty()) return *std::move(image);
+  return absl::InvalidArgumentError(
+      absl::StrFormat("Block protocol 'blkdebug' doesn't support the option '%s'",
+                      options.options().begin()->first));
 }
 
 absl::Status TakeFileChild(ImageDescription& description, ImageSource& source) {
@@ -133,7 +133,11 @@ absl::Status TakeFileChild(ImageDescription& description, ImageSource& source) {
 absl::Status TakeProtocol(ImageDescription options, ImageSource& source) {
   const std::string driver = options.Take("driver").value_or("file");
   if (IsFileDriver(driver)) return TakeFileOptions(std::move(options), source);
-  if (driver == kBlkdebugDriver) return TakeBlkdebug(std::move(options), source);
+  if (driver == kBlkdebugDriver) {
+    ASSIGN_OR_RETURN(ImageDescription image,
+                     TakeBlkdebug(std::move(options), source, source.blkdebug));
+    return TakeProtocol(std::move(image), source);
+  }
   return absl::UnimplementedError(absl::StrFormat("Unknown driver '%s'", driver));
 }
 
@@ -213,6 +217,26 @@ absl::Status TakeDataFile(ImageDescription& options, FormatOptions& taken) {
   return absl::OkStatus();
 }
 
+// A blkdebug with nothing above it: on a file, or on the image in one.
+absl::StatusOr<ImageSource> SourceOfBlkdebug(ImageDescription description) {
+  ImageSource source;
+  std::optional<BlkdebugOptions> blkdebug;
+  ASSIGN_OR_RETURN(ImageDescription below, TakeBlkdebug(std::move(description), source, blkdebug));
+  const auto driver = below.options().find("driver");
+  if (driver != below.options().end() && FormatByName(driver->second).has_value()) {
+    ASSIGN_OR_RETURN(ImageSource image, SourceOf(std::move(below), ""));
+    if (image.guest_blkdebug.has_value()) return NotYet("image.driver=blkdebug");
+    image.guest_blkdebug = std::move(blkdebug);
+    image.read_only |= source.read_only;
+    image.force_share |= source.force_share;
+    return image;
+  }
+  source.format = std::string(FormatName(ImageFormat::kRaw));
+  source.blkdebug = std::move(blkdebug);
+  RETURN_IF_ERROR(TakeProtocol(std::move(below), source));
+  return source;
+}
+
 // Takes "blkdebug:CONFIG:" off `name`, and puts it into the options.
 absl::Status TakeBlkdebugName(absl::string_view& name,
                               std::map<std::string, std::string>& options) {
@@ -268,11 +292,7 @@ absl::StatusOr<ImageSource> SourceOf(ImageDescription description, absl::string_
     RETURN_IF_ERROR(TakeFileOptions(std::move(description), source));
     return source;
   }
-  if (source.format == kBlkdebugDriver) {
-    source.format = std::string(FormatName(ImageFormat::kRaw));
-    RETURN_IF_ERROR(TakeBlkdebug(std::move(description), source));
-    return source;
-  }
+  if (source.format == kBlkdebugDriver) return SourceOfBlkdebug(std::move(description));
   RETURN_IF_ERROR(TakeFileChild(description, source));
   RETURN_IF_ERROR(TakeNodeOptions(description, source));
   RETURN_IF_ERROR(TakeDiscard(description, source));

@@ -28,8 +28,9 @@ struct ImageSource {
   std::optional<bool> direct = std::nullopt;  // "cache.direct"
   bool ignores_discards = false;              // "discard": "ignore"
   DetectZeroes detect_zeroes = DetectZeroes::kOff;
-  std::optional<BlkdebugOptions> blkdebug = std::nullopt;  // what lies on the file
-  ImageDescription options{{}};                            // those of the format
+  std::optional<BlkdebugOptions> blkdebug = std::nullopt;        // what lies on the file
+  std::optional<BlkdebugOptions> guest_blkdebug = std::nullopt;  // and on the image in it
+  ImageDescription options{{}};                                  // those of the format
 };
 
 // `name` is a path, "file:PATH", "blkdebug:CONFIG:PATH" or "json:{...}". A `format` that is not

@@ -49,15 +49,6 @@ std::optional<DebugEvent> EventOfWrite(Content content) {
   }
 }
 
-// How long the first piece of a request is that may have `max` bytes, in whole units: as much of
-// them as there is, or what goes before or behind them.
-uint64_t PieceBytes(uint64_t offset, uint64_t length, uint64_t unit, uint64_t max) {
-  if (offset % unit != 0) return std::min(length, unit - offset % unit);
-  if (length < unit) return length;
-  const uint64_t whole = length - length % unit;
-  return max == 0 ? whole : std::min(whole, max);
-}
-
 // `length` bytes of `memory` behind its first `skip`.
 std::vector<iovec> Part(std::span<const iovec> memory, uint64_t skip, uint64_t length) {
   std::vector<iovec> part;
@@ -143,7 +134,7 @@ Task<int64_t> BlkdebugDisk::Transfer(const Request& request) {
   for (uint64_t done = 0; done < request.length && error == 0;) {
     const HostOffset offset = request.offset + done;
     const uint64_t bytes =
-        PieceBytes(offset.value(), request.length - done, /*unit=*/1, limits_.max_transfer);
+        FirstPiece(offset.value(), request.length - done, /*unit=*/1, limits_.max_transfer);
     const std::vector<iovec> memory = Part(request.memory(), done, bytes);
     error = co_await Fail(is_read ? DebugIo::kRead : DebugIo::kWrite, offset, bytes);
     if (error != 0) break;
@@ -169,7 +160,7 @@ Task<int64_t> BlkdebugDisk::Zero(const Request& request) {
   int error = 0;
   for (uint64_t done = 0; done < request.length && error == 0;) {
     const HostOffset offset = request.offset + done;
-    const uint64_t bytes = PieceBytes(offset.value(), request.length - done, unit, max);
+    const uint64_t bytes = FirstPiece(offset.value(), request.length - done, unit, max);
     const bool is_whole = offset.value() % unit == 0 && bytes % unit == 0;
     error = co_await Fail(is_whole ? io : DebugIo::kWrite, offset, bytes);
     if (error != 0) break;

@@ -32,6 +32,10 @@ class BlkdebugDisk final : public Disk, public EventListener {
 
   void Happened(DebugEvent event) override { machine_.Happened(event); }
   Breakpoints& breakpoints() { return breakpoints_; }
+  const DebugLimits& limits() const { return limits_; }
+
+  // 0, or the errno of a rule for such a request, which is then not to be made.
+  Task<int> Fail(DebugIo io, HostOffset offset, uint64_t length);
 
   DiskExtent Find(HostOffset offset, uint64_t length) const override {
     return below_.Find(offset, length);
@@ -52,8 +56,6 @@ class BlkdebugDisk final : public Disk, public EventListener {
   Task<int64_t> Zero(const Request& request);
   Task<int64_t> Synchronize();
 
-  // 0, or the errno of a rule for such a request.
-  Task<int> Fail(DebugIo io, HostOffset offset, uint64_t length);
   Task<void> Pass(DebugEvent event);
 
   Disk& below_;

@@ -32,6 +32,7 @@ constexpr NamedIo kIos[] = {
     {"write-zeroes", DebugIo::kWriteZeroes},
     {"discard", DebugIo::kDiscard},
     {"flush", DebugIo::kFlush},
+    {"block-status", DebugIo::kBlockStatus},
 };
 
 std::optional<std::string> ValueOf(const DebugGroup& group, const std::string& key) {
@@ -74,9 +75,6 @@ absl::StatusOr<std::optional<DebugIo>> IoOf(const DebugGroup& group) {
   if (!name.has_value()) return std::nullopt;
   for (const NamedIo& known : kIos) {
     if (known.name == *name) return known.io;
-  }
-  if (*name == "block-status") {
-    return absl::UnimplementedError("The I/O type 'block-status' is not supported yet");
   }
   return absl::InvalidArgumentError(absl::StrFormat("invalid parameter value: %s", *name));
 }

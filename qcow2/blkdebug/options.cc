@@ -110,6 +110,13 @@ absl::Status DebugLimits::Validate(uint64_t alignment) const {
   return CheckLimit("max-discard", max_discard, std::max(opt_discard, unit));
 }
 
+uint64_t FirstPiece(uint64_t offset, uint64_t length, uint64_t unit, uint64_t max) {
+  if (offset % unit != 0) return std::min(length, unit - offset % unit);
+  if (length < unit) return length;
+  const uint64_t whole = length - length % unit;
+  return max == 0 ? whole : std::min(whole, max);
+}
+
 absl::StatusOr<BlkdebugOptions> TakeBlkdebugOptions(ImageDescription& options) {
   BlkdebugOptions taken;
   taken.config = options.Take("config").value_or("");

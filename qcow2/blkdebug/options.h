@@ -27,6 +27,10 @@ struct DebugLimits {
   absl::Status Validate(uint64_t alignment) const;
 };
 
+// How long the first piece of a request is that may have `max` bytes (0: any number), in whole
+// units: as much of them as there is, or what goes before or behind them.
+uint64_t FirstPiece(uint64_t offset, uint64_t length, uint64_t unit, uint64_t max);
+
 struct BlkdebugOptions {
   std::string config;  // a file of more rules; empty: there is none
   DebugRules rules;

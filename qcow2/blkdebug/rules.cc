@@ -10,6 +10,10 @@ bool Touches(const InjectError& rule, uint64_t offset, uint64_t length) {
   return *rule.offset >= offset && *rule.offset - offset < length;
 }
 
+bool IsAbout(const InjectError& rule, DebugIo io) {
+  return rule.io.has_value() ? *rule.io == io : io != DebugIo::kBlockStatus;
+}
+
 }  // namespace
 
 void DebugMachine::Happened(DebugEvent event) {
@@ -29,7 +33,7 @@ void DebugMachine::Happened(DebugEvent event) {
 std::optional<DebugFault> DebugMachine::FaultOf(DebugIo io, uint64_t offset, uint64_t length) {
   for (auto at = active_.begin(); at != active_.end(); ++at) {
     const InjectError& rule = rules_.inject_errors[*at];
-    if (rule.io.value_or(io) != io || !Touches(rule, offset, length)) continue;
+    if (!IsAbout(rule, io) || !Touches(rule, offset, length)) continue;
     if (rule.error == 0) return std::nullopt;
     if (rule.once) {
       is_spent_[*at] = true;

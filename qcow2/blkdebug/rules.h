@@ -13,13 +13,13 @@
 namespace ringcow {
 
 // Kinds of requests that a rule can make fail.
-enum class DebugIo : uint8_t { kRead, kWrite, kWriteZeroes, kDiscard, kFlush };
+enum class DebugIo : uint8_t { kRead, kWrite, kWriteZeroes, kDiscard, kFlush, kBlockStatus };
 
 // Once the event has come in the state, requests fail: those of the kind that touch the place.
 struct InjectError {
   DebugEvent event = DebugEvent::kNone;
   uint64_t state = 0;                             // 0: any
-  std::optional<DebugIo> io = std::nullopt;       // nothing: any
+  std::optional<DebugIo> io = std::nullopt;       // nothing: any but kBlockStatus
   std::optional<uint64_t> offset = std::nullopt;  // a byte; nothing: anywhere
   int error = EIO;                                // an errno; 0: it does not fail after all
   bool once = false;                              // the rule is gone with the first failure
