@@ -65,6 +65,9 @@ absl::StatusOr<std::unique_ptr<Host>> Host::Create() {
 
 Task<absl::StatusOr<ImageFile>> OpenImageFile(Host& host, std::string name, TargetOptions options) {
   CO_ASSIGN_OR_RETURN(ImageSource source, SourceOfTarget(name, options));
+  if (source.guest_blkdebug.has_value()) {
+    co_return absl::UnimplementedError("A blkdebug above an image has no file of its own");
+  }
   co_return co_await ImageFile::Open(*host.rings, std::move(source), FileOptions(options));
 }
 

@@ -20,7 +20,7 @@ absl::StatusOr<std::unique_ptr<DebuggedGuest>> DebuggedGuest::Open(Loop& loop,
 }
 
 Task<absl::Status> DebuggedGuest::Discard(GuestOffset offset, uint64_t length) {
-  const DebugLimits& limits = blkdebug_->limits();
+  const DebugLimits& limits = blkdebug_->options().limits;
   const uint64_t unit = std::max<uint64_t>({limits.opt_discard, limits.align, 1});
   while (length > 0) {
     const uint64_t bytes = FirstPiece(offset.value(), length, unit, limits.max_discard);

@@ -68,20 +68,20 @@ absl::StatusOr<std::unique_ptr<BlkdebugDisk>> BlkdebugDisk::Open(Disk& below,
                                                                  const BlkdebugOptions& options) {
   ASSIGN_OR_RETURN(DebugRules rules, LoadDebugRules(options));
   RETURN_IF_ERROR(options.limits.Validate(below.alignment()));
-  auto disk = absl::WrapUnique(new BlkdebugDisk(below, std::move(rules), options.limits));
+  auto disk = absl::WrapUnique(new BlkdebugDisk(below, std::move(rules), options));
   disk->Happened(DebugEvent::kNone);
   return disk;
 }
 
-BlkdebugDisk::BlkdebugDisk(Disk& below, DebugRules rules, const DebugLimits& limits)
+BlkdebugDisk::BlkdebugDisk(Disk& below, DebugRules rules, const BlkdebugOptions& options)
     : Disk(below.loop(),
            {.name = below.name(),
             .size = below.size(),
-            .alignment = std::max(below.alignment(), static_cast<uint32_t>(limits.align)),
+            .alignment = std::max(below.alignment(), static_cast<uint32_t>(options.limits.align)),
             .memory_alignment = 1,  // the one below has its own, and copies where it must
             .max_chain = below.max_chain()}),
       below_(below),
-      limits_(limits),
+      options_(options),
       machine_(std::move(rules)),
       breakpoints_(below.loop()),
       one_chain_at_a_time_(below.loop()) {}
@@ -134,7 +134,7 @@ Task<int64_t> BlkdebugDisk::Transfer(const Request& request) {
   for (uint64_t done = 0; done < request.length && error == 0;) {
     const HostOffset offset = request.offset + done;
     const uint64_t bytes =
-        FirstPiece(offset.value(), request.length - done, /*unit=*/1, limits_.max_transfer);
+        FirstPiece(offset.value(), request.length - done, /*unit=*/1, options_.limits.max_transfer);
     const std::vector<iovec> memory = Part(request.memory(), done, bytes);
     error = co_await Fail(is_read ? DebugIo::kRead : DebugIo::kWrite, offset, bytes);
     if (error != 0) break;
@@ -153,9 +153,9 @@ Task<int64_t> BlkdebugDisk::Transfer(const Request& request) {
 Task<int64_t> BlkdebugDisk::Zero(const Request& request) {
   const bool is_punch = request.op == Op::kPunch;
   const DebugIo io = is_punch ? DebugIo::kDiscard : DebugIo::kWriteZeroes;
-  const uint64_t optimum = is_punch ? limits_.opt_discard : limits_.opt_write_zero;
-  const uint64_t unit = std::max<uint64_t>({optimum, limits_.align, 1});
-  const uint64_t max = is_punch ? limits_.max_discard : limits_.max_write_zero;
+  const uint64_t optimum = is_punch ? options_.limits.opt_discard : options_.limits.opt_write_zero;
+  const uint64_t unit = std::max<uint64_t>({optimum, options_.limits.align, 1});
+  const uint64_t max = is_punch ? options_.limits.max_discard : options_.limits.max_write_zero;
   if (!is_punch) co_await Pass(DebugEvent::kPwritevZero);
   int error = 0;
   for (uint64_t done = 0; done < request.length && error == 0;) {

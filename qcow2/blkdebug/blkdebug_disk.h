@@ -32,7 +32,7 @@ class BlkdebugDisk final : public Disk, public EventListener {
 
   void Happened(DebugEvent event) override { machine_.Happened(event); }
   Breakpoints& breakpoints() { return breakpoints_; }
-  const DebugLimits& limits() const { return limits_; }
+  const BlkdebugOptions& options() const { return options_; }
 
   // 0, or the errno of a rule for such a request, which is then not to be made.
   Task<int> Fail(DebugIo io, HostOffset offset, uint64_t length);
@@ -46,7 +46,7 @@ class BlkdebugDisk final : public Disk, public EventListener {
   void StartChain(Chain& chain) override;
 
  private:
-  BlkdebugDisk(Disk& below, DebugRules rules, const DebugLimits& limits);
+  BlkdebugDisk(Disk& below, DebugRules rules, const BlkdebugOptions& options);
 
   Task<void> CarryOut(Request& request);
   Task<void> CarryOutChain(Chain& chain);
@@ -59,7 +59,7 @@ class BlkdebugDisk final : public Disk, public EventListener {
   Task<void> Pass(DebugEvent event);
 
   Disk& below_;
-  const DebugLimits limits_;
+  const BlkdebugOptions options_;
   DebugMachine machine_;
   Breakpoints breakpoints_;
   Mutex one_chain_at_a_time_;

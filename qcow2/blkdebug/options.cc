@@ -120,6 +120,7 @@ uint64_t FirstPiece(uint64_t offset, uint64_t length, uint64_t unit, uint64_t ma
 absl::StatusOr<BlkdebugOptions> TakeBlkdebugOptions(ImageDescription& options) {
   BlkdebugOptions taken;
   taken.config = options.Take("config").value_or("");
+  taken.given = options.options();
   for (const absl::string_view name : {kInjectErrorGroup, kSetStateGroup}) {
     ASSIGN_OR_RETURN(const std::vector<NamedGroup> groups, TakeGroups(options, name));
     for (const NamedGroup& group : groups) {
@@ -138,6 +139,7 @@ absl::StatusOr<BlkdebugOptions> TakeBlkdebugOptions(ImageDescription& options) {
     ASSIGN_OR_RETURN(const std::optional<uint64_t> bytes, options.TakeBytes(name));
     *limit = bytes.value_or(0);
   }
+  for (const auto& [name, value] : options.options()) taken.given.erase(name);
   return taken;
 }
 

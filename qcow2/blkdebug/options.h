@@ -2,6 +2,7 @@
 #define RINGCOW_QCOW2_BLKDEBUG_OPTIONS_H_
 
 #include <cstdint>
+#include <map>
 #include <string>
 
 #include "absl/status/status.h"
@@ -35,6 +36,7 @@ struct BlkdebugOptions {
   std::string config;  // a file of more rules; empty: there is none
   DebugRules rules;
   DebugLimits limits;
+  std::map<std::string, std::string> given;  // all but `config`, as they were said
 };
 
 // Takes out what is about blkdebug itself, not what it lies on ("image"). InvalidArgument and
