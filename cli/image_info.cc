@@ -58,17 +58,14 @@ Json JsonOf(const std::string& value) {
   return value == "on" || value == "off" ? Json(value == "on") : Json(value);
 }
 
-// A blkdebug of which a file name can say all has one; any other needs its options.
+// A blkdebug of which a name cannot tell all is named by its options.
 void SetNames(const ImageFile& file, ImageInfo& info) {
-  info.name = info.path;
+  info.name = file.host().name();
   const BlkdebugDisk* const blkdebug = file.host().blkdebug();
   if (blkdebug == nullptr) return;
+  info.blkdebug = info.name;
   const BlkdebugOptions& options = blkdebug->options();
-  if (options.given.empty()) {
-    info.name = absl::StrFormat("blkdebug:%s:%s", options.config, info.path);
-    info.blkdebug = info.name;
-    return;
-  }
+  if (options.given.empty()) return;
   Json::Object node;
   for (const auto& [name, value] : options.given) node.emplace_back(name, JsonOf(value));
   node.emplace_back("image",

@@ -1,5 +1,6 @@
 #include "qcow2/host_file.h"
 
+#include "absl/strings/str_format.h"
 #include "engine/status_macros.h"
 
 namespace ringcow {
@@ -21,6 +22,11 @@ absl::StatusOr<HostFile> HostFile::Open(Rings& rings, const ImageSource& source,
     ASSIGN_OR_RETURN(blkdebug, BlkdebugDisk::Open(*file, *source.blkdebug));
   }
   return HostFile(std::move(file), std::move(blkdebug));
+}
+
+std::string HostFile::name() const {
+  if (blkdebug_ == nullptr || !blkdebug_->options().given.empty()) return file_->name();
+  return absl::StrFormat("blkdebug:%s:%s", blkdebug_->options().config, file_->name());
 }
 
 }  // namespace ringcow

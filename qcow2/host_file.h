@@ -2,6 +2,7 @@
 #define RINGCOW_QCOW2_HOST_FILE_H_
 
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "absl/status/statusor.h"
@@ -25,6 +26,8 @@ class HostFile {
   Disk& disk() const { return blkdebug_ != nullptr ? static_cast<Disk&>(*blkdebug_) : *file_; }
   // What lies under it.
   UringDisk& file() const { return *file_; }
+  // The file's path; or, with a blkdebug that a name can tell all of, "blkdebug:CONFIG:PATH".
+  std::string name() const;
   // Null where there is none.
   BlkdebugDisk* blkdebug() const { return blkdebug_.get(); }
 

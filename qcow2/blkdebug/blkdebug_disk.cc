@@ -84,25 +84,43 @@ BlkdebugDisk::BlkdebugDisk(Disk& below, DebugRules rules, const BlkdebugOptions&
       options_(options),
       machine_(std::move(rules)),
       breakpoints_(below.loop()),
-      one_chain_at_a_time_(below.loop()) {}
+      lanes_{LaneState(below.loop()), LaneState(below.loop())} {}
 
 void BlkdebugDisk::Start(Request& request) { StartDetached(CarryOut(request)); }
 
 void BlkdebugDisk::StartChain(Chain& chain) { StartDetached(CarryOutChain(chain)); }
 
-Task<void> BlkdebugDisk::CarryOut(Request& request) { Finish(request, co_await ResultOf(request)); }
+Task<void> BlkdebugDisk::CarryOut(Request& request) {
+  LaneState& lane = StateOf(request.lane);
+  {
+    const Mutex::Guard guard = co_await lane.gate.Lock();
+  }
+  ++lane.running;
+  const int64_t result = co_await ResultOf(request);
+  if (--lane.running == 0) lane.is_idle.WakeAll();
+  Finish(request, result);
+}
 
-// Nothing but chains is on the ring that a drained one drains.
 Task<void> BlkdebugDisk::CarryOutChain(Chain& chain) {
-  std::optional<Mutex::Guard> guard;
-  if (chain.drained()) guard.emplace(co_await one_chain_at_a_time_.Lock());
+  LaneState& lane = StateOf(chain.lane());
+  const bool is_drained = chain.drained();
+  std::optional<Mutex::Guard> guard = co_await lane.gate.Lock();
+  while (is_drained && lane.running > 0) co_await lane.is_idle.Wait();
+  if (!is_drained) guard.reset();
+  ++lane.running;
+  co_await CarryOutMembers(chain);
+  if (--lane.running == 0) lane.is_idle.WakeAll();
+}
+
+Task<void> BlkdebugDisk::CarryOutMembers(Chain& chain) {
   bool is_broken = false;
   // The last one that finishes ends the chain's life.
   for (size_t left = chain.size(), i = 0; left > 0; --left, ++i) {
     Request& member = chain.members()[i];
     int64_t result = -ECANCELED;
     if (!is_broken) result = co_await ResultOf(member);
-    is_broken |= result < 0;
+    is_broken |=
+        result < 0 || (member.is_transfer() && static_cast<uint64_t>(result) < member.length);
     Finish(member, result);
   }
 }
@@ -146,7 +164,10 @@ Task<int64_t> BlkdebugDisk::Transfer(const Request& request) {
   }
   if (error == 0 && request.dsync) error = ErrnoOf(co_await below_.Fdatasync());
   if (!is_read) co_await Pass(DebugEvent::kPwritevDone);
-  co_return error == 0 ? static_cast<int64_t>(request.length) : -error;
+  if (error == 0) co_return static_cast<int64_t>(request.length);
+  // As far as the disk has grown, the rest failed: a short transfer.
+  const bool has_grown = below_.size() > size() && below_.size() > request.offset.value();
+  co_return has_grown ? static_cast<int64_t>(below_.size() - request.offset.value()) : -error;
 }
 
 // Zeroing, and punching, which zeroes as well.
@@ -157,7 +178,7 @@ Task<int64_t> BlkdebugDisk::Zero(const Request& request) {
   const uint64_t unit = std::max<uint64_t>({optimum, options_.limits.align, 1});
   const uint64_t max = is_punch ? options_.limits.max_discard : options_.limits.max_write_zero;
   if (!is_punch) co_await Pass(DebugEvent::kPwritevZero);
-  int error = 0;
+  int error = request.length == 0 ? EINVAL : 0;
   for (uint64_t done = 0; done < request.length && error == 0;) {
     const HostOffset offset = request.offset + done;
     const uint64_t bytes = FirstPiece(offset.value(), request.length - done, unit, max);

@@ -1,6 +1,8 @@
 #ifndef RINGCOW_QCOW2_BLKDEBUG_BLKDEBUG_DISK_H_
 #define RINGCOW_QCOW2_BLKDEBUG_BLKDEBUG_DISK_H_
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 
@@ -8,9 +10,11 @@
 #include "engine/chain.h"
 #include "engine/disk.h"
 #include "engine/host_offset.h"
+#include "engine/loop.h"
 #include "engine/mutex.h"
 #include "engine/request.h"
 #include "engine/task.h"
+#include "engine/wait_list.h"
 #include "qcow2/blkdebug/breakpoints.h"
 #include "qcow2/blkdebug/event.h"
 #include "qcow2/blkdebug/options.h"
@@ -46,10 +50,21 @@ class BlkdebugDisk final : public Disk, public EventListener {
   void StartChain(Chain& chain) override;
 
  private:
+  // Of requests on the same ring: a drained chain waits for those before it, and those behind it
+  // wait for the chain.
+  struct LaneState {
+    explicit LaneState(Loop& loop) : gate(loop), is_idle(loop) {}
+    Mutex gate;
+    size_t running = 0;
+    WaitList is_idle;
+  };
+  LaneState& StateOf(Lane lane) { return lanes_[static_cast<size_t>(lane)]; }
+
   BlkdebugDisk(Disk& below, DebugRules rules, const BlkdebugOptions& options);
 
   Task<void> CarryOut(Request& request);
   Task<void> CarryOutChain(Chain& chain);
+  Task<void> CarryOutMembers(Chain& chain);
   // These give what Finish takes: bytes, or a negative errno.
   Task<int64_t> ResultOf(Request& request);
   Task<int64_t> Transfer(const Request& request);
@@ -62,7 +77,7 @@ class BlkdebugDisk final : public Disk, public EventListener {
   const BlkdebugOptions options_;
   DebugMachine machine_;
   Breakpoints breakpoints_;
-  Mutex one_chain_at_a_time_;
+  std::array<LaneState, 2> lanes_;
 };
 
 }  // namespace ringcow

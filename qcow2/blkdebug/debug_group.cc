@@ -1,13 +1,13 @@
 #include "qcow2/blkdebug/debug_group.h"
 
 #include <algorithm>
-#include <cctype>
 #include <cstdint>
 #include <limits>
 #include <optional>
 #include <span>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_format.h"
@@ -45,15 +45,18 @@ absl::StatusOr<std::optional<uint64_t>> NumberOf(const DebugGroup& group, const 
   const std::optional<std::string> text = ValueOf(group, key);
   if (!text.has_value()) return std::nullopt;
   const bool is_hex = absl::StartsWithIgnoreCase(*text, "0x");
+  const absl::string_view digits = absl::string_view(*text).substr(is_hex ? 2 : 0);
   const bool is_number =
-      !text->empty() && std::all_of(text->begin() + (is_hex ? 2 : 0), text->end(), [&](char c) {
-        return is_hex ? std::isxdigit(static_cast<unsigned char>(c)) != 0 : c >= '0' && c <= '9';
+      !digits.empty() && std::all_of(digits.begin(), digits.end(), [is_hex](char c) {
+        return is_hex ? absl::ascii_isxdigit(static_cast<unsigned char>(c))
+                      : absl::ascii_isdigit(static_cast<unsigned char>(c));
       });
   uint64_t number = 0;
   if (!is_number) {
     return absl::InvalidArgumentError(absl::StrFormat("Parameter '%s' expects a number", key));
   }
-  const bool fits = is_hex ? absl::SimpleHexAtoi(*text, &number) : absl::SimpleAtoi(*text, &number);
+  const bool fits =
+      is_hex ? absl::SimpleHexAtoi(digits, &number) : absl::SimpleAtoi(digits, &number);
   if (fits && number <= max) return number;
   return absl::InvalidArgumentError(
       absl::StrFormat("Value '%s' is too large for parameter '%s'", *text, key));

@@ -33,10 +33,10 @@ struct DebugLimits {
 uint64_t FirstPiece(uint64_t offset, uint64_t length, uint64_t unit, uint64_t max);
 
 struct BlkdebugOptions {
-  std::string config;  // a file of more rules; empty: there is none
-  DebugRules rules;
-  DebugLimits limits;
-  std::map<std::string, std::string> given;  // all but `config`, as they were said
+  std::string config = {};  // a file of more rules; empty: there is none
+  DebugRules rules = {};
+  DebugLimits limits = {};
+  std::map<std::string, std::string> given = {};  // all but `config`, as they were said
 };
 
 // Takes out what is about blkdebug itself, not what it lies on ("image"). InvalidArgument and

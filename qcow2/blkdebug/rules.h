@@ -33,8 +33,8 @@ struct SetState {
 };
 
 struct DebugRules {
-  std::vector<InjectError> inject_errors;
-  std::vector<SetState> set_states;
+  std::vector<InjectError> inject_errors = {};
+  std::vector<SetState> set_states = {};
 };
 
 struct DebugFault {
