@@ -245,21 +245,26 @@ TEST_F(BreakpointsTest, StopsOneRequestUntilItIsResumed) {
   EXPECT_THAT(said_, ElementsAre("stop A", "end second", "go A", "end first"));
 }
 
-TEST_F(BreakpointsTest, StopsAtEachOfSeveral) {
+TEST_F(BreakpointsTest, StopsAtAllThatAreThereWhenItComes) {
   ASSERT_TRUE(Break(DebugEvent::kReadAio, "A"));
   ASSERT_TRUE(Break(DebugEvent::kReadAio, "B"));
   const auto act = [&]() -> Task<absl::Status> {
     Breakpoints& breakpoints = disk_->breakpoints();
     Scope scope(loop_);
-    scope.Spawn(ReadInBackground("read"));
+    scope.Spawn(ReadInBackground("first"));
     EXPECT_TRUE(co_await breakpoints.WaitFor("A"));
+    EXPECT_TRUE(Break(DebugEvent::kReadAio, "C"));
     EXPECT_TRUE(breakpoints.Resume("A"));
-    EXPECT_TRUE(co_await breakpoints.WaitFor("B"));
     EXPECT_TRUE(breakpoints.Resume("B"));
+    CO_RETURN_IF_ERROR(co_await scope.Join());
+    scope.Spawn(ReadInBackground("second"));
+    EXPECT_TRUE(co_await breakpoints.WaitFor("C"));
+    EXPECT_TRUE(breakpoints.Resume("C"));
     co_return co_await scope.Join();
   };
   EXPECT_EQ(loop_.Run(act()), absl::OkStatus());
-  EXPECT_THAT(said_, ElementsAre("stop A", "go A", "stop B", "go B", "end read"));
+  EXPECT_THAT(said_, ElementsAre("stop B", "stop A", "go A", "go B", "end first", "stop C", "go C",
+                                 "end second"));
 }
 
 TEST_F(BreakpointsTest, GoesOnWhenItIsRemoved) {

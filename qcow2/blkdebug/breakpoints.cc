@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <iterator>
 #include <utility>
+#include <vector>
 
 namespace ringcow {
 
@@ -12,7 +13,7 @@ Breakpoints::~Breakpoints() { loop_.RemoveSource(*this); }
 
 bool Breakpoints::Set(DebugEvent event, std::string tag, Notice on_stop, Notice on_go) {
   if (IsAnnounced(event)) return false;
-  set_.push_back({event, std::move(tag), std::move(on_stop), std::move(on_go)});
+  set_.push_front({event, std::move(tag), std::move(on_stop), std::move(on_go)});
   return true;
 }
 
@@ -51,16 +52,20 @@ Task<bool> Breakpoints::WaitFor(std::string tag) {
 }
 
 Task<void> Breakpoints::Pass(DebugEvent event) {
+  // Those that are here now; what is set while the request is stopped is for others.
+  std::vector<List::iterator> here;
   for (auto at = set_.begin(); at != set_.end();) {
-    const auto here = at++;
-    if (here->event != event) continue;
-    stopped_.splice(stopped_.end(), set_, here);
-    here->on_stop(here->tag);
-    changed_.WakeAll();
-    while (!here->is_over) co_await changed_.Wait();
-    going_.erase(here);
-    // Others may have come and gone meanwhile.
-    at = set_.begin();
+    const auto each = at++;
+    if (each->event != event) continue;
+    stopped_.splice(stopped_.begin(), set_, each);
+    here.push_back(each);
+    each->on_stop(each->tag);
+  }
+  if (here.empty()) co_return;
+  changed_.WakeAll();
+  for (const List::iterator each : here) {
+    while (!each->is_over) co_await changed_.Wait();
+    going_.erase(each);
   }
 }
 

@@ -41,7 +41,6 @@ class Breakpoints final : private CompletionSource {
 
   // What every request does at each of its events.
   Task<void> Pass(DebugEvent event);
-  bool any() const { return !set_.empty(); }
 
  private:
   struct Breakpoint {
@@ -62,9 +61,9 @@ class Breakpoints final : private CompletionSource {
   void Wait() override;
 
   Loop& loop_;
-  List set_;
-  List stopped_;
-  List going_;  // told to go on, and not yet resumed
+  List set_;      // newest first, as QEMU
+  List stopped_;  // the same
+  List going_;    // told to go on, and not yet resumed
   WaitList changed_;
   size_t waiters_ = 0;        // in WaitFor
   bool is_hopeless_ = false;  // none of the waiters' requests will stop
