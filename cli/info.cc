@@ -61,12 +61,12 @@ Json FileJson(const ImageInfo& info) {
   });
 }
 
-Json BlkdebugJson(const ImageInfo& info) {
+Json BlkdebugJson(const ImageInfo& info, const std::string& name) {
   const Json::Object child = {{"name", Json("image")}, {"info", FileJson(info)}};
   return Json(Json::Object{
       {"children", Json(Json::Array{Json(child)})},
       {"virtual-size", Json(info.file_length)},
-      {"filename", Json(*info.blkdebug)},
+      {"filename", Json(name)},
       {"format", Json("blkdebug")},
       {"dirty-flag", Json(false)},
   });
@@ -82,8 +82,9 @@ Json ImageJson(const ImageInfo& info) {
   const Header header = info.header.value_or(Header());
   Json::Object members;
   const bool has_blkdebug = info.blkdebug.has_value();
-  const Json::Object child = {{"name", Json("file")},
-                              {"info", has_blkdebug ? BlkdebugJson(info) : FileJson(info)}};
+  const Json::Object child = {
+      {"name", Json("file")},
+      {"info", info.blkdebug.has_value() ? BlkdebugJson(info, *info.blkdebug) : FileJson(info)}};
   members.emplace_back("children", Json(Json::Array{Json(child)}));
   const std::optional<std::string>& backing_format = header.extensions.backing_format;
   if (!header.backing_file.empty() && backing_format.has_value()) {

@@ -35,7 +35,7 @@ class DebuggedGuest final : public ForwardingDisk {
   }
   // As QEMU's, it has no compression.
   Task<absl::Status> WriteCompressed(GuestOffset offset, std::span<const std::byte> from) override {
-    return GuestDisk::WriteCompressed(offset, from);
+    return debugged_->WriteCompressed(offset, from);
   }
   Task<absl::Status> WriteZeroes(GuestOffset offset, uint64_t length, ZeroManner manner) override {
     return debugged_->WriteZeroes(offset, length, manner);

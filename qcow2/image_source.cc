@@ -204,7 +204,7 @@ absl::Status TakeDataFile(ImageDescription& options, FormatOptions& taken) {
   ImageSource source;
   if (data_file->options().contains("driver") && data_file->options().at("driver") == "raw") {
     // The file, as it is.
-    source.format = *data_file->Take("driver");
+    source.format = data_file->Take("driver").value_or("");
     RETURN_IF_ERROR(TakeFileChild(*data_file, source));
     RETURN_IF_ERROR(TakeNodeOptions(*data_file, source));
     if (!data_file->options().empty()) {

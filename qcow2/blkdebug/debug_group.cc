@@ -23,7 +23,7 @@ constexpr uint64_t kSectorBytes = 512;
 
 struct NamedIo {
   absl::string_view name;
-  DebugIo io;
+  DebugIo io = DebugIo::kRead;
 };
 
 constexpr NamedIo kIos[] = {

@@ -10,7 +10,7 @@ namespace {
 
 struct NamedEvent {
   absl::string_view name;
-  DebugEvent event;
+  DebugEvent event = DebugEvent::kNone;
 };
 
 constexpr NamedEvent kEvents[] = {
