@@ -142,7 +142,7 @@ Task<absl::Status> AmendOpen(const Target& target, AmendOptions options) {
   const bool has_backing = target.chain().layers().size() > 1;
   again.backing = has_backing ? target.chain().layers()[1].guest.get() : nullptr;
   again.replaces_backing = true;
-  again.data_file = top.data_file.get();
+  again.data_file = top.data_file.has_value() ? &top.data_file->disk() : nullptr;
   CO_ASSIGN_OR_RETURN(const std::unique_ptr<Image> image, co_await Image::Open(disk, again));
   status = co_await PrepareAmend(disk, *image, later);
   status.Update(co_await image->Close());

@@ -143,7 +143,7 @@ void Announce(const BenchPattern& pattern) {
 
 void SayWhatIsMissing(const Program& program, const Host& host, const ImageFile& file) {
   for (const std::string& notice : host.rings->notices()) program.Error(notice);
-  if (!file.disk().notice().empty()) program.Error(file.disk().notice());
+  if (!file.host().file().notice().empty()) program.Error(file.host().file().notice());
 }
 
 Task<absl::Status> Measure(Loop& loop, GuestDisk& disk, const Settings& settings) {

@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "cli/command.h"
 #include "cli/interrupt_notice.h"
@@ -16,6 +17,7 @@
 #include "cli/target.h"
 #include "engine/status_macros.h"
 #include "qcow2/backing_name.h"
+#include "qcow2/failure_reason.h"
 
 namespace ringcow {
 namespace {
@@ -45,9 +47,10 @@ struct Settings {
   bool progress = false;
 };
 
-bool IsNamed(const ImageFile& file, const std::string& name) {
-  const absl::StatusOr<std::string> path = LocalPath(name);
-  return path.ok() && file.disk().IsNamed(*path);
+// A relative name begins where that of a backing file would in the image above.
+bool IsNamed(const ImageFile& file, const ImageFile& above, const std::string& name) {
+  const absl::StatusOr<std::string> path = LocalPath(FullBackingPath(above.disk().name(), name));
+  return path.ok() && file.host().file().IsNamed(*path);
 }
 
 // How many layers are above the one to commit to.
@@ -58,7 +61,7 @@ absl::StatusOr<size_t> FindBase(const ImageChain& chain, const Settings& setting
   }
   if (!settings.base.has_value()) return size_t{1};
   for (size_t depth = 1; depth < layers.size(); ++depth) {
-    if (IsNamed(layers[depth].file, *settings.base)) return depth;
+    if (IsNamed(layers[depth].file, layers[depth - 1].file, *settings.base)) return depth;
   }
   return absl::NotFoundError(absl::StrFormat("Did not find '%s' in the backing chain of '%s'",
                                              *settings.base, settings.name));
@@ -71,6 +74,16 @@ Task<absl::StatusOr<size_t>> LookForBase(Host& host, const Settings& settings) {
   co_return FindBase(target.chain(), settings);
 }
 
+// The backing file has everything by now.
+Task<absl::Status> EmptyIfWanted(const Settings& settings, const Target& target) {
+  Image* const image = target.chain().image();
+  if (settings.drops || settings.base.has_value() || image == nullptr) co_return absl::OkStatus();
+  const absl::Status status = co_await image->Empty();
+  if (status.ok()) co_return status;
+  co_return absl::Status(status.code(), absl::StrFormat("Failed to empty %s: %s", settings.name,
+                                                        FailureReason(status)));
+}
+
 Task<absl::Status> CommitTo(const Program& program, const Settings& settings, const Target& target,
                             size_t depth) {
   const InterruptNotice notice(
@@ -79,13 +92,14 @@ Task<absl::Status> CommitTo(const Program& program, const Settings& settings, co
   Progress progress(settings.progress && !settings.quiet);
   progress.Begin();
   CommitOptions options = {.depth = depth,
-                           .empties = !settings.drops && !settings.base.has_value(),
+                           .empties = false,
                            .bytes_per_second = settings.bytes_per_second,
                            .on_progress = progress.Listener()};
   const absl::Status status = co_await Commit(target.chain(), std::move(options));
   if (status.ok()) progress.Finish();
   progress.End();
-  co_return status;
+  if (status.ok()) co_return co_await EmptyIfWanted(settings, target);
+  co_return absl::Status(status.code(), absl::StrCat("Block job failed: ", FailureReason(status)));
 }
 
 Task<absl::Status> OpenAndCommit(const Program& program, Host& host, const Settings& settings) {

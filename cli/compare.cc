@@ -75,7 +75,7 @@ class Comparison {
   Task<int> CompareData(uint64_t offset, uint64_t bytes);
   // `side` has to hold zeroes.
   Task<int> CompareWithZeroes(const Side& side, uint64_t offset, uint64_t bytes);
-  int Differ(const std::string& how);
+  int Differ(std::string how);
   void Step(uint64_t end) { progress_.Set(end, std::max(a_.image->size(), b_.image->size())); }
 
   const Program& program_;
@@ -84,6 +84,7 @@ class Comparison {
   Side a_;
   Side b_;
   Progress& progress_;
+  std::string difference_;  // said at the end, behind what went wrong
 };
 
 // Whether QEMU would say the same of both. Offsets do not count.
@@ -93,8 +94,8 @@ bool AreAlike(const ChainExtent& a, const ChainExtent& b) {
          a.extent.host.has_value() == b.extent.host.has_value();
 }
 
-int Comparison::Differ(const std::string& how) {
-  if (!settings_.quiet) absl::PrintF("%s\n", how);
+int Comparison::Differ(std::string how) {
+  difference_ = std::move(how);
   return kDifferent;
 }
 
@@ -198,11 +199,12 @@ Task<int> Comparison::Run() {
   } else {
     status = co_await CompareCommon();
   }
-  if (status == kIdentical && !same_size) {
-    if (!settings_.quiet) absl::PrintF("Warning: Image size mismatch!\n");
-    status = co_await CompareRest(a_.image->size() > b_.image->size() ? a_ : b_);
-  }
-  if (status == kIdentical && !settings_.quiet) absl::PrintF("Images are identical.\n");
+  const bool has_rest = status == kIdentical && !same_size;
+  if (has_rest) status = co_await CompareRest(a_.image->size() > b_.image->size() ? a_ : b_);
+  if (settings_.quiet) co_return status;
+  if (has_rest) absl::PrintF("Warning: Image size mismatch!\n");
+  if (status == kIdentical) absl::PrintF("Images are identical.\n");
+  if (status == kDifferent) absl::PrintF("%s\n", difference_);
   co_return status;
 }
 

@@ -38,7 +38,7 @@ using Targets = std::vector<Target>;
 // A file that grows reads as zeroes where nothing was written; a device does not.
 bool IsDevice(const ImageFile& file) {
   struct stat info{};
-  return fstat(file.disk().fd(), &info) != 0 || S_ISBLK(info.st_mode);
+  return fstat(file.host().file().fd(), &info) != 0 || S_ISBLK(info.st_mode);
 }
 
 Task<absl::StatusOr<Targets>> OpenSources(Host& host, const ConvertSettings& settings) {

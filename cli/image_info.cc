@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/errno_status.h"
@@ -50,16 +51,45 @@ Json::Object EncryptionInfo(CryptMethod method) {
   return {{"format", Json(method == CryptMethod::kAes ? "aes" : "luks")}};
 }
 
+// What options are in JSON: numbers, flags, or text.
+Json JsonOf(const std::string& value) {
+  uint64_t number = 0;
+  if (absl::SimpleAtoi(value, &number)) return Json(number);
+  return value == "on" || value == "off" ? Json(value == "on") : Json(value);
+}
+
+// A blkdebug of which a name cannot tell all is named by its options.
+void SetNames(const ImageFile& file, ImageInfo& info) {
+  info.name = file.host().name();
+  const BlkdebugDisk* const blkdebug = file.host().blkdebug();
+  if (blkdebug == nullptr) return;
+  info.blkdebug = info.name;
+  const BlkdebugOptions& options = blkdebug->options();
+  if (options.given.empty()) return;
+  Json::Object node;
+  for (const auto& [name, value] : options.given) node.emplace_back(name, JsonOf(value));
+  node.emplace_back("image",
+                    Json(Json::Object{{"driver", Json("file")}, {"filename", Json(info.path)}}));
+  node.emplace_back("driver", Json("blkdebug"));
+  if (!options.config.empty()) node.emplace_back("config", Json(options.config));
+  const std::string format(FormatName(info.format));
+  info.name = absl::StrCat(
+      "json:",
+      Json(Json::Object{{"driver", Json(format)}, {"file", Json(Json::Object(node))}}).Line());
+  info.blkdebug = absl::StrCat("json:", Json(std::move(node)).Line());
+}
+
 }  // namespace
 
 Task<absl::StatusOr<ImageInfo>> ReadImageInfo(const ImageFile& file) {
-  UringDisk& disk = file.disk();
+  Disk& disk = file.disk();
   struct stat status{};
-  if (fstat(disk.fd(), &status) != 0) {
+  if (fstat(file.host().file().fd(), &status) != 0) {
     co_return ErrnoStatus(errno, absl::StrFormat("Could not stat '%s'", disk.name()));
   }
   constexpr uint64_t kBlockBytes = 512;  // of st_blocks, whatever the file system
   ImageInfo info = {.path = disk.name(),
+                    .name = disk.name(),
                     .format = file.format(),
                     .virtual_size = AlignUp(disk.size(), kSectorBytes),
                     .file_length = AlignUp(disk.size(), kSectorBytes),
@@ -68,6 +98,7 @@ Task<absl::StatusOr<ImageInfo>> ReadImageInfo(const ImageFile& file) {
                     .header = std::nullopt,
                     .snapshots = {},
                     .bitmaps = {}};
+  SetNames(file, info);
   if (file.format() == ImageFormat::kQcow2) {
     CO_ASSIGN_OR_RETURN(const Header header, co_await ReadHeader(disk));
     info.header = header;

@@ -21,6 +21,8 @@ namespace ringcow {
 // guest data this build cannot read.
 struct ImageInfo {
   std::string path;
+  std::string name;  // what the image is opened by: `path`, or what names the blkdebug on it
+  std::optional<std::string> blkdebug = std::nullopt;  // the name of that without the format
   ImageFormat format = ImageFormat::kRaw;
   uint64_t virtual_size = 0;  // bytes
   uint64_t file_length = 0;   // bytes, whole sectors

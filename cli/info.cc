@@ -61,6 +61,17 @@ Json FileJson(const ImageInfo& info) {
   });
 }
 
+Json BlkdebugJson(const ImageInfo& info, const std::string& name) {
+  const Json::Object child = {{"name", Json("image")}, {"info", FileJson(info)}};
+  return Json(Json::Object{
+      {"children", Json(Json::Array{Json(child)})},
+      {"virtual-size", Json(info.file_length)},
+      {"filename", Json(name)},
+      {"format", Json("blkdebug")},
+      {"dirty-flag", Json(false)},
+  });
+}
+
 Json Qcow2Json(const Header& header, const std::vector<BitmapDirectoryEntry>& bitmaps) {
   return Json(
       Json::Object{{"type", Json("qcow2")}, {"data", Json(FormatSpecificInfo(header, bitmaps))}});
@@ -70,7 +81,10 @@ Json ImageJson(const ImageInfo& info) {
   // A raw image has what a qcow2 image without anything special has.
   const Header header = info.header.value_or(Header());
   Json::Object members;
-  const Json::Object child = {{"name", Json("file")}, {"info", FileJson(info)}};
+  const bool has_blkdebug = info.blkdebug.has_value();
+  const Json::Object child = {
+      {"name", Json("file")},
+      {"info", info.blkdebug.has_value() ? BlkdebugJson(info, *info.blkdebug) : FileJson(info)}};
   members.emplace_back("children", Json(Json::Array{Json(child)}));
   const std::optional<std::string>& backing_format = header.extensions.backing_format;
   if (!header.backing_file.empty() && backing_format.has_value()) {
@@ -82,10 +96,10 @@ Json ImageJson(const ImageInfo& info) {
     members.emplace_back("snapshots", Json(std::move(snapshots)));
   }
   members.emplace_back("virtual-size", Json(info.virtual_size));
-  members.emplace_back("filename", Json(info.path));
+  members.emplace_back("filename", Json(info.name));
   if (info.header.has_value()) members.emplace_back("cluster-size", Json(header.cluster_bytes()));
   members.emplace_back("format", Json(std::string(FormatName(info.format))));
-  members.emplace_back("actual-size", Json(info.disk_bytes));
+  if (!has_blkdebug) members.emplace_back("actual-size", Json(info.disk_bytes));
   if (info.header.has_value()) {
     members.emplace_back("format-specific", Qcow2Json(header, info.bitmaps));
   }
@@ -121,16 +135,29 @@ std::string ReadableSize(uint64_t bytes) {
   return absl::StrFormat("%s (%d bytes)", RoughSize(bytes), bytes);
 }
 
-void PrintHuman(const ImageInfo& info) {
-  absl::PrintF("image: %s\nfile format: %s\nvirtual size: %s\ndisk size: %s\n", info.path,
-               FormatName(info.format), ReadableSize(info.virtual_size),
-               RoughSize(info.disk_bytes));
-  if (info.header.has_value()) PrintQcow2Lines(info, *info.header);
+// What lies below the format, as many levels of indentation deep.
+void PrintFile(const ImageInfo& info, absl::string_view node, const std::string& indent) {
   absl::PrintF(
-      "Child node '/file':\n    filename: %s\n    protocol type: %s\n    file length: %s\n"
-      "    disk size: %s\n",
-      info.path, info.is_device ? "host_device" : "file", ReadableSize(info.file_length),
-      RoughSize(info.disk_bytes));
+      "%1$sChild node '%2$s':\n%1$s    filename: %3$s\n%1$s    protocol type: %4$s\n"
+      "%1$s    file length: %5$s\n%1$s    disk size: %6$s\n",
+      indent, node, info.path, info.is_device ? "host_device" : "file",
+      ReadableSize(info.file_length), RoughSize(info.disk_bytes));
+}
+
+void PrintHuman(const ImageInfo& info) {
+  absl::PrintF("image: %s\nfile format: %s\nvirtual size: %s\ndisk size: %s\n", info.name,
+               FormatName(info.format), ReadableSize(info.virtual_size),
+               info.blkdebug.has_value() ? "unavailable" : RoughSize(info.disk_bytes));
+  if (info.header.has_value()) PrintQcow2Lines(info, *info.header);
+  if (!info.blkdebug.has_value()) {
+    PrintFile(info, "/file", "");
+    return;
+  }
+  absl::PrintF(
+      "Child node '/file':\n    image: %s\n    file format: blkdebug\n    virtual size: %s\n"
+      "    disk size: unavailable\n",
+      *info.blkdebug, ReadableSize(info.file_length));
+  PrintFile(info, "/file/image", "    ");
 }
 
 struct Settings {

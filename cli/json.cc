@@ -12,8 +12,14 @@ namespace ringcow {
 namespace {
 
 constexpr uint32_t kReplacement = 0xfffd;
+constexpr int kNoLevel = -1;
 
 std::string Indent(int level) { return std::string(static_cast<size_t>(level) * 4, ' '); }
+
+// What goes before a member or behind the last one.
+std::string NewLine(int level) {
+  return level == kNoLevel ? "" : absl::StrCat("\n", Indent(level));
+}
 
 bool IsContinuation(absl::string_view text, size_t at) {
   return at < text.size() && (static_cast<uint8_t>(text[at]) & 0xc0) == 0x80;
@@ -92,13 +98,21 @@ std::string Quoted(absl::string_view text) {
 
 std::string Json::Pretty() const {
   std::string out;
-  AppendPretty(0, out);
+  AppendText(0, out);
   return out;
 }
 
-void Json::AppendPretty(int level, std::string& out) const {
-  const auto separate = [&out, level](size_t index) {
-    absl::StrAppend(&out, index == 0 ? "\n" : ",\n", Indent(level + 1));
+std::string Json::Line() const {
+  std::string out;
+  AppendText(kNoLevel, out);
+  return out;
+}
+
+void Json::AppendText(int level, std::string& out) const {
+  const int inner = level == kNoLevel ? kNoLevel : level + 1;
+  const auto separate = [&out, inner](size_t index) {
+    if (index > 0) out += inner == kNoLevel ? ", " : ",";
+    out += NewLine(inner);
   };
   if (const auto* flag = std::get_if<bool>(&value_)) {
     out += *flag ? "true" : "false";
@@ -110,17 +124,17 @@ void Json::AppendPretty(int level, std::string& out) const {
     out += "[";
     for (size_t i = 0; i < array->size(); ++i) {
       separate(i);
-      (*array)[i].AppendPretty(level + 1, out);
+      (*array)[i].AppendText(inner, out);
     }
-    absl::StrAppend(&out, "\n", Indent(level), "]");
+    absl::StrAppend(&out, NewLine(level), "]");
   } else if (const auto* object = std::get_if<Object>(&value_)) {
     out += "{";
     for (size_t i = 0; i < object->size(); ++i) {
       separate(i);
       absl::StrAppend(&out, Quoted((*object)[i].first), ": ");
-      (*object)[i].second.AppendPretty(level + 1, out);
+      (*object)[i].second.AppendText(inner, out);
     }
-    absl::StrAppend(&out, "\n", Indent(level), "}");
+    absl::StrAppend(&out, NewLine(level), "}");
   }
 }
 

@@ -34,11 +34,15 @@ class Json {
   // UTF-8 gets U+FFFD, what is not ASCII is escaped.
   std::string Pretty() const;
 
+  // The same as one line, with a blank behind each comma and colon.
+  std::string Line() const;
+
   // "refcount bits: 16", one line for each member or element, each behind 4 * `level` blanks.
   std::string HumanLines(int level) const;
 
  private:
-  void AppendPretty(int level, std::string& out) const;
+  // kNoLevel: all in one line.
+  void AppendText(int level, std::string& out) const;
   void AppendHumanLine(const std::string& label, int level, std::string& out) const;
   void AppendHumanMembers(int level, std::string& out) const;
 

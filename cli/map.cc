@@ -85,7 +85,7 @@ class Printer {
       return absl::UnimplementedError("File contains external, encrypted or compressed clusters.");
     }
     const ImageChain::Layer& layer = chain_.layers()[entry.found.depth];
-    const Disk& file = layer.data_file != nullptr ? *layer.data_file : layer.file.disk();
+    const HostFile& file = layer.data_file.has_value() ? *layer.data_file : layer.file.host();
     absl::PrintF("%-16s%-16s%-16s%s\n", absl::StrFormat("%#x", entry.begin),
                  absl::StrFormat("%#x", entry.bytes()), absl::StrFormat("%#x", host->value()),
                  file.name());

@@ -62,7 +62,7 @@ std::optional<size_t> FindLayer(const ImageChain& chain, const std::string& name
   const absl::StatusOr<std::string> path = LocalPath(name);
   if (!path.ok()) return std::nullopt;
   for (size_t depth = 1; depth < chain.layers().size(); ++depth) {
-    if (chain.layers()[depth].file.disk().IsNamed(*path)) return depth;
+    if (chain.layers()[depth].file.host().file().IsNamed(*path)) return depth;
   }
   return std::nullopt;
 }

@@ -8,7 +8,6 @@
 #include "cli/option_string.h"
 #include "cli/program.h"
 #include "engine/status_macros.h"
-#include "qcow2/backing_name.h"
 #include "qcow2/image_source.h"
 
 namespace ringcow {
@@ -50,14 +49,8 @@ absl::StatusOr<ImageSource> SourceOfTarget(const std::string& name, const Target
     return SourceOf(ImageDescription(std::move(described)), "");
   }
   if (options.driver_options.empty()) return SourceOf(name, options.format);
-  DriverOptions described = options.driver_options;
-  if (ImageDescription::IsJson(name)) {
-    ASSIGN_OR_RETURN(const ImageDescription description, ImageDescription::FromJson(name));
-    described.insert(description.options().begin(), description.options().end());
-  } else {
-    ASSIGN_OR_RETURN(described["file.filename"], LocalPath(name));
-  }
-  return SourceOf(ImageDescription(std::move(described)), options.format);
+  ASSIGN_OR_RETURN(ImageDescription described, DescriptionOf(name, options.driver_options));
+  return SourceOf(std::move(described), options.format);
 }
 
 }  // namespace
@@ -72,6 +65,9 @@ absl::StatusOr<std::unique_ptr<Host>> Host::Create() {
 
 Task<absl::StatusOr<ImageFile>> OpenImageFile(Host& host, std::string name, TargetOptions options) {
   CO_ASSIGN_OR_RETURN(ImageSource source, SourceOfTarget(name, options));
+  if (source.guest_blkdebug.has_value()) {
+    co_return absl::UnimplementedError("A blkdebug above an image has no file of its own");
+  }
   co_return co_await ImageFile::Open(*host.rings, std::move(source), FileOptions(options));
 }
 

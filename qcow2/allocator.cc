@@ -25,6 +25,7 @@ Task<absl::StatusOr<AllocatedRun>> Allocator::Allocate(uint64_t count) {
 }
 
 Task<absl::StatusOr<AllocatedRun>> Allocator::TakeCounted(uint64_t count) {
+  metadata_.Announce(DebugEvent::kClusterAlloc);
   for (;;) {
     CO_ASSIGN_OR_RETURN(const AllocatedRun run, co_await free_space_.Take(count));
     if (run.is_counted) co_return run;
@@ -50,6 +51,7 @@ Task<absl::StatusOr<bool>> Allocator::CountOrAddBlock(ClusterRun run) {
 Task<absl::StatusOr<HostOffset>> Allocator::AllocateBytes(uint64_t bytes) {
   const Geometry& geometry = metadata_.geometry;
   const Mutex::Guard guard = co_await one_at_a_time_.Lock();
+  metadata_.Announce(DebugEvent::kClusterAllocBytes);
   CO_ASSIGN_OR_RETURN(const HostOffset packed_end, co_await PackedEnd());
   HostOffset begin = packed_end;
   std::optional<AllocatedRun> fresh;
@@ -117,6 +119,7 @@ Task<absl::StatusOr<AllocatedRun>> Allocator::AllocateBehind(ClusterIndex end, u
 
 Task<absl::Status> Allocator::Free(ClusterRun run) {
   const Mutex::Guard guard = co_await one_at_a_time_.Lock();
+  metadata_.Announce(DebugEvent::kClusterFree);
   CO_RETURN_IF_ERROR(co_await refcounts_.Set(run, 0));
   free_space_.Return(run);
   co_return absl::OkStatus();
@@ -124,6 +127,7 @@ Task<absl::Status> Allocator::Free(ClusterRun run) {
 
 Task<absl::Status> Allocator::RemoveReference(ClusterRun run, bool is_l2_table) {
   const Mutex::Guard guard = co_await one_at_a_time_.Lock();
+  metadata_.Announce(DebugEvent::kClusterFree);
   for (ClusterIndex cluster = run.first; cluster < run.end(); ++cluster) {
     CO_ASSIGN_OR_RETURN(const uint64_t left, co_await refcounts_.Decrement(cluster));
     if (left > 0) continue;

@@ -17,8 +17,12 @@ namespace {
 
 absl::Status AtByte(const char* what, uint64_t offset, const absl::Status& status) {
   if (status.ok()) return status;
-  return absl::Status(
-      status.code(), absl::StrFormat("error while %s %d: %s", what, offset, FailureReason(status)));
+  absl::Status told(status.code(),
+                    absl::StrFormat("error while %s %d: %s", what, offset, FailureReason(status)));
+  // The errno, if one is attached.
+  status.ForEachPayload(
+      [&told](absl::string_view url, const absl::Cord& payload) { told.SetPayload(url, payload); });
+  return told;
 }
 
 }  // namespace

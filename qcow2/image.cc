@@ -47,7 +47,8 @@ MetadataOptions MetadataOptionsOf(const OpenOptions& options) {
           options.refcount_cache_bytes,
           options.cache_slice_bytes,
           options.cache_read_bytes,
-          options.read_only ? OverlapCheck::kNone : options.overlap_check};
+          options.read_only ? OverlapCheck::kNone : options.overlap_check,
+          options.events};
 }
 
 AheadOptions AheadOptionsOf(const OpenOptions& options) {
@@ -268,6 +269,7 @@ Task<absl::Status> Image::Parts::RunAlone(Task<absl::Status> operation) {
 Task<absl::Status> Image::Parts::Empty() {
   const uint64_t size = metadata.geometry.virtual_size();
   if (size == 0) co_return absl::OkStatus();
+  metadata.Announce(DebugEvent::kEmptyImagePrepare);
   co_return co_await zeroer.Unmap(GuestOffset(0), size);
 }
 

@@ -16,6 +16,7 @@
 #include "engine/disk.h"
 #include "engine/task.h"
 #include "engine/worker_pool.h"
+#include "qcow2/blkdebug/event.h"
 #include "qcow2/format/bitmap_directory.h"
 #include "qcow2/format/dirty_bitmap.h"
 #include "qcow2/format/geometry.h"
@@ -82,6 +83,8 @@ struct OpenOptions {
   // The bytes that the disk takes on the host, if they are known. An image that is open for reading
   // tells by them whether it may have clusters that were never written (see GuestExtent::hole).
   std::optional<uint64_t> stored_bytes = std::nullopt;
+  // Who is told what the image does in memory. It must outlive the image.
+  EventListener* events = nullptr;
   // The external data file, which an image that has one needs; open for writing unless read_only.
   // It must outlive the image and be used by nobody else. (ImageChain opens it.)
   Disk* data_file = nullptr;

@@ -20,6 +20,7 @@
 #include "engine/status_macros.h"
 #include "engine/zeroes.h"
 #include "qcow2/backing_name.h"
+#include "qcow2/debugged_guest.h"
 #include "qcow2/format/header.h"
 #include "qcow2/format/unsupported.h"
 #include "qcow2/image_source.h"
@@ -155,21 +156,6 @@ Task<absl::StatusOr<Links>> ReadLinks(const ImageFile& file) {
   co_return links;
 }
 
-absl::StatusOr<std::unique_ptr<UringDisk>> OpenDataFile(Rings& rings, const ImageSource& source,
-                                                        const ImageFileOptions& options) {
-  if (source.read_only && !options.read_only) {
-    return absl::PermissionDeniedError("Block node is read-only");
-  }
-  const bool force_share = options.force_share || source.force_share;
-  if (force_share && !options.read_only) {
-    return absl::InvalidArgumentError("force-share=on can only be used with read-only images");
-  }
-  return UringDisk::Open(rings, source.path,
-                         {.read_only = options.read_only,
-                          .direct = source.direct.value_or(options.direct),
-                          .force_share = force_share || source.unlocked});
-}
-
 absl::StatusOr<uint64_t> SpaceTaken(const UringDisk& disk) {
   struct stat status{};
   if (fstat(disk.fd(), &status) != 0) {
@@ -180,8 +166,9 @@ absl::StatusOr<uint64_t> SpaceTaken(const UringDisk& disk) {
 }
 
 bool IsOpen(const std::vector<Layer>& layers, const std::string& path) {
-  return std::any_of(layers.begin(), layers.end(),
-                     [&path](const Layer& layer) { return layer.file.disk().IsNamed(path); });
+  return std::any_of(layers.begin(), layers.end(), [&path](const Layer& layer) {
+    return layer.file.host().file().IsNamed(path);
+  });
 }
 
 absl::Status CheckBacking(const std::vector<Layer>& layers, const ImageSource& backing) {
@@ -210,7 +197,10 @@ Task<absl::StatusOr<std::vector<Layer>>> OpenFiles(Rings& rings, ImageSource sou
       co_return AtDepth(depth, WithoutName(links.status(), layers.back().file.disk()));
     }
     if (const std::optional<ImageSource>& data = links->data_file; data.has_value()) {
-      auto data_file = OpenDataFile(rings, *data, options);
+      auto data_file = HostFile::Open(rings, *data,
+                                      {.read_only = options.read_only,
+                                       .direct = options.direct,
+                                       .force_share = options.force_share});
       if (!data_file.ok()) co_return AtDepth(depth, data_file.status());
       layers.back().data_file = *std::move(data_file);
     }
@@ -248,6 +238,10 @@ Task<absl::StatusOr<std::unique_ptr<ImageChain>>> ImageChain::Open(Rings& rings,
                                                                    ImageChainOptions options) {
   const bool ignores_discards = source.ignores_discards;
   const DetectZeroes detect_zeroes = source.detect_zeroes;
+  const std::optional<BlkdebugOptions> guest_blkdebug = source.guest_blkdebug;
+  if (guest_blkdebug.has_value() && options.image.copy_on_read) {
+    co_return absl::UnimplementedError("Copy-on-read is not supported yet above blkdebug");
+  }
   CO_ASSIGN_OR_RETURN(std::vector<Layer> layers,
                       co_await OpenFiles(rings, std::move(source), options));
   // From the last backing file up, since each needs the one below it.
@@ -268,12 +262,24 @@ Task<absl::StatusOr<std::unique_ptr<ImageChain>>> ImageChain::Open(Rings& rings,
     layer_options.replaces_backing = described.replaces_backing || options.without_backing;
     layer_options.read_only = depth == 0 ? options.file.read_only : depth != options.also_writable;
     layer_options.backing = depth + 1 < layers.size() ? layers[depth + 1].guest.get() : nullptr;
-    layer_options.data_file = layers[depth].data_file.get();
-    CO_ASSIGN_OR_RETURN(layer_options.stored_bytes, SpaceTaken(layers[depth].file.disk()));
+    const std::optional<HostFile>& data_file = layers[depth].data_file;
+    layer_options.data_file = data_file.has_value() ? &data_file->disk() : nullptr;
+    layer_options.events = layers[depth].file.host().blkdebug();
+    CO_ASSIGN_OR_RETURN(layer_options.stored_bytes, SpaceTaken(layers[depth].file.host().file()));
     const absl::Status status = co_await OpenGuest(layers[depth], layer_options);
     if (!status.ok()) co_return AtDepth(depth, status);
   }
-  co_return absl::WrapUnique(new ImageChain(std::move(layers), ignores_discards, detect_zeroes));
+  BlkdebugDisk* blkdebug = nullptr;
+  if (guest_blkdebug.has_value()) {
+    Layer& top = layers.front();
+    CO_ASSIGN_OR_RETURN(std::unique_ptr<DebuggedGuest> debugged,
+                        DebuggedGuest::Open(rings.loop(), std::move(top.guest),
+                                            top.file.disk().name(), *guest_blkdebug));
+    blkdebug = &debugged->blkdebug();
+    top.guest = std::move(debugged);
+  }
+  co_return absl::WrapUnique(
+      new ImageChain(std::move(layers), blkdebug, ignores_discards, detect_zeroes));
 }
 
 // Overlays go before what they read from.

@@ -14,6 +14,7 @@
 #include "engine/rings.h"
 #include "engine/task.h"
 #include "qcow2/guest_disk.h"
+#include "qcow2/host_file.h"
 #include "qcow2/image.h"
 #include "qcow2/image_file.h"
 
@@ -52,7 +53,7 @@ class ImageChain final : public GuestDisk {
   // One file of the chain.
   struct Layer {
     ImageFile file;
-    std::unique_ptr<UringDisk> data_file = nullptr;  // the external one, if it has one
+    std::optional<HostFile> data_file = std::nullopt;  // the external one, if it has one
     std::unique_ptr<GuestDisk> guest = nullptr;
     Image* image = nullptr;  // `guest`, if it is qcow2
     CacheBytes caches = {};
@@ -72,6 +73,10 @@ class ImageChain final : public GuestDisk {
   const ImageFile& file() const { return layers_.front().file; }
   // The image itself, if it is qcow2, for what only qcow2 has.
   Image* image() const { return layers_.front().image; }
+  // The blkdebug above the image, or the one that it lies on, or null.
+  BlkdebugDisk* blkdebug() const {
+    return blkdebug_ != nullptr ? blkdebug_ : file().host().blkdebug();
+  }
 
   uint64_t size() const override { return top().size(); }
   Task<absl::Status> Read(GuestOffset offset, std::span<std::byte> into) override {
@@ -102,14 +107,17 @@ class ImageChain final : public GuestDisk {
   void ResetCounters() override { top().ResetCounters(); }
 
  private:
-  ImageChain(std::vector<Layer> layers, bool ignores_discards, DetectZeroes detect_zeroes)
+  ImageChain(std::vector<Layer> layers, BlkdebugDisk* blkdebug, bool ignores_discards,
+             DetectZeroes detect_zeroes)
       : layers_(std::move(layers)),
+        blkdebug_(blkdebug),
         ignores_discards_(ignores_discards),
         detect_zeroes_(detect_zeroes) {}
 
   GuestDisk& top() const { return *layers_.front().guest; }
 
   std::vector<Layer> layers_;
+  BlkdebugDisk* const blkdebug_;  // of the first layer's guest
   const bool ignores_discards_;
   const DetectZeroes detect_zeroes_;
 };

@@ -17,7 +17,7 @@ Task<absl::StatusOr<std::string>> ProbeDisk(Disk& disk) {
   const std::span<std::byte> beginning =
       buffer.span().first(std::min<uint64_t>(kProbeBytes, disk.size()));
   // Whole blocks, so that O_DIRECT needs no bounce; what lies beyond the end reads as zeroes.
-  CO_RETURN_IF_ERROR(co_await disk.Read(HostOffset(0), buffer.span()));
+  CO_RETURN_IF_ERROR(co_await disk.Read(HostOffset(0), buffer.span(), Content::kOther));
   co_return std::string(ProbeFormat(beginning));
 }
 
@@ -42,25 +42,17 @@ Task<absl::StatusOr<ImageFile>> ImageFile::Open(Rings& rings, std::string name,
 
 Task<absl::StatusOr<ImageFile>> ImageFile::Open(Rings& rings, ImageSource source,
                                                 ImageFileOptions options) {
-  if (source.read_only && !options.read_only) {
-    co_return absl::PermissionDeniedError("Block node is read-only");
-  }
-  const bool force_share = options.force_share || source.force_share;
-  if (force_share && !options.read_only) {
-    co_return absl::InvalidArgumentError("force-share=on can only be used with read-only images");
-  }
   std::optional<ImageFormat> format = FormatByName(source.format);
   if (!format.has_value() && !source.format.empty()) {
     co_return absl::InvalidArgumentError(absl::StrFormat("Unknown driver '%s'", source.format));
   }
-  CO_ASSIGN_OR_RETURN(std::unique_ptr<UringDisk> disk,
-                      UringDisk::Open(rings, source.path,
-                                      {.read_only = options.read_only,
-                                       .direct = source.direct.value_or(options.direct),
-                                       .force_share = force_share || source.unlocked}));
+  CO_ASSIGN_OR_RETURN(HostFile host, HostFile::Open(rings, source,
+                                                    {.read_only = options.read_only,
+                                                     .direct = options.direct,
+                                                     .force_share = options.force_share}));
   const bool is_guess = !format.has_value();
   if (is_guess) {
-    CO_ASSIGN_OR_RETURN(const std::string probed, co_await ProbeDisk(*disk));
+    CO_ASSIGN_OR_RETURN(const std::string probed, co_await ProbeDisk(host.disk()));
     format = FormatByName(probed);
     if (!format.has_value()) {
       co_return absl::UnimplementedError(
@@ -69,7 +61,7 @@ Task<absl::StatusOr<ImageFile>> ImageFile::Open(Rings& rings, ImageSource source
   }
   CO_ASSIGN_OR_RETURN(FormatOptions format_options,
                       TakeFormatOptions(std::move(source.options), *format));
-  co_return ImageFile(std::move(disk), *format, is_guess && *format == ImageFormat::kRaw,
+  co_return ImageFile(std::move(host), *format, is_guess && *format == ImageFormat::kRaw,
                       std::move(format_options));
 }
 

@@ -1,7 +1,6 @@
 #ifndef RINGCOW_QCOW2_IMAGE_FILE_H_
 #define RINGCOW_QCOW2_IMAGE_FILE_H_
 
-#include <memory>
 #include <string>
 #include <utility>
 
@@ -11,6 +10,7 @@
 #include "engine/task.h"
 #include "engine/uring_disk.h"
 #include "qcow2/format/image_format.h"
+#include "qcow2/host_file.h"
 #include "qcow2/image_source.h"
 
 namespace ringcow {
@@ -33,7 +33,8 @@ class ImageFile {
   static Task<absl::StatusOr<ImageFile>> Open(Rings& rings, ImageSource source,
                                               ImageFileOptions options);
 
-  UringDisk& disk() const { return *disk_; }
+  Disk& disk() const { return host_.disk(); }
+  const HostFile& host() const { return host_; }
   ImageFormat format() const { return format_; }
   // Nobody said that it is raw; it only looks like no other format.
   bool guessed_raw() const { return guessed_raw_; }
@@ -41,14 +42,13 @@ class ImageFile {
   const FormatOptions& format_options() const { return format_options_; }
 
  private:
-  ImageFile(std::unique_ptr<UringDisk> disk, ImageFormat format, bool guessed_raw,
-            FormatOptions format_options)
-      : disk_(std::move(disk)),
+  ImageFile(HostFile host, ImageFormat format, bool guessed_raw, FormatOptions format_options)
+      : host_(std::move(host)),
         format_(format),
         guessed_raw_(guessed_raw),
         format_options_(std::move(format_options)) {}
 
-  std::unique_ptr<UringDisk> disk_;
+  HostFile host_;
   ImageFormat format_;
   bool guessed_raw_;
   FormatOptions format_options_;

@@ -6,14 +6,19 @@
 #include <limits>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/strip.h"
 #include "engine/status_macros.h"
 #include "qcow2/backing_name.h"
 #include "qcow2/overlap_check_option.h"
 
 namespace ringcow {
 namespace {
+
+constexpr absl::string_view kBlkdebugDriver = "blkdebug";
 
 bool IsFileDriver(absl::string_view driver) { return driver == "file" || driver == "host_device"; }
 
@@ -92,22 +97,51 @@ absl::Status TakeFileOptions(ImageDescription options, ImageSource& source) {
       "Block protocol 'file' doesn't support the option '%s'", options.options().begin()->first));
 }
 
-absl::Status TakeFileChild(ImageDescription& description, ImageSource& source) {
-  if (const std::optional<std::string> node = description.Take("file")) {
-    return absl::NotFoundError(
-        absl::StrFormat("Cannot find device='%s' nor node-name='%s'", *node, *node));
+absl::Status NoSuchNode(const std::string& node) {
+  return absl::NotFoundError(
+      absl::StrFormat("Cannot find device='%s' nor node-name='%s'", node, node));
+}
+
+absl::Status TakeProtocol(ImageDescription options, ImageSource& source);
+
+// Takes a blkdebug's own options, and gives those of what it lies on.
+absl::StatusOr<ImageDescription> TakeBlkdebug(ImageDescription options, ImageSource& source,
+                                              std::optional<BlkdebugOptions>& blkdebug) {
+  if (blkdebug.has_value()) return NotYet("image.driver=blkdebug");
+  ASSIGN_OR_RETURN(blkdebug, TakeBlkdebugOptions(options));
+  RETURN_IF_ERROR(TakeNodeOptions(options, source));
+  if (const std::optional<std::string> node = options.Take("image")) return NoSuchNode(*node);
+  std::optional<ImageDescription> image = options.TakeChild("image");
+  if (!image.has_value()) {
+    return absl::InvalidArgumentError("A block device must be specified for \"image\"");
   }
+  if (options.options().empty()) return *std::move(image);
+  return absl::InvalidArgumentError(
+      absl::StrFormat("Block protocol 'blkdebug' doesn't support the option '%s'",
+                      options.options().begin()->first));
+}
+
+absl::Status TakeFileChild(ImageDescription& description, ImageSource& source) {
+  if (const std::optional<std::string> node = description.Take("file")) return NoSuchNode(*node);
   std::optional<ImageDescription> file = description.TakeChild("file");
   if (!file.has_value()) {
     return absl::InvalidArgumentError(source.format.empty()
                                           ? "Must specify either driver or file"
                                           : "A block device must be specified for \"file\"");
   }
-  const std::string driver = file->Take("driver").value_or("file");
-  if (!IsFileDriver(driver)) {
-    return absl::UnimplementedError(absl::StrFormat("Unknown driver '%s'", driver));
+  return TakeProtocol(*std::move(file), source);
+}
+
+// What an image's bytes come from.
+absl::Status TakeProtocol(ImageDescription options, ImageSource& source) {
+  const std::string driver = options.Take("driver").value_or("file");
+  if (IsFileDriver(driver)) return TakeFileOptions(std::move(options), source);
+  if (driver == kBlkdebugDriver) {
+    ASSIGN_OR_RETURN(ImageDescription image,
+                     TakeBlkdebug(std::move(options), source, source.blkdebug));
+    return TakeProtocol(std::move(image), source);
   }
-  return TakeFileOptions(*std::move(file), source);
+  return absl::UnimplementedError(absl::StrFormat("Unknown driver '%s'", driver));
 }
 
 absl::Status TakeCacheSizes(ImageDescription& options, FormatOptions& taken) {
@@ -157,18 +191,73 @@ absl::Status TakeCleanInterval(ImageDescription& options, FormatOptions& taken) 
 }
 
 absl::Status TakeDataFile(ImageDescription& options, FormatOptions& taken) {
-  if (const std::optional<std::string> node = options.Take("data-file")) {
-    return absl::NotFoundError(
-        absl::StrFormat("Cannot find device='%s' nor node-name='%s'", *node, *node));
-  }
+  if (const std::optional<std::string> node = options.Take("data-file")) return NoSuchNode(*node);
   std::optional<ImageDescription> data_file = options.TakeChild("data-file");
   if (!data_file.has_value()) return absl::OkStatus();
-  const std::string driver = data_file->Take("driver").value_or("file");
-  if (!IsFileDriver(driver)) return NotYet(absl::StrFormat("data-file.driver=%s", driver));
   ImageSource source;
-  RETURN_IF_ERROR(TakeFileOptions(*std::move(data_file), source));
+  if (data_file->options().contains("driver") && data_file->options().at("driver") == "raw") {
+    // The file, as it is.
+    source.format = data_file->Take("driver").value_or("");
+    RETURN_IF_ERROR(TakeFileChild(*data_file, source));
+    RETURN_IF_ERROR(TakeNodeOptions(*data_file, source));
+    if (!data_file->options().empty()) {
+      return NotYet(absl::StrFormat("data-file.%s", data_file->options().begin()->first));
+    }
+  } else {
+    RETURN_IF_ERROR(TakeProtocol(*std::move(data_file), source));
+  }
   taken.data_file = std::move(source);
   return absl::OkStatus();
+}
+
+// A blkdebug with nothing above it: on a file, or on the image in one.
+absl::StatusOr<ImageSource> SourceOfBlkdebug(ImageDescription description) {
+  ImageSource source;
+  std::optional<BlkdebugOptions> blkdebug;
+  ASSIGN_OR_RETURN(ImageDescription below, TakeBlkdebug(std::move(description), source, blkdebug));
+  const auto driver = below.options().find("driver");
+  if (driver != below.options().end() && FormatByName(driver->second).has_value()) {
+    ASSIGN_OR_RETURN(ImageSource image, SourceOf(std::move(below), ""));
+    if (image.guest_blkdebug.has_value()) return NotYet("image.driver=blkdebug");
+    image.guest_blkdebug = std::move(blkdebug);
+    image.read_only |= source.read_only;
+    image.force_share |= source.force_share;
+    return image;
+  }
+  source.format = std::string(FormatName(ImageFormat::kRaw));
+  source.blkdebug = std::move(blkdebug);
+  RETURN_IF_ERROR(TakeProtocol(std::move(below), source));
+  return source;
+}
+
+// Takes "blkdebug:CONFIG:" off `name`, and puts it into the options.
+absl::Status TakeBlkdebugName(absl::string_view& name,
+                              std::map<std::string, std::string>& options) {
+  if (!absl::ConsumePrefix(&name, "blkdebug:")) return absl::OkStatus();
+  const size_t colon = name.find(':');
+  if (colon == absl::string_view::npos) {
+    return absl::InvalidArgumentError("blkdebug requires both config file and image path");
+  }
+  const bool is_top = options["driver"] == kBlkdebugDriver;
+  if (options["driver"].empty()) options.erase("driver");
+  const std::string prefix = is_top ? "" : "file.";
+  options.emplace(absl::StrCat(prefix, "driver"), kBlkdebugDriver);
+  if (colon > 0) options.emplace(absl::StrCat(prefix, "config"), name.substr(0, colon));
+  name.remove_prefix(colon + 1);
+  return absl::OkStatus();
+}
+
+// Whose name it is: what the options of the file begin with.
+std::string PrefixOfFile(const std::map<std::string, std::string>& options) {
+  const auto driver_of = [&options](const std::string& prefix) {
+    const auto found = options.find(absl::StrCat(prefix, "driver"));
+    return found == options.end() ? "" : found->second;
+  };
+  std::string prefix;
+  if (!IsFileDriver(driver_of(prefix)) && driver_of(prefix) != kBlkdebugDriver) prefix = "file.";
+  if (driver_of(prefix) == kBlkdebugDriver) absl::StrAppend(&prefix, "image.");
+  if (FormatByName(driver_of(prefix)).has_value()) absl::StrAppend(&prefix, "file.");
+  return prefix;
 }
 
 }  // namespace
@@ -176,6 +265,10 @@ absl::Status TakeDataFile(ImageDescription& options, FormatOptions& taken) {
 absl::StatusOr<ImageSource> SourceOf(absl::string_view name, absl::string_view format) {
   if (ImageDescription::IsJson(name)) {
     ASSIGN_OR_RETURN(ImageDescription description, ImageDescription::FromJson(name));
+    return SourceOf(std::move(description), format);
+  }
+  if (absl::StartsWith(name, "blkdebug:")) {
+    ASSIGN_OR_RETURN(ImageDescription description, DescriptionOf(name, {}));
     return SourceOf(std::move(description), format);
   }
   ASSIGN_OR_RETURN(std::string path, LocalPath(name));
@@ -192,12 +285,25 @@ absl::StatusOr<ImageSource> SourceOf(ImageDescription description, absl::string_
     RETURN_IF_ERROR(TakeFileOptions(std::move(description), source));
     return source;
   }
+  if (source.format == kBlkdebugDriver) return SourceOfBlkdebug(std::move(description));
   RETURN_IF_ERROR(TakeFileChild(description, source));
   RETURN_IF_ERROR(TakeNodeOptions(description, source));
   RETURN_IF_ERROR(TakeDiscard(description, source));
   RETURN_IF_ERROR(TakeDetectZeroes(description, !source.ignores_discards, source));
   source.options = std::move(description);
   return source;
+}
+
+absl::StatusOr<ImageDescription> DescriptionOf(absl::string_view name,
+                                               std::map<std::string, std::string> options) {
+  if (ImageDescription::IsJson(name)) {
+    ASSIGN_OR_RETURN(const ImageDescription description, ImageDescription::FromJson(name));
+    options.insert(description.options().begin(), description.options().end());
+    return ImageDescription(std::move(options));
+  }
+  RETURN_IF_ERROR(TakeBlkdebugName(name, options));
+  ASSIGN_OR_RETURN(options[absl::StrCat(PrefixOfFile(options), "filename")], LocalPath(name));
+  return ImageDescription(std::move(options));
 }
 
 absl::StatusOr<FormatOptions> TakeFormatOptions(ImageDescription options, ImageFormat format) {

@@ -3,11 +3,13 @@
 
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "qcow2/blkdebug/options.h"
 #include "qcow2/format/image_format.h"
 #include "qcow2/image_description.h"
 #include "qcow2/overlap_guard.h"
@@ -28,15 +30,21 @@ struct ImageSource {
   std::optional<bool> direct = std::nullopt;  // "cache.direct"
   bool ignores_discards = false;              // "discard": "ignore"
   DetectZeroes detect_zeroes = DetectZeroes::kOff;
-  ImageDescription options{{}};  // those of the format
+  std::optional<BlkdebugOptions> blkdebug = std::nullopt;        // what lies on the file
+  std::optional<BlkdebugOptions> guest_blkdebug = std::nullopt;  // and on the image in it
+  ImageDescription options{{}};                                  // those of the format
 };
 
-// `name` is a path, "file:PATH" or "json:{...}". A `format` that is not empty is what the caller
-// insists on. InvalidArgument for names of other protocols ("nbd:...") and options that contradict
-// each other, NotFound for nodes by name, Unimplemented for drivers and options that ringcow does
-// not have; in QEMU's words.
+// `name` is a path, "file:PATH", "blkdebug:CONFIG:PATH" or "json:{...}". A `format` that is not
+// empty is what the caller insists on. InvalidArgument for names of other protocols ("nbd:...") and
+// options that contradict each other, NotFound for nodes by name, Unimplemented for drivers and
+// options that ringcow does not have; in QEMU's words.
 absl::StatusOr<ImageSource> SourceOf(absl::string_view name, absl::string_view format);
 absl::StatusOr<ImageSource> SourceOf(ImageDescription description, absl::string_view format);
+
+// The image of that name, opened as `options` say. Errors as above.
+absl::StatusOr<ImageDescription> DescriptionOf(absl::string_view name,
+                                               std::map<std::string, std::string> options);
 
 // What the options say about the image in the file.
 struct FormatOptions {

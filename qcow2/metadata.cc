@@ -88,6 +88,7 @@ Metadata::Metadata(Disk& disk, const Header& header, const Geometry& geometry,
       l2_cache(write_back, CacheOf(Content::kL2, geometry, options.cache_slice_bytes,
                                    L2CacheBytes(geometry, options), options.cache_read_bytes)),
       clusters_end(AlignUp(disk.size(), geometry.cluster_bytes())),
+      events(options.events),
       guard(*this, options.overlap_check),
       recorded_reserve(*this) {}
 

@@ -10,6 +10,7 @@
 #include "engine/disk.h"
 #include "engine/host_offset.h"
 #include "engine/task.h"
+#include "qcow2/blkdebug/event.h"
 #include "qcow2/format/geometry.h"
 #include "qcow2/format/header.h"
 #include "qcow2/overlap_guard.h"
@@ -25,6 +26,7 @@ struct MetadataOptions {
   uint32_t cache_slice_bytes = 4096;
   uint64_t cache_read_bytes = 0;
   OverlapCheck overlap_check = OverlapCheck::kCached;
+  EventListener* events = nullptr;  // null: nobody wants to know
 };
 
 // `status` with the disk's name before its message: what is wrong is told without by format/.
@@ -57,6 +59,10 @@ struct Metadata {
   // damaged entry must not make us overwrite what holds the image together.
   absl::Status CheckPlace(HostOffset begin, uint64_t length, absl::string_view what) const;
 
+  void Announce(DebugEvent event) const {
+    if (events != nullptr) events->Happened(event);
+  }
+
   // Guest data lies in a file of its own: each guest cluster at its own offset, none of them
   // counted by refcounts.
   bool has_data_file() const { return &data_disk != &disk; }
@@ -78,6 +84,8 @@ struct Metadata {
   // Where the last cluster ends: the end of the disk when it was opened, and of what was allocated
   // since. Space that the file has been grown by ahead of need is nobody's yet.
   HostOffset clusters_end;
+
+  EventListener* const events;
 
   TablePin header_pin;
   ResidentTable l1;

@@ -88,6 +88,10 @@ TEST_F(DescriptionTest, OpensTheSame) {
            R"({"driver": "qcow2", "file.filename": "apart", "data-file.driver": "file",
                "data-file.filename": "plain"})",
            R"({"driver": "qcow2", "file.filename": "apart", "data-file.filename": "apart.data"})",
+           R"({"driver": "qcow2", "file.filename": "apart", "data-file":
+               {"driver": "raw", "file": {"driver": "file", "filename": "plain"}}})",
+           R"({"driver": "qcow2", "file": {"driver": "blkdebug", "image.filename": "top"}})",
+           R"({"driver": "blkdebug", "image": {"driver": "qcow2", "file.filename": "top"}})",
            R"({"driver": "qcow2", "read-only": true, "file":
                {"driver": "file", "filename": "top", "locking": "auto", "aio": "threads"}})",
            R"({"driver": "qcow2", "file.filename": "top", "file.locking": "off",
@@ -136,6 +140,7 @@ TEST_F(DescriptionTest, RefusesTheSame) {
            R"({"driver": "qcow2", "file.filename": "top", "data-file.filename": "plain"})",
            R"({"driver": "qcow2", "file.filename": "apart", "data-file.filename": "missing"})",
            R"({"driver": "qcow2", "file.filename": "apart", "data-file": "node"})",
+           R"({"driver": "qcow2", "file.filename": "apart", "data-file.driver": "raw"})",
            R"({"filename": "top"})",
            R"({"driver": "qcow2"})",
            R"({"driver": "nope", "file.filename": "top"})",
@@ -150,7 +155,8 @@ TEST_F(DescriptionTest, RefusesTheSame) {
 
 TEST_F(DescriptionTest, RefusesWhatItCannotDo) {
   for (const char* option : {R"("file.discard": "ignore")", R"("discard-no-unref": true)",
-                             R"("data-file.driver": "raw")", R"("cache.no-flush": true)"}) {
+                             R"("data-file": {"driver": "raw", "file.filename": "x", "size": 1})",
+                             R"("cache.no-flush": true)"}) {
     const Outcome outcome =
         Read(/*by_qemu=*/false,
              absl::StrCat(R"({"driver": "qcow2", "file.filename": "top", )", option, "}"));

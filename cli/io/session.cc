@@ -129,9 +129,10 @@ std::string Usage(const IoCommand& command) {
 }
 
 std::vector<const IoCommand*> IoCommands() {
-  return {&kAbort,  &kAioFlush, &kAioRead, &kAioWrite, &kAlloc, &kClose, &kDiscard, &kFlush,
-          &kHelp,   &kInfo,     &kLength,  &kMap,      &kOpen,  &kQuit,  &kRead,    &kReadV,
-          &kReopen, &kSigraise, &kSleep,   &kTruncate, &kWrite, &kWriteV};
+  return {&kAbort,   &kAioFlush, &kAioRead,   &kAioWrite,    &kAlloc,  &kBreak,  &kClose,
+          &kDiscard, &kFlush,    &kHelp,      &kInfo,        &kLength, &kMap,    &kOpen,
+          &kQuit,    &kRead,     &kReadV,     &kRemoveBreak, &kReopen, &kResume, &kSigraise,
+          &kSleep,   &kTruncate, &kWaitBreak, &kWrite,       &kWriteV};
 }
 
 const IoCommand* FindIoCommand(const std::string& name) {

@@ -88,12 +88,13 @@ std::vector<const IoCommand*> IoCommands();
 const IoCommand* FindIoCommand(const std::string& name);
 
 // Each is defined in the file of its name, aio_* in aio.cc; open, reopen and close in open.cc,
-// abort and sigraise in signal.cc.
+// abort and sigraise in signal.cc; break, remove_break, resume and wait_break in breakpoint.cc.
 extern const IoCommand kAbort;
 extern const IoCommand kAioFlush;
 extern const IoCommand kAioRead;
 extern const IoCommand kAioWrite;
 extern const IoCommand kAlloc;
+extern const IoCommand kBreak;
 extern const IoCommand kClose;
 extern const IoCommand kDiscard;
 extern const IoCommand kFlush;
@@ -105,10 +106,13 @@ extern const IoCommand kOpen;
 extern const IoCommand kQuit;
 extern const IoCommand kRead;
 extern const IoCommand kReadV;
+extern const IoCommand kRemoveBreak;
 extern const IoCommand kReopen;
+extern const IoCommand kResume;
 extern const IoCommand kSigraise;
 extern const IoCommand kSleep;
 extern const IoCommand kTruncate;
+extern const IoCommand kWaitBreak;
 extern const IoCommand kWrite;
 extern const IoCommand kWriteV;
 

@@ -51,6 +51,7 @@ const Target kTargets[] = {
     {"image", FuzzImage, 1000},
     {"repair", FuzzRepair, 1000},
     {"image_description", FuzzImageDescription, 8000},
+    {"blkdebug_config", FuzzBlkdebugConfig, 4000},
 };
 
 struct Seed {

@@ -1,0 +1,55 @@
+#ifndef RINGCOW_QCOW2_BLKDEBUG_EVENT_H_
+#define RINGCOW_QCOW2_BLKDEBUG_EVENT_H_
+
+#include <cstdint>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+
+namespace ringcow {
+
+// What blkdebug's rules and breakpoints can be tied to: the events of QEMU that come about here.
+//
+// Most of them are requests of a certain kind, and BlkdebugDisk tells them by looking at the
+// request. What happens in memory only is announced by the image to its EventListener.
+enum class DebugEvent : uint8_t {
+  kNone,  // the layer has been opened
+  // Requests.
+  kReadAio,
+  kWriteAio,
+  kL1Update,
+  kL2Load,
+  kL2Update,
+  kReftableLoad,
+  kReftableUpdate,
+  kRefblockLoad,
+  kRefblockUpdatePart,
+  kFlushToDisk,
+  kPwritev,
+  kPwritevZero,
+  kPwritevDone,
+  // Announced.
+  kClusterAlloc,
+  kClusterAllocBytes,
+  kClusterFree,
+  kRefblockAlloc,
+  kEmptyImagePrepare,
+};
+
+// InvalidArgument in QEMU's words for names of no event, Unimplemented for events that QEMU has and
+// that do not come about here.
+absl::StatusOr<DebugEvent> ParseDebugEvent(absl::string_view name);
+
+// No request carries it, so that none can be stopped there.
+bool IsAnnounced(DebugEvent event);
+
+// Who is told what an image does in memory.
+class EventListener {
+ public:
+  virtual ~EventListener() = default;
+  virtual void Happened(DebugEvent event) = 0;
+};
+
+}  // namespace ringcow
+
+#endif  // RINGCOW_QCOW2_BLKDEBUG_EVENT_H_
