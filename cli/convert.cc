@@ -179,8 +179,10 @@ Task<absl::Status> CopyInto(const Program& program, Host& host, const ConvertSet
   Progress progress(settings.progress && !settings.quiet);
   progress.Begin();
   options.on_progress = progress.Listener();
-  HostCopy host_copy(*host.workers, source, target.file().disk());
-  const bool offloads = settings.offloads && target.file().format() == ImageFormat::kRaw;
+  const HostFile& target_file = target.file().host();
+  HostCopy host_copy(*host.workers, source, target_file.file());
+  const bool offloads = settings.offloads && target.file().format() == ImageFormat::kRaw &&
+                        target_file.blkdebug() == nullptr;
   if (offloads) options.host_copy = &host_copy;
   absl::Status status =
       co_await CopyLoop(host.loop, source, target.guest(), std::move(options)).Run();
