@@ -30,6 +30,9 @@ Task<absl::StatusOr<CreateOptions>> OverlayOptions(Host& host, std::string name,
                                                    TargetOptions options) {
   options.read_only = true;
   CO_ASSIGN_OR_RETURN(const Target image, co_await Target::Open(host, std::move(name), options));
+  if (image.chain().blkdebug() != nullptr) {
+    co_return absl::UnimplementedError("A temporary overlay of a blkdebug is not supported yet");
+  }
   const std::string& path = image.file().disk().name();
   char* const absolute = realpath(path.c_str(), nullptr);
   if (absolute == nullptr) co_return ErrnoStatus(errno, path);

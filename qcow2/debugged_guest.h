@@ -16,7 +16,8 @@
 
 namespace ringcow {
 
-// A guest disk with a blkdebug above it, between it and whoever uses it.
+// A guest disk with a blkdebug above it, between it and whoever uses it. Zeroing that may give
+// space back counts as a discard.
 class DebuggedGuest final : public ForwardingDisk {
  public:
   // Errors as those of BlkdebugDisk::Open. `name` is for messages.

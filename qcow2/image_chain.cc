@@ -207,7 +207,10 @@ Task<absl::StatusOr<std::vector<Layer>>> OpenFiles(Rings& rings, ImageSource sou
     layers.back().caches = links->caches;
     std::optional<ImageSource>& backing = links->backing;
     if (!backing.has_value() || chain.without_backing) co_return layers;
-    const absl::Status status = CheckBacking(layers, *backing);
+    absl::Status status = CheckBacking(layers, *backing);
+    if (status.ok() && backing->guest_blkdebug.has_value()) {
+      status = absl::UnimplementedError("A blkdebug above a backing image is not supported yet");
+    }
     if (!status.ok()) co_return AtDepth(depth + 1, status);
     source = *std::move(backing);
     options.read_only = layers.size() != chain.also_writable;

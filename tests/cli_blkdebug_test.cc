@@ -205,6 +205,11 @@ TEST_F(BlkdebugTest, WhatDoesNotComeAboutIsNotAccepted) {
   EXPECT_EQ(Ringcow(ours_.path(), {"qemu-img", "info", "blkdebug:conf:a"}).err,
             "qemu-img: Could not open 'blkdebug:conf:a': The event 'refblock_alloc_hookup' does "
             "not come about in ringcow\n");
+  const std::string backing =
+      "json:{'driver':'qcow2','file.filename':'a','backing':{'driver':'blkdebug','image':{"
+      "'driver':'qcow2','file.filename':'missing'}}}";
+  EXPECT_EQ(Ringcow(ours_.path(), {"qemu-io", "-c", "read 0 1", backing}).status, 1);
+  EXPECT_EQ(Ringcow(ours_.path(), {"qemu-io", "-s", "-c", "read 0 1", "blkdebug::a"}).status, 1);
   EXPECT_EQ(Ringcow(ours_.path(), {"qemu-io", "-c", "break cluster_alloc A", "blkdebug::a"}).out,
             "Could not set breakpoint: no request stops at 'cluster_alloc' in ringcow\n");
 }

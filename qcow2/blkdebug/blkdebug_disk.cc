@@ -165,9 +165,17 @@ Task<int64_t> BlkdebugDisk::Transfer(const Request& request) {
   if (error == 0 && request.dsync) error = ErrnoOf(co_await below_.Fdatasync());
   if (!is_read) co_await Pass(DebugEvent::kPwritevDone);
   if (error == 0) co_return static_cast<int64_t>(request.length);
-  // As far as the disk has grown, the rest failed: a short transfer.
-  const bool has_grown = below_.size() > size() && below_.size() > request.offset.value();
-  co_return has_grown ? static_cast<int64_t>(below_.size() - request.offset.value()) : -error;
+  FollowSize();
+  co_return -error;
+}
+
+// What failed in the end may have made the disk below longer.
+void BlkdebugDisk::FollowSize() {
+  if (below_.size() <= size()) return;
+  Request growth;
+  growth.op = Op::kAllocate;
+  growth.offset = HostOffset(below_.size());
+  Finish(growth, 0);
 }
 
 // Zeroing, and punching, which zeroes as well.

@@ -72,6 +72,7 @@ class BlkdebugDisk final : public Disk, public EventListener {
   Task<int64_t> Synchronize();
 
   Task<void> Pass(DebugEvent event);
+  void FollowSize();
 
   Disk& below_;
   const BlkdebugOptions options_;

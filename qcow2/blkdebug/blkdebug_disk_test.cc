@@ -183,6 +183,27 @@ TEST_F(BlkdebugDiskTest, APieceFailsByItsPlace) {
   EXPECT_EQ(below_.content().size(), kBlock);
 }
 
+// What others have made longer meanwhile is not what this one has written.
+TEST_F(BlkdebugDiskTest, AWriteFailsWhileTheDiskGrows) {
+  Open({.rules = {.inject_errors = {{.event = DebugEvent::kNone, .offset = 0}}}});
+  const std::vector<std::byte> bytes(8 * kBlock, std::byte{1});
+  std::vector<absl::Status> outcomes(2);
+  Scope scope(loop_);
+  scope.Spawn(AwaitInto(outcomes[1], disk_->Write(HostOffset(kBlock), bytes)));
+  for (int turn = 0; turn < 20; ++turn) {
+    scope.Spawn(AwaitInto(outcomes[0], disk_->Write(HostOffset(0), bytes)));
+    const auto yield = [&]() -> Task<absl::Status> {
+      co_await loop_.Yield();
+      co_await loop_.Yield();
+      co_return outcomes[0];
+    };
+    EXPECT_EQ(ErrnoOf(loop_.Run(yield())), EIO) << turn;
+  }
+  EXPECT_EQ(loop_.Run(scope.Join()), absl::OkStatus());
+  EXPECT_EQ(outcomes[1], absl::OkStatus());
+  EXPECT_EQ(disk_->size(), 9 * kBlock);
+}
+
 TEST_F(BlkdebugDiskTest, WritesZeroesAroundWholeUnits) {
   Open({.limits = {.opt_write_zero = kBlock, .max_write_zero = 2 * kBlock}});
   ASSERT_EQ(Write(0, 6 * kBlock), 0);
