@@ -179,7 +179,8 @@ Task<absl::Status> CopyInto(const Program& program, Host& host, const ConvertSet
   Progress progress(settings.progress && !settings.quiet);
   progress.Begin();
   options.on_progress = progress.Listener();
-  HostCopy host_copy(*host.workers, source, target.file().disk());
+  HostCopy host_copy(*host.workers, source, *target.chain().layers().front().guest,
+                     target.file().disk());
   const bool offloads = settings.offloads && target.file().format() == ImageFormat::kRaw;
   if (offloads) options.host_copy = &host_copy;
   absl::Status status =

@@ -69,6 +69,7 @@ Task<absl::StatusOr<ImageFile>> ImageFile::Open(Rings& rings, ImageSource source
   }
   CO_ASSIGN_OR_RETURN(FormatOptions format_options,
                       TakeFormatOptions(std::move(source.options), *format));
+  CO_RETURN_IF_ERROR(format_options.raw_window.Check(disk->size()));
   co_return ImageFile(std::move(disk), *format, is_guess && *format == ImageFormat::kRaw,
                       std::move(format_options));
 }
