@@ -180,7 +180,8 @@ Task<absl::Status> CopyInto(const Program& program, Host& host, const ConvertSet
   progress.Begin();
   options.on_progress = progress.Listener();
   const HostFile& target_file = target.file().host();
-  HostCopy host_copy(*host.workers, source, target_file.file());
+  HostCopy host_copy(*host.workers, source, *target.chain().layers().front().guest,
+                     target_file.file());
   const bool offloads = settings.offloads && target.file().format() == ImageFormat::kRaw &&
                         target_file.blkdebug() == nullptr;
   if (offloads) options.host_copy = &host_copy;

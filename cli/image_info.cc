@@ -88,16 +88,17 @@ Task<absl::StatusOr<ImageInfo>> ReadImageInfo(const ImageFile& file) {
     co_return ErrnoStatus(errno, absl::StrFormat("Could not stat '%s'", disk.name()));
   }
   constexpr uint64_t kBlockBytes = 512;  // of st_blocks, whatever the file system
-  ImageInfo info = {.path = disk.name(),
-                    .name = disk.name(),
-                    .format = file.format(),
-                    .virtual_size = AlignUp(disk.size(), kSectorBytes),
-                    .file_length = AlignUp(disk.size(), kSectorBytes),
-                    .disk_bytes = static_cast<uint64_t>(status.st_blocks) * kBlockBytes,
-                    .is_device = S_ISBLK(status.st_mode),
-                    .header = std::nullopt,
-                    .snapshots = {},
-                    .bitmaps = {}};
+  ImageInfo info = {
+      .path = disk.name(),
+      .name = disk.name(),
+      .format = file.format(),
+      .virtual_size = AlignUp(file.format_options().raw_window.BytesOf(disk.size()), kSectorBytes),
+      .file_length = AlignUp(disk.size(), kSectorBytes),
+      .disk_bytes = static_cast<uint64_t>(status.st_blocks) * kBlockBytes,
+      .is_device = S_ISBLK(status.st_mode),
+      .header = std::nullopt,
+      .snapshots = {},
+      .bitmaps = {}};
   SetNames(file, info);
   if (file.format() == ImageFormat::kQcow2) {
     CO_ASSIGN_OR_RETURN(const Header header, co_await ReadHeader(disk));

@@ -22,9 +22,11 @@ bool CopyFileRange(FileBytes from, FileBytes to, uint64_t length) {
 
 Task<bool> HostCopy::Copy(uint64_t offset, uint64_t length) {
   const std::optional<FileBytes> from = source_.TryLocate(offset, length);
-  if (!is_possible_ || !from.has_value()) co_return false;
+  const std::optional<StoredBytes> to = target_.TryLocate(GuestOffset(offset), length);
+  if (!is_possible_ || !from.has_value() || !to.has_value()) co_return false;
+  const FileBytes into = {file_.fd(), to->offset.value()};
   bool copied = false;
-  co_await workers_.Run([&] { copied = CopyFileRange(*from, {target_.fd(), offset}, length); });
+  co_await workers_.Run([&] { copied = CopyFileRange(*from, into, length); });
   is_possible_ = is_possible_ && copied;
   has_copied_ = true;
   co_return copied;
@@ -32,7 +34,7 @@ Task<bool> HostCopy::Copy(uint64_t offset, uint64_t length) {
 
 Task<absl::Status> HostCopy::Flush() {
   if (!has_copied_) co_return absl::OkStatus();
-  co_return co_await target_.Fdatasync();
+  co_return co_await file_.Fdatasync();
 }
 
 }  // namespace ringcow

@@ -8,6 +8,7 @@
 #include "engine/uring_disk.h"
 #include "engine/worker_pool.h"
 #include "qcow2/copy_source.h"
+#include "qcow2/guest_disk.h"
 
 namespace ringcow {
 
@@ -15,9 +16,9 @@ namespace ringcow {
 // files of XFS or btrfs blocks are shared, elsewhere bytes at least do not pass through here.
 class HostCopy {
  public:
-  // All must outlive it. `target` is the file of a raw image.
-  HostCopy(WorkerPool& workers, const CopySource& source, UringDisk& target)
-      : workers_(workers), source_(source), target_(target) {}
+  // All must outlive it. `target` is a raw image, in `file`.
+  HostCopy(WorkerPool& workers, const CopySource& source, GuestDisk& target, UringDisk& file)
+      : workers_(workers), source_(source), target_(target), file_(file) {}
 
   // False where the host cannot do it, and nobody knows what the target has there then: the bytes
   // have to be read and written. Bytes that do not lie together in one file are such; other reasons
@@ -29,7 +30,8 @@ class HostCopy {
  private:
   WorkerPool& workers_;
   const CopySource& source_;
-  UringDisk& target_;
+  GuestDisk& target_;
+  UringDisk& file_;
   bool is_possible_ = true;
   bool has_copied_ = false;
 };

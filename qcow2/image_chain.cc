@@ -219,7 +219,8 @@ Task<absl::StatusOr<std::vector<Layer>>> OpenFiles(Rings& rings, ImageSource sou
 
 Task<absl::Status> OpenGuest(Layer& layer, OpenOptions options) {
   if (layer.file.format() == ImageFormat::kRaw) {
-    layer.guest = std::make_unique<RawImage>(layer.file.disk(), options.read_only);
+    layer.guest = std::make_unique<RawImage>(layer.file.disk(), options.read_only,
+                                             layer.file.format_options().raw_window);
     co_return absl::OkStatus();
   }
   absl::StatusOr<std::unique_ptr<Image>> image = co_await Image::Open(layer.file.disk(), options);

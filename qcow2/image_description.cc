@@ -101,6 +101,10 @@ absl::StatusOr<std::optional<uint64_t>> ImageDescription::TakeBytes(const std::s
   if (!value.has_value()) return std::nullopt;
   const absl::StatusOr<uint64_t> bytes = ParseSize(*value);
   if (bytes.ok()) return *bytes;
+  if (absl::IsOutOfRange(bytes.status())) {
+    return absl::InvalidArgumentError(
+        absl::StrFormat("Value '%s' is out of range for parameter '%s'", *value, option));
+  }
   return absl::InvalidArgumentError(
       absl::StrFormat("Parameter '%s' expects a non-negative number below 2^64\n"
                       "Optional suffix k, M, G, T, P or E means kilo-, mega-, giga-, tera-, peta-\n"

@@ -61,6 +61,7 @@ Task<absl::StatusOr<ImageFile>> ImageFile::Open(Rings& rings, ImageSource source
   }
   CO_ASSIGN_OR_RETURN(FormatOptions format_options,
                       TakeFormatOptions(std::move(source.options), *format));
+  CO_RETURN_IF_ERROR(format_options.raw_window.Check(host.disk().size()));
   co_return ImageFile(std::move(host), *format, is_guess && *format == ImageFormat::kRaw,
                       std::move(format_options));
 }

@@ -330,9 +330,9 @@ absl::StatusOr<FormatOptions> TakeFormatOptions(ImageDescription options, ImageF
     taken.replaces_backing |= taken.backing.has_value();
     RETURN_IF_ERROR(TakeOneOf(options, "discard-no-unref", {"off"}));
   } else {
-    for (const char* name : {"offset", "size"}) {
-      if (options.Take(name).has_value()) return NotYet(name);
-    }
+    ASSIGN_OR_RETURN(const std::optional<uint64_t> offset, options.TakeBytes("offset"));
+    taken.raw_window.offset = offset.value_or(0);
+    ASSIGN_OR_RETURN(taken.raw_window.size, options.TakeBytes("size"));
   }
   if (options.options().empty()) return taken;
   return absl::InvalidArgumentError(

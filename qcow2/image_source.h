@@ -14,6 +14,7 @@
 #include "qcow2/image_description.h"
 #include "qcow2/overlap_guard.h"
 #include "qcow2/pass_discard_options.h"
+#include "qcow2/raw_window.h"
 
 namespace ringcow {
 
@@ -48,6 +49,7 @@ absl::StatusOr<ImageDescription> DescriptionOf(absl::string_view name,
 
 // What the options say about the image in the file.
 struct FormatOptions {
+  RawWindow raw_window;
   uint64_t l2_cache_bytes = 0;  // 0: not said
   uint64_t refcount_cache_bytes = 0;
   uint64_t cache_bytes = 0;  // both together

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <limits>
 
 #include "absl/strings/str_format.h"
 #include "engine/errno_status.h"
@@ -11,10 +12,10 @@
 
 namespace ringcow {
 
-RawImage::RawImage(Disk& disk, bool read_only)
-    : disk_(disk), read_only_(read_only), changes_synced_(disk.changes()) {}
+RawImage::RawImage(Disk& disk, bool read_only, RawWindow window)
+    : disk_(disk), read_only_(read_only), window_(window), changes_synced_(disk.changes()) {}
 
-uint64_t RawImage::size() const { return AlignUp(disk_.size(), kSectorBytes); }
+uint64_t RawImage::size() const { return AlignUp(stored(), kSectorBytes); }
 
 absl::Status RawImage::CheckRange(GuestOffset offset, uint64_t length) const {
   if (offset.value() <= size() && length <= size() - offset.value()) return absl::OkStatus();
@@ -26,7 +27,7 @@ absl::Status RawImage::CheckRange(GuestOffset offset, uint64_t length) const {
 
 Task<absl::Status> RawImage::Read(GuestOffset offset, std::span<std::byte> into) {
   CO_RETURN_IF_ERROR(CheckRange(offset, into.size()));
-  co_return co_await disk_.Read(HostOffset(offset.value()), into);
+  co_return co_await disk_.Read(HostOf(offset), into);
 }
 
 absl::Status RawImage::CheckChange(GuestOffset offset, uint64_t length) const {
@@ -37,15 +38,15 @@ absl::Status RawImage::CheckChange(GuestOffset offset, uint64_t length) const {
 
 Task<absl::Status> RawImage::Write(GuestOffset offset, std::span<const std::byte> from) {
   CO_RETURN_IF_ERROR(CheckChange(offset, from.size()));
-  co_return co_await disk_.Write(HostOffset(offset.value()), from);
+  co_return co_await disk_.Write(HostOf(offset), from);
 }
 
 Task<absl::Status> RawImage::WriteZeroes(GuestOffset offset, uint64_t length, ZeroManner manner) {
   CO_RETURN_IF_ERROR(CheckChange(offset, length));
   if (length == 0) co_return absl::OkStatus();
-  const HostOffset host(offset.value());
+  const HostOffset host = HostOf(offset);
   // Neither makes a file longer.
-  if (offset.value() + length <= disk_.size()) {
+  if (host.value() + length <= disk_.size()) {
     const absl::Status status = manner == ZeroManner::kMayUnmap
                                     ? co_await disk_.Punch(host, length)
                                     : co_await disk_.WriteZeroes(host, length);
@@ -56,10 +57,9 @@ Task<absl::Status> RawImage::WriteZeroes(GuestOffset offset, uint64_t length, Ze
 
 Task<absl::Status> RawImage::Discard(GuestOffset offset, uint64_t length) {
   CO_RETURN_IF_ERROR(CheckChange(offset, length));
-  const uint64_t end = std::min(offset.value() + length, disk_.size());
+  const uint64_t end = std::min(offset.value() + length, stored());
   if (end <= offset.value()) co_return absl::OkStatus();
-  const absl::Status status =
-      co_await disk_.Punch(HostOffset(offset.value()), end - offset.value());
+  const absl::Status status = co_await disk_.Punch(HostOf(offset), end - offset.value());
   co_return ErrnoOf(status) == EOPNOTSUPP ? absl::OkStatus() : status;
 }
 
@@ -76,25 +76,25 @@ DiskExtent RawImage::FindOnDisk(HostOffset offset, uint64_t length) {
 
 Task<absl::StatusOr<GuestExtent>> RawImage::Find(GuestOffset offset, uint64_t length) {
   CO_RETURN_IF_ERROR(CheckRange(offset, length));
-  const HostOffset host(offset.value());
-  if (offset.value() >= disk_.size()) {
+  const HostOffset host = HostOf(offset);
+  if (offset.value() >= stored()) {
     co_return GuestExtent{.bytes = length, .zero = true, .host = host};
   }
-  const DiskExtent found = FindOnDisk(host, std::min(length, disk_.size() - offset.value()));
+  const DiskExtent found = FindOnDisk(host, std::min(length, stored() - offset.value()));
   co_return GuestExtent{.bytes = found.bytes, .zero = found.hole, .host = host};
 }
 
 Task<absl::StatusOr<bool>> RawImage::AreKnownZero(GuestOffset offset, uint64_t length) {
   CO_RETURN_IF_ERROR(CheckRange(offset, length));
-  if (length == 0 || offset.value() >= disk_.size()) co_return true;
-  const uint64_t stored = std::min(length, disk_.size() - offset.value());
-  const DiskExtent found = FindOnDisk(HostOffset(offset.value()), stored);
-  co_return found.hole&& found.bytes == stored;
+  if (length == 0 || offset.value() >= stored()) co_return true;
+  const uint64_t here = std::min(length, stored() - offset.value());
+  const DiskExtent found = FindOnDisk(HostOf(offset), here);
+  co_return found.hole&& found.bytes == here;
 }
 
 std::optional<StoredBytes> RawImage::TryLocate(GuestOffset offset, uint64_t length) {
-  if (offset.value() > disk_.size() || length > disk_.size() - offset.value()) return std::nullopt;
-  return StoredBytes{&disk_, HostOffset(offset.value())};
+  if (offset.value() > stored() || length > stored() - offset.value()) return std::nullopt;
+  return StoredBytes{&disk_, HostOf(offset)};
 }
 
 Task<absl::Status> RawImage::Resize(uint64_t size, Preallocation preallocation) {
@@ -102,6 +102,13 @@ Task<absl::Status> RawImage::Resize(uint64_t size, Preallocation preallocation) 
   if (preallocation == Preallocation::kMetadata) {
     co_return absl::InvalidArgumentError("Unsupported preallocation mode: metadata");
   }
+  if (window_.size.has_value()) {
+    co_return absl::InvalidArgumentError("Cannot resize fixed-size raw disks");
+  }
+  if (size > std::numeric_limits<int64_t>::max() - window_.offset) {
+    co_return absl::InvalidArgumentError("Disk size too large for the chosen offset");
+  }
+  size += window_.offset;
   const uint64_t old_size = disk_.size();
   CO_RETURN_IF_ERROR(co_await disk_.Truncate(size));
   if (size <= old_size || preallocation == Preallocation::kOff) co_return absl::OkStatus();

@@ -91,6 +91,56 @@ TEST_F(ImageOptionsTest, ComplainInTheSameWords) {
   ExpectSame({"qemu-io", "-f", "qcow2", "--image-opts", kTop, "-c", "quit"});
 }
 
+// A raw image in the middle of a file.
+TEST_F(ImageOptionsTest, RawImagesMayBePartsOfFiles) {
+  std::string bytes(1 << 20, '\0');
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<char>(i * 7919 >> 8);
+  for (const ScratchDirectory* scratch : {&ours_, &theirs_}) {
+    WriteBytes(scratch->File("disks"), bytes);
+    Qemu(scratch->path(), {"qemu-img", "create", "-q", "-f", "raw", "copy", "2M"});
+  }
+  for (const std::string window :
+       {"offset=64k,size=512k", "offset=1000,size=1k", "offset=1023k", "size=1M", "offset=1M"}) {
+    const std::string image = "driver=raw,file.filename=disks," + window;
+    for (const Words& words :
+         std::vector<Words>{{"qemu-io",
+                             "--image-opts",
+                             image,
+                             "-c",
+                             "length",
+                             "-c",
+                             "read -v 0 8",
+                             "-c",
+                             "write -P 9 512 100",
+                             "-c",
+                             "read -v 508 8",
+                             "-c",
+                             "read 512k 512",
+                             "-c",
+                             "write -z 0 512",
+                             "-c",
+                             "discard 600 400",
+                             "-c",
+                             "map",
+                             "-c",
+                             "write 512k 1"},
+                            {"qemu-img", "map", "--output=json", "--image-opts", image},
+                            {"qemu-img", "convert", "-C", "--image-opts", image, "flat"},
+                            {"qemu-img", "convert", "-C", "-n", "--target-image-opts", "flat",
+                             "driver=raw,file.filename=copy,offset=128k"},
+                            {"qemu-img", "resize", "--image-opts", image, "+1M"}}) {
+      ExpectSame(words);
+    }
+    for (const char* name : {"disks", "flat", "copy"}) {
+      EXPECT_TRUE(ReadBytes(ours_.File(name)) == ReadBytes(theirs_.File(name))) << window << name;
+    }
+  }
+  ExpectSame({"qemu-img", "info", "--image-opts", "driver=raw,file.filename=disks,offset=1T"});
+  const Outcome info = Ringcow(ours_.path(), {"qemu-img", "info", "--image-opts",
+                                              "driver=raw,file.filename=disks,size=512k"});
+  EXPECT_NE(info.out.find("virtual size: 512 KiB"), std::string::npos) << info;
+}
+
 TEST_F(ImageOptionsTest, OpenAndReopen) {
   ExpectSame({"qemu-io", "-c", "open -o driver=qcow2 top", "-c", "read -P 2 64k 64k", "-c",
               "reopen -o lazy-refcounts=on,l2-cache-size=1M", "-c", "read -P 1 0 64k", "-c",
