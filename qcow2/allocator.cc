@@ -89,11 +89,12 @@ Task<absl::StatusOr<HostOffset>> Allocator::PackedEnd() {
 
 Task<void> Allocator::ReserveAhead() {
   const Mutex::Guard guard = co_await one_at_a_time_.Lock();
-  co_await free_space_.ReserveAhead();
+  if (may_reserve_) co_await free_space_.ReserveAhead();
 }
 
 Task<absl::Status> Allocator::GiveBackReserve() {
   const Mutex::Guard guard = co_await one_at_a_time_.Lock();
+  may_reserve_ = false;
   metadata_.recorded_reserve.End();
   co_return co_await free_space_.reservation().GiveBack();
 }

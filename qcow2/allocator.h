@@ -37,8 +37,10 @@ class Allocator {
 
   // To be called before a flush, as long as clusters are going to be allocated: see FreeSpace.
   Task<void> ReserveAhead();
-  // Nothing is reserved any more. What this changes is written by the next flush.
+  // Nothing is reserved any more, nor recorded, whoever flushes meanwhile, until ResumeReserving.
+  // What this changes is written by the next flush.
   Task<absl::Status> GiveBackReserve();
+  void ResumeReserving() { may_reserve_ = true; }
 
   // Room for `bytes` > 0 compressed bytes, at most a cluster: packed behind what was packed last
   // where that leaves room, as QEMU packs them, in one cluster or two neighbouring ones, each with
@@ -79,6 +81,7 @@ class Allocator {
   FreeSpace free_space_;
   RefcountGrowth growth_;
   RefcountShrink shrink_;
+  bool may_reserve_ = true;
   Mutex one_at_a_time_;
 };
 

@@ -18,7 +18,8 @@ namespace ringcow {
 // Each is durable before the next, so that a crash or a failure leaves the old header or the new
 // one, in this or that place.
 //
-// OutOfRange where the header cluster has no room for that; then nothing has changed.
+// OutOfRange where the header cluster has no room for that; then nothing has changed, but that a
+// record of what was reserved (ReserveRecord), which a crash has left, may be gone.
 Task<absl::Status> UpdateHeader(Disk& disk, Header changed);
 
 }  // namespace ringcow

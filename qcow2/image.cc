@@ -55,6 +55,17 @@ AheadOptions AheadOptionsOf(const OpenOptions& options) {
   return {options.reserve_refcounts, options.record_reserve, options.write_zeroes_ahead};
 }
 
+class ResumesReserving {
+ public:
+  explicit ResumesReserving(Allocator& allocator) : allocator_(allocator) {}
+  ResumesReserving(const ResumesReserving&) = delete;
+  ResumesReserving& operator=(const ResumesReserving&) = delete;
+  ~ResumesReserving() { allocator_.ResumeReserving(); }
+
+ private:
+  Allocator& allocator_;
+};
+
 }  // namespace
 
 struct Image::Parts {
@@ -257,6 +268,8 @@ Task<absl::Status> Image::Parts::FlushAndReserve() {
 Task<absl::Status> Image::Parts::RunAlone(Task<absl::Status> operation) {
   CO_RETURN_IF_ERROR(CheckChange(GuestOffset(0), 0));
   const Requests::Exclusive alone = co_await requests.BeginExclusive();
+  // Flushes are no requests: they come at any time, and must not reserve what the operation takes.
+  const ResumesReserving afterwards(allocator);
   // With no request under way, the flush gives back all that was waiting for it.
   absl::Status status = co_await allocator.GiveBackReserve();
   if (status.ok()) status = co_await Flush();

@@ -16,6 +16,14 @@
 namespace ringcow {
 namespace {
 
+// L2 tables that are read at most: to open an image must not take minutes, whatever its L1 table
+// says. They map 4 TiB with clusters of 64 KiB.
+constexpr uint64_t kMostTableBytes = uint64_t{512} << 20;
+
+absl::Status TooMany() {
+  return absl::InvalidArgumentError("too many L2 tables may refer to what was reserved");
+}
+
 // The recorded clusters to which nothing refers.
 class Unreferenced {
  public:
@@ -96,7 +104,9 @@ Task<absl::Status> Unreferenced::Search() {
     if (!table.has_value()) continue;
     Mark({metadata_.geometry.ClusterOf(*table), 1});
     if (i < record_.l1_begin || i >= record_.l1_end) continue;
-    if (in_range.insert(*table).second) CO_RETURN_IF_ERROR(co_await MarkEntriesOf(*table));
+    if (!in_range.insert(*table).second) continue;
+    if (in_range.size() > kMostTableBytes / metadata_.geometry.cluster_bytes()) co_return TooMany();
+    CO_RETURN_IF_ERROR(co_await MarkEntriesOf(*table));
   }
   co_return absl::OkStatus();
 }
@@ -131,10 +141,11 @@ std::vector<ClusterIndex> Unreferenced::Clusters() const {
 }  // namespace
 
 Task<absl::Status> ReclaimReserve(Metadata& metadata, Refcounts& refcounts) {
-  CO_ASSIGN_OR_RETURN(const std::optional<ReserveRecord> record,
-                      co_await metadata.recorded_reserve.Find());
-  if (!record.has_value() || !refcounts.CheckBlocksDiffer().ok()) co_return absl::OkStatus();
-  Unreferenced unreferenced(metadata, *record);
+  // Where it cannot be read there is none: nobody else needs that sector.
+  const auto record = co_await metadata.recorded_reserve.Find();
+  if (!record.ok() || !record->has_value()) co_return absl::OkStatus();
+  if (!refcounts.CheckBlocksDiffer().ok()) co_return absl::OkStatus();
+  Unreferenced unreferenced(metadata, **record);
   if (const absl::Status searched = co_await unreferenced.Search(); !searched.ok()) {
     co_return HasErrno(searched) ? searched : absl::OkStatus();
   }
@@ -145,6 +156,8 @@ Task<absl::Status> ReclaimReserve(Metadata& metadata, Refcounts& refcounts) {
     if (status.ok()) status = co_await refcounts.Set({cluster, 1}, 0);
     if (!status.ok()) co_return HasErrno(status) ? status : absl::OkStatus();
   }
+  // As long as there is the record, it can be done once more.
+  CO_RETURN_IF_ERROR(co_await metadata.write_back.Flush());
   metadata.recorded_reserve.End();
   co_return co_await metadata.write_back.Flush();
 }

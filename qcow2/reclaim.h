@@ -12,8 +12,8 @@ namespace ringcow {
 // ReserveRecord). Reads the L2 tables of the recorded range and nothing of the others. For an image
 // that has just been opened for writing, with its tables loaded.
 //
-// Gives nothing back of a damaged image, where more may refer to clusters than can be told. Errors
-// are the disk's own.
+// Gives nothing back of a damaged image, where more may refer to clusters than can be told, nor
+// where there are more than 512 MiB of L2 tables to be read. Errors are the disk's own.
 Task<absl::Status> ReclaimReserve(Metadata& metadata, Refcounts& refcounts);
 
 }  // namespace ringcow

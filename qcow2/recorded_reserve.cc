@@ -36,6 +36,9 @@ bool RecordedReserve::HasPlace() const {
   const HostOffset place = PlaceOf(metadata_.geometry);
   if (metadata_.header.version < 3 || place.value() == 0) return false;
   const std::span<const std::byte> bytes = metadata_.header_pin.bytes();
+  // The header must not be written with a copy of the record's sector, which may be an old one.
+  const bool is_written_with_header = metadata_.header_table().dirty_unit > ReserveRecord::kBytes;
+  if (place.value() < bytes.size() && is_written_with_header) return false;
   const auto& header = *reinterpret_cast<const HeaderOnDisk*>(bytes.data());
   const uint64_t name = header.backing_file_offset.value();
   const uint64_t name_end = name + header.backing_file_size.value();
@@ -62,34 +65,36 @@ Task<absl::StatusOr<std::optional<ReserveRecord>>> RecordedReserve::Find() {
 }
 
 void RecordedReserve::Keep(std::vector<ClusterRun> runs) {
-  if (!is_on() || runs == record_.runs) return;
+  if (!is_on()) return;
   record_.runs.clear();
   for (const ClusterRun& run : runs) (void)record_.Add(run);
   Store();
 }
 
 Task<absl::StatusOr<bool>> RecordedReserve::Add(ClusterRun run) {
-  if (!is_on()) {
-    if (!HasPlace() || !(co_await Load()).ok()) co_return true;
-    const std::span<const std::byte> found = pin_.bytes();
-    const bool is_empty =
-        std::ranges::all_of(found, [](std::byte byte) { return byte == std::byte{0}; });
-    if (!is_empty && !DecodeReserveRecord(found).has_value()) co_return true;
-    // An old record must not come to count.
-    const bool is_clean = is_empty && pin_.table().is_settled();
-    record_.runs.clear();
-    if (!record_.Add(run)) co_return false;
-    Store();
-    Table& header = metadata_.header_table();
-    if (!is_clean) {
-      CO_RETURN_IF_ERROR(co_await metadata_.write_back.SetDependency(header, pin_.table()));
-    }
-    metadata_.header.autoclear_features |= kAutoclearReserveRecord;
-    metadata_.StoreHeader();
-    co_return true;
-  }
+  if (!is_on()) co_return co_await Begin(run);
   if (!record_.Add(run)) co_return false;
   Store();
+  co_return true;
+}
+
+Task<absl::StatusOr<bool>> RecordedReserve::Begin(ClusterRun run) {
+  if (!HasPlace() || !(co_await Load()).ok()) co_return true;
+  const std::span<const std::byte> found = pin_.bytes();
+  const bool is_empty =
+      std::ranges::all_of(found, [](std::byte byte) { return byte == std::byte{0}; });
+  if (!is_empty && !DecodeReserveRecord(found).has_value()) co_return true;
+  // An old record must not come to count.
+  const bool is_clean = is_empty && pin_.table().is_settled();
+  record_.runs.clear();
+  if (!record_.Add(run)) co_return false;
+  Store();
+  Table& header = metadata_.header_table();
+  if (!is_clean) {
+    CO_RETURN_IF_ERROR(co_await metadata_.write_back.SetDependency(header, pin_.table()));
+  }
+  metadata_.header.autoclear_features |= kAutoclearReserveRecord;
+  metadata_.StoreHeader();
   co_return true;
 }
 

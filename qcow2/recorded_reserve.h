@@ -43,7 +43,8 @@ class RecordedReserve {
   // To be called, where that is false, before the table is changed to refer to clusters.
   Task<absl::Status> OrderBefore(Table& l2_table, uint64_t l1_index);
 
-  // Nothing is reserved any more. The next flush removes the record.
+  // Nothing is reserved any more. The next flush removes the record. The range stays: L2 tables of
+  // it may refer to what the next record has.
   void End();
 
  private:
@@ -51,6 +52,8 @@ class RecordedReserve {
   // Whether the last sector of the header's cluster is left to us.
   bool HasPlace() const;
   Task<absl::Status> Load();
+  // The first record, with `run`.
+  Task<absl::StatusOr<bool>> Begin(ClusterRun run);
   void Store();
 
   Metadata& metadata_;

@@ -12,6 +12,8 @@
 #include "absl/strings/str_cat.h"
 #include "engine/errno_status.h"
 #include "engine/loop.h"
+#include "engine/scope.h"
+#include "engine/status_macros.h"
 #include "engine/testing/sim_disk.h"
 #include "gtest/gtest.h"
 #include "qcow2/check.h"
@@ -352,6 +354,53 @@ TEST_F(ReclaimTest, WhatASnapshotHasIsNotGivenBack) {
   const DiskImage opened = Opened(Crashed());
   EXPECT_EQ(Harm(opened), "");
   EXPECT_EQ(CheckOf(opened).leaks, 0U);
+}
+
+Task<absl::Status> FlushAgainAndAgain(Loop& loop, Image& image, const bool& has_ended) {
+  while (!has_ended) {
+    CO_RETURN_IF_ERROR(co_await image.Flush());
+    co_await loop.Yield();
+  }
+  co_return absl::OkStatus();
+}
+
+Task<absl::Status> MakeSnapshot(Image& image, bool& has_ended) {
+  Snapshot snapshot;
+  snapshot.name = "s";
+  const absl::Status status = co_await image.CreateSnapshot(snapshot);
+  has_ended = true;
+  co_return status;
+}
+
+// A flush is no request: it comes in the midst of an operation that runs alone.
+TEST_F(ReclaimTest, NothingIsRecordedWhileASnapshotIsMade) {
+  Begin();
+  WriteMany(0, 50);
+  for (uint64_t cluster = 50; cluster < 80; ++cluster) Write(cluster);
+  bool has_ended = false;
+  Scope scope(loop_);
+  scope.Spawn(MakeSnapshot(*image_, has_ended));
+  scope.Spawn(FlushAgainAndAgain(loop_, *image_, has_ended));
+  ASSERT_EQ(loop_.Run(scope.Join()), absl::OkStatus());
+  // What the snapshot has is changed, so that it alone refers to it.
+  WriteMany(0, 80);
+  const DiskImage opened = Opened(Crashed());
+  EXPECT_EQ(Harm(opened), "");
+}
+
+// There the header's sectors are written together, with what it has read of the record's.
+TEST(ReclaimOnLargeBlocksTest, SmallClustersHaveNoRecord) {
+  for (const uint64_t cluster_bytes : {uint64_t{4096}, uint64_t{8192}}) {
+    Loop loop;
+    SimDisk disk(loop, {.alignment = 4096, .record = false});
+    ASSERT_EQ(Create(disk, {.virtual_size = 1 << 20, .cluster_size = cluster_bytes}),
+              absl::OkStatus());
+    const std::unique_ptr<Image> image = *Open(disk);
+    const Bytes data(4096, std::byte{1});
+    ASSERT_EQ(loop.Run(image->Write(GuestOffset(0), data)), absl::OkStatus());
+    ASSERT_EQ(loop.Run(image->Flush()), absl::OkStatus());
+    EXPECT_EQ(AutoclearOf(disk.content()) != 0, cluster_bytes > 4096);
+  }
 }
 
 // QEMU does not know the record, takes clusters for its own use, and says so.

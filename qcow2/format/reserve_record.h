@@ -30,7 +30,7 @@ struct ReserveRecord {
   uint64_t l1_begin = 0;
   uint64_t l1_end = 0;
 
-  // `run` touches no other. False, with nothing changed, where there is no room for it.
+  // `run` overlaps no other. False, with nothing changed, where there is no room for it.
   bool Add(ClusterRun run);
 };
 
