@@ -199,10 +199,11 @@ Task<int> Comparison::Run() {
   } else {
     status = co_await CompareCommon();
   }
-  const bool has_rest = status == kIdentical && !same_size;
-  if (has_rest) status = co_await CompareRest(a_.image->size() > b_.image->size() ? a_ : b_);
+  if (status == kIdentical && !same_size) {
+    if (!settings_.quiet) absl::PrintF("Warning: Image size mismatch!\n");
+    status = co_await CompareRest(a_.image->size() > b_.image->size() ? a_ : b_);
+  }
   if (settings_.quiet) co_return status;
-  if (has_rest) absl::PrintF("Warning: Image size mismatch!\n");
   if (status == kIdentical) absl::PrintF("Images are identical.\n");
   if (status == kDifferent) absl::PrintF("%s\n", difference_);
   co_return status;
