@@ -76,7 +76,15 @@ class Comparison {
   // `side` has to hold zeroes.
   Task<int> CompareWithZeroes(const Side& side, uint64_t offset, uint64_t bytes);
   int Differ(std::string how);
-  void Step(uint64_t end) { progress_.Set(end, std::max(a_.image->size(), b_.image->size())); }
+  void Step(uint64_t end) {
+    WarnOfSizes();
+    progress_.Set(end, std::max(a_.image->size(), b_.image->size()));
+  }
+  // Once, if it is due: behind an error that comes first.
+  void WarnOfSizes() {
+    if (warns_of_sizes_) absl::PrintF("Warning: Image size mismatch!\n");
+    warns_of_sizes_ = false;
+  }
 
   const Program& program_;
   Loop& loop_;
@@ -84,6 +92,7 @@ class Comparison {
   Side a_;
   Side b_;
   Progress& progress_;
+  bool warns_of_sizes_ = false;
   std::string difference_;  // said at the end, behind what went wrong
 };
 
@@ -200,9 +209,10 @@ Task<int> Comparison::Run() {
     status = co_await CompareCommon();
   }
   if (status == kIdentical && !same_size) {
-    if (!settings_.quiet) absl::PrintF("Warning: Image size mismatch!\n");
+    warns_of_sizes_ = !settings_.quiet;
     status = co_await CompareRest(a_.image->size() > b_.image->size() ? a_ : b_);
   }
+  WarnOfSizes();
   if (settings_.quiet) co_return status;
   if (status == kIdentical) absl::PrintF("Images are identical.\n");
   if (status == kDifferent) absl::PrintF("%s\n", difference_);

@@ -142,10 +142,10 @@ std::vector<ClusterIndex> Unreferenced::Clusters() const {
 
 Task<absl::Status> ReclaimReserve(Metadata& metadata, Refcounts& refcounts) {
   // Where it cannot be read there is none: nobody else needs that sector.
-  const auto record = co_await metadata.recorded_reserve.Find();
-  if (!record.ok() || !record->has_value()) co_return absl::OkStatus();
-  if (!refcounts.CheckBlocksDiffer().ok()) co_return absl::OkStatus();
-  Unreferenced unreferenced(metadata, **record);
+  const auto found = co_await metadata.recorded_reserve.Find();
+  const std::optional<ReserveRecord> record = found.value_or(std::nullopt);
+  if (!record.has_value() || !refcounts.CheckBlocksDiffer().ok()) co_return absl::OkStatus();
+  Unreferenced unreferenced(metadata, *record);
   if (const absl::Status searched = co_await unreferenced.Search(); !searched.ok()) {
     co_return HasErrno(searched) ? searched : absl::OkStatus();
   }

@@ -64,7 +64,7 @@ Task<absl::StatusOr<std::optional<ReserveRecord>>> RecordedReserve::Find() {
   co_return DecodeReserveRecord(pin_.bytes());
 }
 
-void RecordedReserve::Keep(std::vector<ClusterRun> runs) {
+void RecordedReserve::Keep(const std::vector<ClusterRun>& runs) {
   if (!is_on()) return;
   record_.runs.clear();
   for (const ClusterRun& run : runs) (void)record_.Add(run);

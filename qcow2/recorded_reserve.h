@@ -33,7 +33,7 @@ class RecordedReserve {
   Task<absl::StatusOr<std::optional<ReserveRecord>>> Find();
 
   // Of what is recorded only `runs` (sorted, disjoint) are reserved still.
-  void Keep(std::vector<ClusterRun> runs);
+  void Keep(const std::vector<ClusterRun>& runs);
   // `run` is about to be reserved. False where the record has no room for it. True also where the
   // header's cluster has none for a record: then a crash leaks what is reserved.
   Task<absl::StatusOr<bool>> Add(ClusterRun run);

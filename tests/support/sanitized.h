@@ -18,7 +18,7 @@ inline constexpr bool kIsSanitized = false;
 #endif
 
 // Of requests that fail one by one, every so many do.
-inline constexpr uint64_t kFaultStride = kIsSanitized ? 7 : 1;
+inline constexpr uint64_t kFaultStride = kIsSanitized ? 11 : 1;
 
 }  // namespace ringcow
 
