@@ -15,6 +15,7 @@
 namespace ringcow {
 namespace {
 
+constexpr char kPrompt[] = "qemu-io> ";
 constexpr char kUp[] = "\x1b[A";
 constexpr char kHome[] = "\x01";
 constexpr char kDeleteToEnd[] = "\x0b";
@@ -40,18 +41,18 @@ class Terminal {
   Terminal& operator=(const Terminal&) = delete;
   ~Terminal() { (void)close(fd_); }
 
-  // Waits for the prompt, types, and answers what came before the prompt.
-  std::string TypeAtPrompt(const std::string& keys) {
-    const std::string prompt = "qemu-io> ";
-    std::string before;
-    while (before.find(prompt) == std::string::npos) {
-      const std::string more = Read();
-      if (more.empty()) ADD_FAILURE() << "no prompt, but: " << before;
-      if (more.empty()) return before;
-      before += more;
-    }
+  void Type(const std::string& keys) {
     EXPECT_EQ(write(fd_, keys.data(), keys.size()), static_cast<ssize_t>(keys.size()));
-    return before;
+  }
+
+  // Until it appears, behind what was waited for before.
+  void WaitFor(const std::string& text) {
+    while (unseen_.find(text) == std::string::npos) {
+      const std::string more = Read();
+      ASSERT_FALSE(more.empty()) << "no '" << text << "', but: " << unseen_;
+      unseen_ += more;
+    }
+    unseen_.erase(0, unseen_.find(text) + text.size());
   }
 
   // The child's exit status.
@@ -73,12 +74,8 @@ class Terminal {
 
   int fd_ = -1;
   pid_t child_ = -1;
+  std::string unseen_;
 };
-
-testing::AssertionResult Has(const std::string& text, const std::string& part) {
-  if (text.find(part) != std::string::npos) return testing::AssertionSuccess();
-  return testing::AssertionFailure() << "'" << part << "' is not in: " << text;
-}
 
 class PromptTest : public testing::Test {
  protected:
@@ -91,26 +88,39 @@ class PromptTest : public testing::Test {
 
 TEST_F(PromptTest, EditsLines) {
   Terminal terminal(directory_.path());
-  terminal.TypeAtPrompt(std::string("rite -P 7 0 64k") + kHome + "w\n");
-  EXPECT_TRUE(Has(
-      terminal.TypeAtPrompt(std::string("nonsense") + kHome + kDeleteToEnd + "read -P 7 0 64k\n"),
-      "wrote 65536/65536"));
-  EXPECT_TRUE(Has(terminal.TypeAtPrompt("quit\n"), "read 65536/65536"));
+  terminal.WaitFor(kPrompt);
+  terminal.Type(std::string("rite -P 7 0 64k") + kHome + "w\n");
+  terminal.WaitFor("wrote 65536/65536");
+  terminal.WaitFor(kPrompt);
+  terminal.Type(std::string("nonsense") + kHome + kDeleteToEnd + "read -P 7 0 64k\n");
+  terminal.WaitFor("read 65536/65536");
+  terminal.WaitFor(kPrompt);
+  terminal.Type("quit\n");
   EXPECT_EQ(terminal.Wait(), 0);
 }
 
 TEST_F(PromptTest, RemembersLines) {
   Terminal terminal(directory_.path());
-  terminal.TypeAtPrompt("length\n");
-  EXPECT_TRUE(Has(terminal.TypeAtPrompt("flush\n"), "64 MiB"));
-  terminal.TypeAtPrompt(std::string(kUp) + kUp + "\n");
-  EXPECT_TRUE(Has(terminal.TypeAtPrompt(kEndOfInput), "64 MiB"));
+  terminal.WaitFor(kPrompt);
+  terminal.Type("length\n");
+  terminal.WaitFor("64 MiB");
+  terminal.WaitFor(kPrompt);
+  terminal.Type("flush\n");
+  terminal.WaitFor(kPrompt);
+  terminal.Type(std::string(kUp) + kUp + "\n");
+  terminal.WaitFor("64 MiB");
+  terminal.WaitFor(kPrompt);
+  // What ends the input does so only while the line is edited, which an earlier line shows.
+  terminal.Type(kUp);
+  terminal.WaitFor("length");
+  terminal.Type(std::string(kHome) + kDeleteToEnd + kEndOfInput);
   EXPECT_EQ(terminal.Wait(), 0);
 }
 
 TEST_F(PromptTest, EndsByASignalAsAnyProgram) {
   Terminal terminal(directory_.path());
-  terminal.TypeAtPrompt("\x03");
+  terminal.WaitFor(kPrompt);
+  terminal.Type("\x03");
   EXPECT_EQ(terminal.Wait(), 128 + SIGINT);
 }
 
