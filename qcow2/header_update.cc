@@ -16,6 +16,7 @@
 #include "qcow2/format/feature_bits.h"
 #include "qcow2/format/header_extension.h"
 #include "qcow2/format/header_layout.h"
+#include "qcow2/format/reserve_record.h"
 #include "qcow2/format/units.h"
 #include "qcow2/metadata.h"
 
@@ -98,7 +99,7 @@ std::pair<uint64_t, uint64_t> Difference(std::span<const std::byte> a,
 
 // What a crash has left may go, and leaks then: the rest of the cluster is needed.
 Task<absl::Status> DropReserveRecord(Disk& disk, std::span<std::byte> header_cluster) {
-  const uint64_t place = header_cluster.size() - ReserveRecord::kBytes;
+  const uint64_t place = ReserveRecord::PlaceIn(header_cluster.size());
   const std::span<std::byte> sector = header_cluster.subspan(place);
   if (!DecodeReserveRecord(sector).has_value()) co_return absl::OkStatus();
   std::ranges::fill(sector, std::byte{0});

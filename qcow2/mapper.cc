@@ -304,14 +304,10 @@ void Mapper::Replace(const L2Slice& slice, uint64_t i, ExtendedL2Entry next,
 }
 
 void Mapper::GiveUp(L2Entry entry, DeferredFrees::Was was) {
-  const Geometry& geometry = metadata_.geometry;
   // In a data file a cluster is its guest cluster's for good.
   if (metadata_.has_data_file()) return;
-  if (const std::optional<HostOffset> host = entry.host_offset()) {
-    frees_.Add({geometry.ClusterOf(*host), 1}, was);
-  } else if (const auto extent = entry.compressed_extent(geometry)) {
-    frees_.Add(ClustersOf(geometry, *extent), was);
-  }
+  const ClusterRun clusters = ClustersOf(metadata_.geometry, entry);
+  if (clusters.count > 0) frees_.Add(clusters, was);
 }
 
 }  // namespace ringcow

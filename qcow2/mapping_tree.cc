@@ -64,14 +64,11 @@ Task<absl::Status> MappingTree::GoThroughL2Table(HostOffset l2_table, Walk& walk
 Task<absl::Status> MappingTree::PassEntry(const TablePin& slice, uint64_t slot, Walk& walk) {
   const Geometry& geometry = metadata_.geometry;
   CO_ASSIGN_OR_RETURN(const ExtendedL2Entry entry, ValidL2Slot(metadata_, slice, slot));
-  if (const auto extent = entry.entry().compressed_extent(geometry)) {
-    co_return co_await PassClusters(ClustersOf(geometry, *extent), false, walk);
+  if (walk.step == Step::kAdd || walk.step == Step::kRemove) {
+    co_return co_await PassClusters(ClustersOf(geometry, entry.entry()), false, walk);
   }
   const std::optional<HostOffset> host = entry.host_offset();
   if (!host.has_value()) co_return absl::OkStatus();
-  if (walk.step == Step::kAdd || walk.step == Step::kRemove) {
-    co_return co_await PassClusters({geometry.ClusterOf(*host), 1}, false, walk);
-  }
   CO_ASSIGN_OR_RETURN(const bool copied, co_await CopiedFor(*host, walk.step));
   if (copied == entry.copied()) co_return absl::OkStatus();
   StoreL2Slot(geometry, slice.bytes(), slot, entry.WithCopied(copied));

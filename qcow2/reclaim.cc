@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <optional>
-#include <utility>
 #include <vector>
 
 #include "absl/container/flat_hash_set.h"
@@ -103,7 +102,8 @@ Task<absl::Status> Unreferenced::Search() {
     CO_ASSIGN_OR_RETURN(const std::optional<HostOffset> table, L2TableOf(i));
     if (!table.has_value()) continue;
     Mark({metadata_.geometry.ClusterOf(*table), 1});
-    if (i < record_.l1_begin || i >= record_.l1_end) continue;
+    // With a data file, what L2 entries refer to is in that.
+    if (metadata_.has_data_file() || i < record_.l1_begin || i >= record_.l1_end) continue;
     if (!in_range.insert(*table).second) continue;
     if (in_range.size() > kMostTableBytes / metadata_.geometry.cluster_bytes()) co_return TooMany();
     CO_RETURN_IF_ERROR(co_await MarkEntriesOf(*table));
@@ -118,11 +118,7 @@ Task<absl::Status> Unreferenced::MarkEntriesOf(HostOffset l2_table) {
     CO_ASSIGN_OR_RETURN(const TablePin slice, co_await metadata_.l2_cache.Get(l2_table + at));
     for (uint64_t i = 0; i < slice_bytes / geometry.l2_entry_bytes(); ++i) {
       CO_ASSIGN_OR_RETURN(const ExtendedL2Entry slot, ValidL2Slot(metadata_, slice, i));
-      if (const auto host = slot.host_offset(); host.has_value() && !metadata_.has_data_file()) {
-        Mark({geometry.ClusterOf(*host), 1});
-      } else if (const auto extent = slot.entry().compressed_extent(geometry)) {
-        Mark(ClustersOf(geometry, *extent));
-      }
+      Mark(ClustersOf(geometry, slot.entry()));
     }
   }
   co_return absl::OkStatus();

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <span>
-#include <utility>
 
 #include "engine/status_macros.h"
 #include "qcow2/format/extension_place.h"
@@ -13,13 +12,6 @@
 #include "qcow2/metadata.h"
 
 namespace ringcow {
-namespace {
-
-HostOffset PlaceOf(const Geometry& geometry) {
-  return HostOffset(geometry.cluster_bytes() - ReserveRecord::kBytes);
-}
-
-}  // namespace
 
 RecordedReserve::RecordedReserve(Metadata& metadata)
     : metadata_(metadata),
@@ -33,23 +25,24 @@ bool RecordedReserve::is_on() const {
 }
 
 bool RecordedReserve::HasPlace() const {
-  const HostOffset place = PlaceOf(metadata_.geometry);
-  if (metadata_.header.version < 3 || place.value() == 0) return false;
+  const uint64_t place = ReserveRecord::PlaceIn(metadata_.geometry.cluster_bytes());
+  if (metadata_.header.version < 3 || place == 0) return false;
   const std::span<const std::byte> bytes = metadata_.header_pin.bytes();
   // The header must not be written with a copy of the record's sector, which may be an old one.
   const bool is_written_with_header = metadata_.header_table().dirty_unit > ReserveRecord::kBytes;
-  if (place.value() < bytes.size() && is_written_with_header) return false;
+  if (place < bytes.size() && is_written_with_header) return false;
   const auto& header = *reinterpret_cast<const HeaderOnDisk*>(bytes.data());
   const uint64_t name = header.backing_file_offset.value();
   const uint64_t name_end = name + header.backing_file_size.value();
   const std::optional<ExtensionPlace> list_end = FindExtension(
       bytes, header.header_length.value(), name != 0 ? name : bytes.size(), kExtensionEnd);
-  return list_end.has_value() && list_end->end <= place.value() && name_end <= place.value();
+  return list_end.has_value() && list_end->end <= place && name_end <= place;
 }
 
 Task<absl::Status> RecordedReserve::Load() {
   if (pin_) co_return absl::OkStatus();
-  CO_ASSIGN_OR_RETURN(pin_, co_await cache_.Get(PlaceOf(metadata_.geometry)));
+  const HostOffset place(ReserveRecord::PlaceIn(metadata_.geometry.cluster_bytes()));
+  CO_ASSIGN_OR_RETURN(pin_, co_await cache_.Get(place));
   co_return absl::OkStatus();
 }
 

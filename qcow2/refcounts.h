@@ -21,6 +21,13 @@ inline ClusterRun ClustersOf(const Geometry& geometry, const CompressedExtent& e
   return {first, last - first + 1};
 }
 
+// And those that an entry has a reference to; none for one that has no cluster.
+inline ClusterRun ClustersOf(const Geometry& geometry, L2Entry entry) {
+  if (const auto host = entry.host_offset()) return {geometry.ClusterOf(*host), 1};
+  const auto extent = entry.compressed_extent(geometry);
+  return extent.has_value() ? ClustersOf(geometry, *extent) : ClusterRun();
+}
+
 // The refcounts that exist, in the image's refcount blocks. New blocks are the Allocator's.
 class Refcounts {
  public:

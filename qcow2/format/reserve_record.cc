@@ -3,6 +3,7 @@
 #include <zlib.h>
 
 #include <algorithm>
+#include <iterator>
 
 #include "engine/invariant.h"
 #include "qcow2/format/big_endian.h"

@@ -22,6 +22,8 @@ namespace ringcow {
 // go around the backing file's name, and could lie across sectors.)
 struct ReserveRecord {
   static constexpr size_t kBytes = 512;
+  // Where it is: a byte offset, in images whose clusters are larger than it.
+  static constexpr uint64_t PlaceIn(uint64_t cluster_bytes) { return cluster_bytes - kBytes; }
   static constexpr size_t kMostRuns = 29;
   // Of all runs together: what a record makes its reader look for.
   static constexpr uint64_t kMostClusters = 65536;
