@@ -40,7 +40,7 @@ struct Table {
   HostOffset offset;  // multiple of `bytes`
   std::byte* data = nullptr;
   uint32_t bytes = 0;
-  uint32_t dirty_unit = 0;  // bytes a bit of `dirty` stands for
+  uint32_t dirty_unit = 0;  // bytes a bit of `dirty` stands for, a power of two
   Content content = Content::kOther;
   bool loading = false;
   // Its changes were given up: what is in memory is not what is on the disk.
@@ -78,8 +78,9 @@ struct Table {
   bool is_settled() const { return dirty == 0 && in_flight == 0 && durable >= changed; }
 
   uint64_t UnitsOf(size_t at, size_t length) const {
-    const size_t first = at / dirty_unit;
-    const size_t last = (at + length - 1) / dirty_unit;
+    const int unit_bits = std::countr_zero(dirty_unit);
+    const size_t first = at >> unit_bits;
+    const size_t last = (at + length - 1) >> unit_bits;
     const uint64_t from_first = ~uint64_t{0} << first;
     return last == 63 ? from_first : from_first & ((uint64_t{1} << (last + 1)) - 1);
   }

@@ -56,7 +56,8 @@ TablePin TableCache::TryGet(HostOffset offset) {
 }
 
 Task<absl::StatusOr<TablePin>> TableCache::Get(HostOffset offset) {
-  RINGCOW_INVARIANT(offset.value() % options_.table_bytes == 0, "tables are aligned to their size");
+  RINGCOW_INVARIANT((offset.value() & (options_.table_bytes - 1)) == 0,
+                    "tables are aligned to their size");
   for (;;) {
     if (TablePin pin = TryGet(offset)) co_return pin;
     if (by_offset_.contains(offset)) {
@@ -128,7 +129,8 @@ Task<absl::Status> TableCache::ReadInto(std::span<const TablePin> tables) {
 }
 
 Task<absl::StatusOr<TablePin>> TableCache::GetEmpty(HostOffset offset, OnDisk on_disk) {
-  RINGCOW_INVARIANT(offset.value() % options_.table_bytes == 0, "tables are aligned to their size");
+  RINGCOW_INVARIANT((offset.value() & (options_.table_bytes - 1)) == 0,
+                    "tables are aligned to their size");
   TablePin pin;
   while (!pin) {
     pin = TryGet(offset);

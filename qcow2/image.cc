@@ -88,23 +88,24 @@ Task<absl::Status> Image::Read(GuestOffset offset, std::span<std::byte> into) {
   co_return status;
 }
 
-Task<absl::Status> Image::Parts::Write(GuestOffset offset, std::span<const std::byte> from) {
-  Requests::Entry request(requests);
-  co_await request;
-  CO_RETURN_IF_ERROR(CheckChange(offset, from.size()));
-  if (from.empty()) co_return absl::OkStatus();
-  cleaner.BeginRequest();
-  bitmaps.SetDirty(offset, from.size());
-  co_return co_await writer.Write(offset, from);
-}
-
 Task<absl::Status> Image::Write(GuestOffset offset, std::span<const std::byte> from) {
   if (parts_->CanReuseMuch()) CO_RETURN_IF_ERROR(co_await parts_->Flush());
-  absl::Status status = co_await parts_->Write(offset, from);
-  if (ErrnoOf(status) == ENOSPC && !parts_->frees.empty()) {
+  absl::Status status;
+  for (bool has_flushed = false;; has_flushed = true) {
+    {
+      Requests::Entry request(parts_->requests);
+      co_await request;
+      status = parts_->CheckChange(offset, from.size());
+      if (from.empty()) co_return status;
+      if (status.ok()) {
+        parts_->cleaner.BeginRequest();
+        parts_->bitmaps.SetDirty(offset, from.size());
+        status = co_await parts_->writer.Write(offset, from);
+      }
+    }
+    if (status.ok() || has_flushed || ErrnoOf(status) != ENOSPC || parts_->frees.empty()) break;
     // There are clusters that only wait for a flush.
     CO_RETURN_IF_ERROR(co_await parts_->Flush());
-    status = co_await parts_->Write(offset, from);
   }
   if (!status.ok()) {
     co_return co_await parts_->Failed(Parts::Request::kChange, std::move(status));

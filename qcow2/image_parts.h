@@ -40,7 +40,6 @@ struct Image::Parts {
   absl::Status CheckChange(GuestOffset offset, uint64_t length) const;
   // Whether these bytes can be written compressed.
   absl::Status CheckCompressible(GuestOffset offset, uint64_t length) const;
-  Task<absl::Status> Write(GuestOffset offset, std::span<const std::byte> from);
   // Says in `has_room` whether the L1 table is large enough, without which nothing is written.
   Task<absl::Status> WriteVmState(uint64_t position, std::span<const std::byte> from,
                                   bool& has_room);

@@ -1,6 +1,7 @@
 #include "qcow2/mapper.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <utility>
 
@@ -8,6 +9,7 @@
 #include "engine/invariant.h"
 #include "engine/status_macros.h"
 #include "qcow2/corruption.h"
+#include "qcow2/format/big_endian.h"
 #include "qcow2/format/limits.h"
 #include "qcow2/l2_slot.h"
 
@@ -61,6 +63,8 @@ Mapper::Mapper(Metadata& metadata, Allocator& allocator, DeferredFrees& frees)
     : metadata_(metadata),
       allocator_(allocator),
       frees_(frees),
+      slice_bits_(
+          std::countr_zero(metadata.l2_cache.table_bytes() / metadata.geometry.l2_entry_bytes())),
       changing_l1_(metadata.disk.loop()) {}
 
 absl::StatusOr<L1Entry> Mapper::L1EntryFor(GuestOffset offset) const {
@@ -78,14 +82,13 @@ absl::StatusOr<L1Entry> Mapper::L1EntryFor(GuestOffset offset) const {
 }
 
 HostOffset Mapper::SliceAt(HostOffset l2_table, GuestOffset offset) const {
-  const uint64_t per_slice = metadata_.l2_cache.table_bytes() / metadata_.geometry.l2_entry_bytes();
-  const uint64_t slice = metadata_.geometry.L2Index(offset) / per_slice;
+  const uint64_t slice = metadata_.geometry.L2Index(offset) >> slice_bits_;
   return l2_table + slice * metadata_.l2_cache.table_bytes();
 }
 
 Mapper::L2Slice Mapper::SliceIn(TablePin table, GuestOffset offset) const {
-  const uint64_t per_slice = metadata_.l2_cache.table_bytes() / metadata_.geometry.l2_entry_bytes();
-  const uint64_t first = metadata_.geometry.L2Index(offset) % per_slice;
+  const uint64_t per_slice = uint64_t{1} << slice_bits_;
+  const uint64_t first = metadata_.geometry.L2Index(offset) & (per_slice - 1);
   return L2Slice{std::move(table), first, per_slice - first,
                  metadata_.geometry.ClusterStart(offset)};
 }
@@ -121,7 +124,28 @@ std::optional<absl::StatusOr<Mapping>> Mapper::TryFind(GuestOffset offset, uint6
   }
   TablePin table = metadata_.l2_cache.TryGet(SliceAt(*l2_table, offset));
   if (!table) return std::nullopt;
-  return MappingIn(SliceIn(std::move(table), offset), offset, bytes);
+  const L2Slice slice = SliceIn(std::move(table), offset);
+  if (const std::optional<Mapping> plain = PlainMappingIn(slice, offset, bytes)) return *plain;
+  return MappingIn(slice, offset, bytes);
+}
+
+std::optional<Mapping> Mapper::PlainMappingIn(const L2Slice& slice, GuestOffset offset,
+                                              uint64_t bytes) const {
+  const Geometry& geometry = metadata_.geometry;
+  const uint64_t in_cluster = geometry.OffsetInCluster(offset);
+  if (in_cluster + bytes > geometry.cluster_bytes() || geometry.extended_l2() ||
+      metadata_.has_data_file()) {
+    return std::nullopt;
+  }
+  const L2Entry entry = L2Entry::FromRaw(LoadBe64At(slice.table.bytes(), slice.first_entry));
+  if (entry.kind() != L2Entry::Kind::kNormal || !entry.IsValid(geometry)) return std::nullopt;
+  const HostOffset host = *entry.host_offset();
+  if (!metadata_.IsPlace(host, geometry.cluster_bytes())) return std::nullopt;
+  return Mapping{.kind = Mapping::Kind::kNormal,
+                 .has_cluster = true,
+                 .copied = entry.copied(),
+                 .host = host + in_cluster,
+                 .bytes = bytes};
 }
 
 Task<absl::StatusOr<Mapping>> Mapper::Find(GuestOffset offset, uint64_t bytes) {

@@ -96,6 +96,10 @@ class Mapper {
   HostOffset SliceAt(HostOffset l2_table, GuestOffset offset) const;
   L2Slice SliceIn(TablePin table, GuestOffset offset) const;
   Task<absl::StatusOr<L2Slice>> SliceOf(HostOffset l2_table, GuestOffset offset);
+  // What most look-ups meet: bytes within one valid data cluster, in an image without subclusters
+  // and data file. Nothing where it is anything else, which may be the same.
+  std::optional<Mapping> PlainMappingIn(const L2Slice& slice, GuestOffset offset,
+                                        uint64_t bytes) const;
   absl::StatusOr<Mapping> MappingIn(const L2Slice& slice, GuestOffset offset, uint64_t bytes) const;
   // Before recorded clusters may be entered: see RecordedReserve.
   bool IsCovered(const L2Slice& slice) const;
@@ -106,6 +110,7 @@ class Mapper {
   Metadata& metadata_;
   Allocator& allocator_;
   DeferredFrees& frees_;
+  const int slice_bits_;  // L2 entries a slice, as a power of two
   Mutex changing_l1_;
 };
 

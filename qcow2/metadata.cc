@@ -14,7 +14,6 @@
 #include "qcow2/format/big_endian.h"
 #include "qcow2/format/feature_bits.h"
 #include "qcow2/format/header_layout.h"
-#include "qcow2/format/limits.h"
 
 namespace ringcow {
 namespace {
@@ -50,10 +49,6 @@ uint64_t RefcountCacheBytes(const Geometry& geometry, const MetadataOptions& opt
   if (options.refcount_cache_bytes != 0) return options.refcount_cache_bytes;
   const uint64_t blocks = geometry.guest_clusters() / geometry.refcount_block_entries() + 1;
   return std::min(blocks * geometry.cluster_bytes(), kMaxDefaultRefcountCacheBytes);
-}
-
-bool Overlaps(HostOffset begin, HostOffset end, HostOffset other_begin, HostOffset other_end) {
-  return begin < other_end && other_begin < end;
 }
 
 template <typename BigEndianField, typename Value>
@@ -133,23 +128,16 @@ Task<absl::Status> Metadata::MarkCorrupt(absl::Status why) {
   co_return co_await disk.Fdatasync();
 }
 
-absl::Status Metadata::CheckPlace(HostOffset begin, uint64_t length, absl::string_view what) const {
-  const HostOffset end = begin + length;
-  const char* where = nullptr;
+absl::Status Metadata::Misplaced(HostOffset begin, uint64_t length, absl::string_view what) const {
+  const char* where = "behind the end of the file";
   const char* overlaps = nullptr;  // in QEMU's words
   if (begin.value() < geometry.cluster_bytes()) {
     where = "in the header's cluster";
     overlaps = "qcow2_header";
-  } else if (begin >= clusters_end || length > kMaxFileOffset) {
-    where = "behind the end of the file";
-  } else if (Overlaps(begin, end, l1.offset(), l1.end())) {
-    where = "in the L1 table";
-    overlaps = "active L1 table";
-  } else if (Overlaps(begin, end, refcount_table.offset(), refcount_table.end())) {
-    where = "in the refcount table";
-    overlaps = "refcount table";
-  } else {
-    return absl::OkStatus();
+  } else if (begin < clusters_end && length <= kMaxFileOffset) {
+    const bool is_l1 = l1.Overlaps(begin, begin + length);
+    where = is_l1 ? "in the L1 table" : "in the refcount table";
+    overlaps = is_l1 ? "active L1 table" : "refcount table";
   }
   absl::Status status = absl::InvalidArgumentError(absl::StrFormat(
       "'%s': %s at host offset %#x lies %s", disk.name(), what, begin.value(), where));

@@ -13,6 +13,7 @@
 #include "qcow2/blkdebug/event.h"
 #include "qcow2/format/geometry.h"
 #include "qcow2/format/header.h"
+#include "qcow2/format/limits.h"
 #include "qcow2/overlap_guard.h"
 #include "qcow2/recorded_reserve.h"
 #include "qcow2/resident_table.h"
@@ -57,7 +58,15 @@ struct Metadata {
   // InvalidArgument, naming `what`, when [begin, begin + length) is where no table or data cluster
   // can be: in the header's cluster, the L1 table or the refcount table, or behind clusters_end. A
   // damaged entry must not make us overwrite what holds the image together.
-  absl::Status CheckPlace(HostOffset begin, uint64_t length, absl::string_view what) const;
+  absl::Status CheckPlace(HostOffset begin, uint64_t length, absl::string_view what) const {
+    return IsPlace(begin, length) ? absl::OkStatus() : Misplaced(begin, length, what);
+  }
+  bool IsPlace(HostOffset begin, uint64_t length) const {
+    const HostOffset end = begin + length;
+    return begin.value() >= geometry.cluster_bytes() && begin < clusters_end &&
+           length <= kMaxFileOffset && !l1.Overlaps(begin, end) &&
+           !refcount_table.Overlaps(begin, end);
+  }
 
   void Announce(DebugEvent event) const {
     if (events != nullptr) events->Happened(event);
@@ -92,6 +101,9 @@ struct Metadata {
   ResidentTable refcount_table;
   OverlapGuard guard;
   RecordedReserve recorded_reserve;
+
+ private:
+  absl::Status Misplaced(HostOffset begin, uint64_t length, absl::string_view what) const;
 };
 
 }  // namespace ringcow

@@ -32,9 +32,8 @@ absl::StatusOr<std::optional<HostOffset>> Refcounts::SliceOffset(ClusterIndex cl
   const std::optional<HostOffset> block = entry.block();
   if (!block.has_value()) return std::nullopt;
   RETURN_IF_ERROR(metadata_.CheckPlace(*block, geometry.cluster_bytes(), "refcount block"));
-  const ClusterIndex first = geometry.FirstClusterOfRefcountBlock(table_index);
-  const uint64_t slice = (cluster - first) / SliceClusters(cluster).count;
-  return *block + slice * metadata_.refcount_block_cache.table_bytes();
+  const uint64_t bits = geometry.RefcountBlockIndex(cluster) << geometry.refcount_order();
+  return *block + AlignDown(bits / 8, metadata_.refcount_block_cache.table_bytes());
 }
 
 Task<absl::StatusOr<Refcounts::Slice>> Refcounts::SliceOf(ClusterIndex cluster) {

@@ -1,10 +1,9 @@
 #include "qcow2/resident_table.h"
 
+#include <bit>
 #include <utility>
 
-#include "engine/invariant.h"
 #include "engine/status_macros.h"
-#include "qcow2/format/big_endian.h"
 #include "qcow2/format/limits.h"
 #include "qcow2/format/units.h"
 
@@ -20,8 +19,8 @@ ResidentTable::ResidentTable(TableCache& cache, HostOffset offset, uint64_t entr
     : cache_(&cache),
       offset_(offset),
       entries_(entries),
-      entries_per_pin_(cache.table_bytes() / kTableEntryBytes) {
-  pins_.reserve(DivideRoundUp(entries, entries_per_pin_));
+      pin_bits_(std::countr_zero(cache.table_bytes() / kTableEntryBytes)) {
+  pins_.reserve(DivideRoundUp(entries, entries_per_pin()));
 }
 
 Task<absl::StatusOr<ResidentTable>> ResidentTable::Load(TableCache& cache, HostOffset offset,
@@ -48,15 +47,10 @@ Task<absl::StatusOr<ResidentTable>> ResidentTable::MakeEmpty(TableCache& cache, 
   co_return std::move(table);
 }
 
-uint64_t ResidentTable::Get(uint64_t index) const {
-  RINGCOW_INVARIANT(index < entries_, "table index out of range");
-  return LoadBe64At(pins_[index / entries_per_pin_].bytes(), index % entries_per_pin_);
-}
-
 void ResidentTable::Set(uint64_t index, uint64_t value) {
   RINGCOW_INVARIANT(index < entries_, "table index out of range");
-  const TablePin& pin = pins_[index / entries_per_pin_];
-  const uint64_t slot = index % entries_per_pin_;
+  const TablePin& pin = PinOf(index);
+  const uint64_t slot = index & (entries_per_pin() - 1);
   named_.erase(Get(index) & kOffsetMask);
   if (const uint64_t offset = value & kOffsetMask; offset != 0) named_.insert(offset);
   StoreBe64At(pin.bytes(), slot, value);

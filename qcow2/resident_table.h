@@ -9,7 +9,9 @@
 #include "absl/status/statusor.h"
 #include "cache/table_cache.h"
 #include "engine/host_offset.h"
+#include "engine/invariant.h"
 #include "engine/task.h"
+#include "qcow2/format/big_endian.h"
 
 namespace ringcow {
 
@@ -30,8 +32,14 @@ class ResidentTable {
   HostOffset offset() const { return offset_; }
   HostOffset end() const { return offset_ + entries_ * 8; }
   uint64_t entries() const { return entries_; }
+  bool Overlaps(HostOffset begin, HostOffset end_of_other) const {
+    return begin < end() && offset_ < end_of_other;
+  }
 
-  uint64_t Get(uint64_t index) const;
+  uint64_t Get(uint64_t index) const {
+    RINGCOW_INVARIANT(index < entries_, "table index out of range");
+    return LoadBe64At(PinOf(index).bytes(), index & (entries_per_pin() - 1));
+  }
   // Dependencies of TableOf(index) are declared before.
   void Set(uint64_t index, uint64_t value);
 
@@ -40,16 +48,19 @@ class ResidentTable {
   bool Names(HostOffset cluster) const { return named_.contains(cluster.value()); }
 
   // The cached table that holds entry `index`, for declaring dependencies.
-  Table& TableOf(uint64_t index) const { return pins_[index / entries_per_pin_].table(); }
+  Table& TableOf(uint64_t index) const { return PinOf(index).table(); }
   const std::vector<TablePin>& pins() const { return pins_; }
 
  private:
   ResidentTable(TableCache& cache, HostOffset offset, uint64_t entries);
 
+  uint64_t entries_per_pin() const { return uint64_t{1} << pin_bits_; }
+  const TablePin& PinOf(uint64_t index) const { return pins_[index >> pin_bits_]; }
+
   TableCache* cache_ = nullptr;
   HostOffset offset_;
   uint64_t entries_ = 0;
-  uint64_t entries_per_pin_ = 1;
+  int pin_bits_ = 0;  // entries a pin, as a power of two
   std::vector<TablePin> pins_;
   absl::flat_hash_set<uint64_t> named_;  // host offsets
 };

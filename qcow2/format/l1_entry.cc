@@ -4,8 +4,7 @@
 
 namespace ringcow {
 
-absl::Status L1Entry::Validate(const Geometry& geometry, uint64_t l1_index) const {
-  if (IsValid(geometry)) return absl::OkStatus();
+absl::Status L1Entry::WhatIsWrong(uint64_t l1_index) const {
   if (reserved_bits() != 0) {
     return absl::InvalidArgumentError(
         absl::StrFormat("L1 entry %#x has reserved bits set (L1 index: %#x)", raw_, l1_index));

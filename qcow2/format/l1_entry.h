@@ -43,7 +43,9 @@ class L1Entry {
     return reserved_bits() == 0 && geometry.IsClusterAligned(HostOffset(raw_ & kOffsetMask));
   }
   // The same, as a message with the place: InvalidArgument when not valid.
-  absl::Status Validate(const Geometry& geometry, uint64_t l1_index) const;
+  absl::Status Validate(const Geometry& geometry, uint64_t l1_index) const {
+    return IsValid(geometry) ? absl::OkStatus() : WhatIsWrong(l1_index);
+  }
 
   friend constexpr bool operator==(L1Entry, L1Entry) = default;
 
@@ -53,6 +55,8 @@ class L1Entry {
   static constexpr uint64_t kReservedMask = ~(kCopied | kOffsetMask);
 
   constexpr explicit L1Entry(uint64_t raw) : raw_(raw) {}
+
+  absl::Status WhatIsWrong(uint64_t l1_index) const;
 
   uint64_t raw_;
 };

@@ -4,8 +4,7 @@
 
 namespace ringcow {
 
-absl::Status RefcountTableEntry::Validate(const Geometry& geometry, uint64_t table_index) const {
-  if (IsValid(geometry)) return absl::OkStatus();
+absl::Status RefcountTableEntry::WhatIsWrong(uint64_t table_index) const {
   if (reserved_bits() != 0) {
     return absl::InvalidArgumentError(absl::StrFormat(
         "Refcount table entry %#x has reserved bits set (reftable index: %#x)", raw_, table_index));

@@ -39,7 +39,9 @@ class RefcountTableEntry {
            geometry.IsClusterAligned(HostOffset(raw_));
   }
   // The same, as a message with the place: InvalidArgument when not valid.
-  absl::Status Validate(const Geometry& geometry, uint64_t table_index) const;
+  absl::Status Validate(const Geometry& geometry, uint64_t table_index) const {
+    return IsValid(geometry) ? absl::OkStatus() : WhatIsWrong(table_index);
+  }
 
   friend constexpr bool operator==(RefcountTableEntry, RefcountTableEntry) = default;
 
@@ -47,6 +49,8 @@ class RefcountTableEntry {
   static constexpr uint64_t kReservedMask = 0x1ff;
 
   constexpr explicit RefcountTableEntry(uint64_t raw) : raw_(raw) {}
+
+  absl::Status WhatIsWrong(uint64_t table_index) const;
 
   uint64_t raw_;
 };
