@@ -19,7 +19,9 @@ class OwnDeclarations : public clang::ASTConsumer {
   void HandleTranslationUnit(clang::ASTContext& context) override {
     const clang::SourceManager& sources = context.getSourceManager();
     std::vector<clang::Decl*> own;
-    for (clang::Decl* declaration : context.getTranslationUnitDecl()->decls()) {
+    // What is precompiled is of a layer below, whose own sources are looked at with it.
+    for (clang::Decl* declaration : context.getTranslationUnitDecl()->noload_decls()) {
+      if (declaration->isFromASTFile()) continue;
       if (!sources.isInSystemHeader(declaration->getLocation())) own.push_back(declaration);
     }
     context.setTraversalScope(own);

@@ -15,6 +15,9 @@ def _precompiled_impl(ctx):
         requested_features = ctx.features,
         unsupported_features = ctx.disabled_features,
     )
+    below = cc_common.merge_cc_infos(
+        direct_cc_infos = [dep[CcInfo] for dep in ctx.attr.deps],
+    ).compilation_context
     precompiled = ctx.actions.declare_file(ctx.label.name + ".pch")
     variables = cc_common.create_compile_variables(
         feature_configuration = features,
@@ -22,6 +25,8 @@ def _precompiled_impl(ctx):
         user_compile_flags = ctx.fragments.cpp.copts + ctx.fragments.cpp.cxxopts,
         source_file = "-",
         output_file = precompiled.path,
+        system_include_directories = below.system_includes,
+        preprocessor_defines = below.defines,
     )
     flags = cc_common.get_memory_inefficient_command_line(
         feature_configuration = features,
@@ -34,12 +39,19 @@ def _precompiled_impl(ctx):
     )
     ctx.actions.run_shell(
         mnemonic = "Precompile",
-        # From its standard input: the result would name a file by where it is in the sandbox, which
-        # is another place for each action.
-        command = "cat " + " ".join([hdr.path for hdr in ctx.files.hdrs]) + ' | "$@"',
-        arguments = [compiler, "-xc++-header"] + flags,
-        inputs = depset(ctx.files.hdrs, transitive = [toolchain.all_files]),
+        # From its standard input: see inline_headers.py.
+        command = "{} {} | \"$@\"".format(
+            ctx.file._inline_headers.path,
+            " ".join([hdr.path for hdr in ctx.files.hdrs]),
+        ),
+        # What templates are used in headers is found out once, too.
+        arguments = [compiler, "-xc++-header", "-fpch-instantiate-templates"] + flags,
+        inputs = depset(
+            ctx.files.hdrs + [ctx.file._inline_headers],
+            transitive = [toolchain.all_files, below.headers],
+        ),
         outputs = [precompiled],
+        use_default_shell_env = True,
     )
     headers = depset([precompiled])
     return [
@@ -51,8 +63,15 @@ def _precompiled_impl(ctx):
 precompiled = rule(
     implementation = _precompiled_impl,
     attrs = {
+        # In this order.
         "hdrs": attr.label_list(allow_files = [".h"], mandatory = True),
+        # Whose headers these include.
+        "deps": attr.label_list(providers = [CcInfo]),
         "_cc_toolchain": attr.label(default = Label("@bazel_tools//tools/cpp:current_cc_toolchain")),
+        "_inline_headers": attr.label(
+            default = Label("//dev.d/precompiled:inline_headers.py"),
+            allow_single_file = True,
+        ),
     },
     fragments = ["cpp"],
     toolchains = ["@bazel_tools//tools/cpp:toolchain_type"],
