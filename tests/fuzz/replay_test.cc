@@ -50,6 +50,7 @@ const Target kTargets[] = {
     {"compressed_cluster", FuzzCompressedCluster, 4000},
     {"image", FuzzImage, 1000},
     {"repair", FuzzRepair, 1000},
+    {"reserve_record", FuzzReserveRecord, 1000},
     {"image_description", FuzzImageDescription, 8000},
     {"blkdebug_config", FuzzBlkdebugConfig, 4000},
 };

@@ -28,6 +28,8 @@ void FuzzCompressedCluster(std::span<const std::byte> input);
 void FuzzImage(std::span<const std::byte> input);
 // An image, to be checked and repaired.
 void FuzzRepair(std::span<const std::byte> input);
+// A record of what is reserved (see reserve_record_fuzz.cc), then an image that is to have it.
+void FuzzReserveRecord(std::span<const std::byte> input);
 // The rules of a blkdebug.
 void FuzzBlkdebugConfig(std::span<const std::byte> input);
 // What follows "json:" in the name of an image.
