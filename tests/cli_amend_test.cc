@@ -7,6 +7,7 @@
 #include "absl/strings/str_cat.h"
 #include "gtest/gtest.h"
 #include "tests/cli_harness.h"
+#include "tests/support/sanitized.h"
 
 namespace ringcow {
 namespace {
@@ -66,12 +67,14 @@ class AmendTest : public testing::Test {
 };
 
 TEST_F(AmendTest, ChangesWhatQemuChanges) {
+  size_t n = 0;
   for (const char* created : {"compat=1.1", "compat=0.10", "compat=1.1,cluster_size=4k",
                               "compat=1.1,lazy_refcounts=on"}) {
     for (const char* options : {"compat=0.10", "compat=1.1", "compat=v3,lazy_refcounts=on",
                                 "compat=v2,size=5M", "lazy_refcounts=off", "size=8M", "size=2M",
                                 "size=0", "refcount_bits=16", "data_file_raw=off"}) {
       for (const bool has_backing : {false, true}) {
+        if (n++ % kCaseStride != 0) continue;
         SCOPED_TRACE(absl::StrCat(created, " -> ", options, has_backing ? ", overlay" : ""));
         MakeImage(created, has_backing);
         EXPECT_EQ(Amend({"-o", options, "image"}).status, 0);

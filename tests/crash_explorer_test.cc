@@ -42,7 +42,7 @@ TEST_P(CrashExplorerTest, LeaksAtWorst) {
     const Script script = MakeScript(scenario);
     ExploreOptions options;
     options.seed = seed;
-    if (kIsSanitized) options.budget = {.subsets = 16, .samples = 4, .torn = 6};
+    if (kIsSanitized) options.budget = {.subsets = 8, .samples = 2, .torn = 3};
     const Trial trial(scenario, prepared, script, options);
     ASSERT_FALSE(trial.failed()) << Report(scenario, script, prepared, options);
     ASSERT_GT(trial.exploration().states, 0U) << "seed " << seed;

@@ -244,7 +244,8 @@ std::string Judge(const Scenario& scenario, const StampedGuest& guest, const Two
 // bad state, if there is one.
 std::string FirstViolation(const Scenario& scenario, const StampedGuest& guest,
                            const TwoDisks& prepared, const TwoTraces& traces, size_t& states) {
-  const StateBudget budget = {.subsets = 16, .samples = 4, .torn = 4};
+  const StateBudget budget = kIsSanitized ? StateBudget{.subsets = 4, .samples = 2, .torn = 2}
+                                          : StateBudget{.subsets = 16, .samples = 4, .torn = 4};
   return FirstViolationOfTwo(
       traces, prepared, budget, states,
       {.made = [&](size_t position) { return guest.FlushedBefore(position); },

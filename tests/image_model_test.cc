@@ -136,7 +136,7 @@ void RunModel(Disk& disk, const ImageSetup& setup, size_t requests, std::mt19937
 class ImageModelTest : public testing::TestWithParam<uint64_t> {};
 
 using OnSimDisk = ImageModelTest;
-INSTANTIATE_TEST_SUITE_P(Seed, OnSimDisk, testing::Range<uint64_t>(1, kIsSanitized ? 41 : 201),
+INSTANTIATE_TEST_SUITE_P(Seed, OnSimDisk, testing::Range<uint64_t>(1, kIsSanitized ? 31 : 101),
                          testing::PrintToStringParamName());
 
 TEST_P(OnSimDisk, ReadsWhatWasWritten) {
@@ -152,7 +152,7 @@ TEST_P(OnSimDisk, ReadsWhatWasWritten) {
 
 // The backing file is shorter or longer than the image, and has zeroes and data.
 using OnBackingFile = ImageModelTest;
-INSTANTIATE_TEST_SUITE_P(Seed, OnBackingFile, testing::Range<uint64_t>(1, kIsSanitized ? 21 : 101),
+INSTANTIATE_TEST_SUITE_P(Seed, OnBackingFile, testing::Range<uint64_t>(1, kIsSanitized ? 16 : 51),
                          testing::PrintToStringParamName());
 
 TEST_P(OnBackingFile, ReadsWhatWasWritten) {
@@ -183,7 +183,7 @@ TEST_P(OnBackingFile, ReadsWhatWasWritten) {
 // Clusters smaller than a block of the disk are written by read-modify-write, at the end of the
 // disk too, and there while the disk grows.
 using OnLargeBlocks = ImageModelTest;
-INSTANTIATE_TEST_SUITE_P(Seed, OnLargeBlocks, testing::Range<uint64_t>(1, kIsSanitized ? 21 : 101),
+INSTANTIATE_TEST_SUITE_P(Seed, OnLargeBlocks, testing::Range<uint64_t>(1, kIsSanitized ? 16 : 51),
                          testing::PrintToStringParamName());
 
 TEST_P(OnLargeBlocks, ReadsWhatWasWritten) {

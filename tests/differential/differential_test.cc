@@ -18,6 +18,7 @@
 #include "tests/differential/model.h"
 #include "tests/differential/step.h"
 #include "tests/differential/twin.h"
+#include "tests/support/sanitized.h"
 #include "tests/support/tools.h"
 
 namespace ringcow {
@@ -125,7 +126,8 @@ void DifferentialTest::Compare() {
 INSTANTIATE_TEST_SUITE_P(Seed, DifferentialTest,
                          testing::Range<uint64_t>(FromEnvironment("FIRST_SEED", 1),
                                                   FromEnvironment("FIRST_SEED", 1) +
-                                                      FromEnvironment("SEEDS", 25)),
+                                                      FromEnvironment("SEEDS",
+                                                                      kIsSanitized ? 8 : 25)),
                          testing::PrintToStringParamName());
 
 TEST_P(DifferentialTest, SameAsQemu) {
