@@ -138,13 +138,15 @@ std::optional<Mapping> Mapper::PlainMappingIn(const L2Slice& slice, GuestOffset 
     return std::nullopt;
   }
   const L2Entry entry = L2Entry::FromRaw(LoadBe64At(slice.table.bytes(), slice.first_entry));
-  if (entry.kind() != L2Entry::Kind::kNormal || !entry.IsValid(geometry)) return std::nullopt;
-  const HostOffset host = *entry.host_offset();
-  if (!metadata_.IsPlace(host, geometry.cluster_bytes())) return std::nullopt;
+  const std::optional<HostOffset> host = entry.host_offset();
+  if (entry.kind() != L2Entry::Kind::kNormal || !entry.IsValid(geometry) || !host.has_value() ||
+      !metadata_.IsPlace(*host, geometry.cluster_bytes())) {
+    return std::nullopt;
+  }
   return Mapping{.kind = Mapping::Kind::kNormal,
                  .has_cluster = true,
                  .copied = entry.copied(),
-                 .host = host + in_cluster,
+                 .host = *host + in_cluster,
                  .bytes = bytes};
 }
 

@@ -32,7 +32,7 @@ Task<absl::StatusOr<ResidentTable>> ResidentTable::Load(TableCache& cache, HostO
   }
   for (uint64_t i = 0; i < entries; ++i) {
     const uint64_t offset = table.Get(i) & kOffsetMask;
-    if (offset != 0) table.named_.insert(offset);
+    if (offset != 0) table.Name(offset);
   }
   co_return std::move(table);
 }
@@ -47,12 +47,17 @@ Task<absl::StatusOr<ResidentTable>> ResidentTable::MakeEmpty(TableCache& cache, 
   co_return std::move(table);
 }
 
+void ResidentTable::Name(uint64_t offset) {
+  named_.insert(offset);
+  may_be_named_.set(MarkOf(offset));
+}
+
 void ResidentTable::Set(uint64_t index, uint64_t value) {
   RINGCOW_INVARIANT(index < entries_, "table index out of range");
   const TablePin& pin = PinOf(index);
   const uint64_t slot = index & (entries_per_pin() - 1);
   named_.erase(Get(index) & kOffsetMask);
-  if (const uint64_t offset = value & kOffsetMask; offset != 0) named_.insert(offset);
+  if (const uint64_t offset = value & kOffsetMask; offset != 0) Name(offset);
   StoreBe64At(pin.bytes(), slot, value);
   cache_->MarkDirty(pin, slot * kTableEntryBytes, kTableEntryBytes);
 }

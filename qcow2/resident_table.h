@@ -1,6 +1,7 @@
 #ifndef RINGCOW_QCOW2_RESIDENT_TABLE_H_
 #define RINGCOW_QCOW2_RESIDENT_TABLE_H_
 
+#include <bitset>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -45,7 +46,9 @@ class ResidentTable {
 
   // Whether an entry names the cluster at `cluster`. (Where two do, which only happens in a damaged
   // image, it is forgotten when one of them changes.)
-  bool Names(HostOffset cluster) const { return named_.contains(cluster.value()); }
+  bool Names(HostOffset cluster) const {
+    return may_be_named_[MarkOf(cluster.value())] && named_.contains(cluster.value());
+  }
 
   // The cached table that holds entry `index`, for declaring dependencies.
   Table& TableOf(uint64_t index) const { return PinOf(index).table(); }
@@ -53,6 +56,14 @@ class ResidentTable {
 
  private:
   ResidentTable(TableCache& cache, HostOffset offset, uint64_t entries);
+
+  static constexpr int kMarkBits = 12;
+  static constexpr size_t kMarks = size_t{1} << kMarkBits;
+  // The highest bits of the product with 2^64 / the golden ratio, which neighbours have far apart.
+  static size_t MarkOf(uint64_t offset) {
+    return static_cast<size_t>(offset * 0x9e3779b97f4a7c15 >> (64 - kMarkBits));
+  }
+  void Name(uint64_t offset);
 
   uint64_t entries_per_pin() const { return uint64_t{1} << pin_bits_; }
   const TablePin& PinOf(uint64_t index) const { return pins_[index >> pin_bits_]; }
@@ -63,6 +74,9 @@ class ResidentTable {
   int pin_bits_ = 0;  // entries a pin, as a power of two
   std::vector<TablePin> pins_;
   absl::flat_hash_set<uint64_t> named_;  // host offsets
+  // The marks of all that is named, and of some that was. It is asked of every cluster that is
+  // written to, nearly all of which have another.
+  std::bitset<kMarks> may_be_named_;
 };
 
 }  // namespace ringcow
