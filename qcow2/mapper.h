@@ -56,6 +56,10 @@ class Mapper {
   // The same without suspending; nothing where the L2 table has to be read.
   std::optional<absl::StatusOr<Mapping>> TryFind(GuestOffset offset, uint64_t bytes) const;
 
+  // What the tables say, also of a cluster behind the end of the file, which Find refuses: for who
+  // does not go there.
+  Task<absl::StatusOr<Mapping>> Describe(GuestOffset offset, uint64_t bytes);
+
   // Part of an L2 table, for changing entries in it.
   struct L2Slice {
     TablePin table;
@@ -96,6 +100,9 @@ class Mapper {
   HostOffset SliceAt(HostOffset l2_table, GuestOffset offset) const;
   L2Slice SliceIn(TablePin table, GuestOffset offset) const;
   Task<absl::StatusOr<L2Slice>> SliceOf(HostOffset l2_table, GuestOffset offset);
+  // Of `bytes` from `offset` on, the first of them in the cluster of `entry` and of this kind there.
+  Mapping MappingOf(ExtendedL2Entry entry, L2Entry::Kind kind, GuestOffset offset,
+                    uint64_t bytes) const;
   absl::StatusOr<Mapping> MappingIn(const L2Slice& slice, GuestOffset offset, uint64_t bytes) const;
   // Before recorded clusters may be entered: see RecordedReserve.
   bool IsCovered(const L2Slice& slice) const;

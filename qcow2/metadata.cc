@@ -153,7 +153,7 @@ absl::Status Metadata::CheckPlace(HostOffset begin, uint64_t length, absl::strin
   }
   absl::Status status = absl::InvalidArgumentError(absl::StrFormat(
       "'%s': %s at host offset %#x lies %s", disk.name(), what, begin.value(), where));
-  if (overlaps == nullptr) return status;
+  if (overlaps == nullptr) return BehindFile(std::move(status));
   return WithOverlap(std::move(status), overlaps);
 }
 
