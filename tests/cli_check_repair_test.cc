@@ -107,6 +107,24 @@ TEST_F(CheckRepairTest, RefcountBlocksBehindTheEndOfTheFile) {
   }
 }
 
+TEST_F(CheckRepairTest, SnapshotTables) {
+  Qemu(pristine_.path(), {"qemu-img", "snapshot", "-c", "one", "a"});
+  Qemu(pristine_.path(), {"qemu-img", "snapshot", "-c", "two", "a"});
+  original_ = ReadBytes(pristine_.File("a"));
+  size_t table = 0;
+  for (size_t i = 64; i < 72; ++i) table = table << 8 | static_cast<uint8_t>(original_[i]);
+  constexpr size_t kExtraDataSize = 36;
+  constexpr size_t kSnapshotCount = 60;
+  for (const auto& [offset, bytes] : {std::pair(table + kExtraDataSize, std::string("\0\0\4\1", 4)),
+                                      {kSnapshotCount, std::string("\0\0\0\1", 4)}}) {
+    Damage(offset, bytes);
+    ExpectSame({"a"});
+    ExpectSame({"-r", "leaks", "a"});
+    ExpectSame({"-r", "all", "a"});
+    ExpectRepaired();
+  }
+}
+
 TEST_F(CheckRepairTest, WhatIsNotRepaired) {
   // An L2 entry that is not aligned.
   Damage(kL2Table + 6, std::string("\2", 1));

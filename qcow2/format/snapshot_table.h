@@ -69,7 +69,9 @@ enum class SnapshotTableUse : uint8_t {
 // more than prefix.size() and says how much is needed to go on (not always to the end), and
 // `snapshots` holds the entries that are there in full.
 // InvalidArgument when an entry has more than kMaxSnapshotExtraBytes of extra data, OutOfRange when
-// the table exceeds kMaxSnapshotTableBytes; nothing else is invalid.
+// the table exceeds kMaxSnapshotTableBytes, both with a second line that tells what helps; nothing
+// else is invalid. A repair reads twice as much, of which extra data that is too much does not
+// count.
 absl::StatusOr<SnapshotTable> ParseSnapshotTable(std::span<const std::byte> prefix,
                                                  uint32_t nb_snapshots,
                                                  SnapshotTableUse use = SnapshotTableUse::kRead);

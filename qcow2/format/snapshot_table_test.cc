@@ -226,7 +226,9 @@ TEST(SnapshotTableTest, RefusesTooMuchExtraData) {
   AppendEntry(bytes, "2", "", kMaxSnapshotExtraBytes + 8);
   const auto table = ParseSnapshotTable(bytes, 2);
   EXPECT_EQ(table.status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(table.status().message(), "Too much extra metadata in snapshot table entry 1");
+  EXPECT_EQ(table.status().message(),
+            "Too much extra metadata in snapshot table entry 1\n"
+            "You can force-remove this extra metadata with qemu-img check -r all");
 }
 
 TEST(SnapshotTableTest, RefusesATableThatIsTooBig) {
