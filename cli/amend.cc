@@ -150,13 +150,14 @@ Task<absl::Status> AmendOpen(const Target& target, AmendOptions options) {
   co_return co_await FinishAmend(disk, later);
 }
 
-Task<absl::Status> Amend(Host& host, const Settings& settings) {
+Task<absl::Status> Amend(Host& host, const Settings& settings, Progress& progress) {
   CO_ASSIGN_OR_RETURN(const Target target,
                       co_await OpenTarget(host, settings.name, settings.target));
   const ImageFormat format = target.file().format();
   if (AsksForHelp(settings.changes)) co_return PrintChanges(format);
   if (target.chain().image() == nullptr) co_return CannotAmend(FormatName(format));
-  CO_ASSIGN_OR_RETURN(const AmendOptions options, ParseChanges(settings.changes));
+  CO_ASSIGN_OR_RETURN(AmendOptions options, ParseChanges(settings.changes));
+  options.on_progress = progress.Listener();
   co_return co_await AmendOpen(target, options);
 }
 
@@ -164,7 +165,7 @@ absl::Status RunOnHost(const Settings& settings) {
   ASSIGN_OR_RETURN(const std::unique_ptr<Host> host, Host::Create());
   Progress progress(settings.progress && !settings.quiet);
   progress.Begin();
-  const absl::Status status = host->loop.Run(Amend(*host, settings));
+  const absl::Status status = host->loop.Run(Amend(*host, settings, progress));
   if (status.ok()) progress.Finish();
   progress.End();
   return status;
