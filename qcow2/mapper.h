@@ -100,7 +100,8 @@ class Mapper {
   HostOffset SliceAt(HostOffset l2_table, GuestOffset offset) const;
   L2Slice SliceIn(TablePin table, GuestOffset offset) const;
   Task<absl::StatusOr<L2Slice>> SliceOf(HostOffset l2_table, GuestOffset offset);
-  // Of `bytes` from `offset` on, the first of them in the cluster of `entry` and of this kind there.
+  // Of `bytes` from `offset` on, the first of them in the cluster of `entry` and of this kind
+  // there.
   Mapping MappingOf(ExtendedL2Entry entry, L2Entry::Kind kind, GuestOffset offset,
                     uint64_t bytes) const;
   absl::StatusOr<Mapping> MappingIn(const L2Slice& slice, GuestOffset offset, uint64_t bytes) const;

@@ -104,7 +104,7 @@ TEST_F(MapTest, KnowsWhatIsBehindTheEndOfTheFile) {
     ExpectSameMaps("a");
     ExpectSame({"qemu-io", "-r", "-f", "qcow2", "-c", "map", "-c", "alloc 1M 64k", "a"});
     EXPECT_EQ(Ringcow(scratch_.path(), {"qemu-img", "convert", "-O", "raw", "a", "raw"}).status, 1);
-    EXPECT_EQ(Ringcow(scratch_.path(), {"qemu-io", "-c", "write 2M 4k", "a"}).status, 1);
+    EXPECT_EQ(Ringcow(scratch_.path(), {"qemu-io", "-c", "write 2144k 4k", "a"}).status, 1);
   }
 }
 

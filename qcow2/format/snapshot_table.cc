@@ -215,15 +215,12 @@ absl::StatusOr<std::vector<std::byte>> SerializeSnapshotTable(std::span<const Sn
 absl::Status ValidateSnapshotL1Table(const Snapshot& snapshot, const Geometry& geometry) {
   const uint64_t offset = snapshot.l1_table_offset.value();
   if (snapshot.l1_entries > kMaxL1Entries) {
-    return absl::OutOfRangeError(
-        absl::StrFormat("Snapshot L1 table too large (snapshot '%s', %d entries)", snapshot.id,
-                        snapshot.l1_entries));
+    return absl::OutOfRangeError("Snapshot L1 table too large");
   }
   const uint64_t bytes = snapshot.l1_entries * kTableEntryBytes;
   if (!geometry.IsClusterAligned(snapshot.l1_table_offset) || offset > kMaxFileOffset - bytes ||
       (offset == 0 && bytes != 0)) {
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "Snapshot L1 table offset invalid (snapshot '%s', %#x)", snapshot.id, offset));
+    return absl::InvalidArgumentError("Snapshot L1 table offset invalid");
   }
   return absl::OkStatus();
 }

@@ -82,7 +82,7 @@ absl::StatusOr<SnapshotTable> ParseSnapshotTable(std::span<const std::byte> pref
 // there are more than kMaxSnapshots, or when the table or an id or name is too long.
 absl::StatusOr<std::vector<std::byte>> SerializeSnapshotTable(std::span<const Snapshot> snapshots);
 
-// InvalidArgument or OutOfRange, naming the snapshot, when its L1 table is not aligned, is on the
+// InvalidArgument or OutOfRange, in QEMU's words, when its L1 table is not aligned, is on the
 // header, is larger than kMaxL1Bytes, or overflows a file offset. It may lie beyond the file's end.
 absl::Status ValidateSnapshotL1Table(const Snapshot& snapshot, const Geometry& geometry);
 

@@ -155,9 +155,8 @@ TEST(SnapshotTableTest, L1TablesWithinTheLimits) {
   EXPECT_EQ(problem(0x50000, 1), "");
   EXPECT_EQ(problem(0x50000, kMaxL1Entries), "");
   EXPECT_EQ(problem(0, 0), "");
-  EXPECT_EQ(problem(0x50000, kMaxL1Entries + 1),
-            "Snapshot L1 table too large (snapshot '5', 4194305 entries)");
-  EXPECT_EQ(problem(0x50200, 1), "Snapshot L1 table offset invalid (snapshot '5', 0x50200)");
+  EXPECT_EQ(problem(0x50000, kMaxL1Entries + 1), "Snapshot L1 table too large");
+  EXPECT_EQ(problem(0x50200, 1), "Snapshot L1 table offset invalid");
   EXPECT_NE(problem(0, 1), "");
   EXPECT_NE(problem(0xffffffffffff0000, 0), "");
   EXPECT_NE(problem(0x7fffffffffff0000, 8192), "");
