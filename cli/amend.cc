@@ -17,6 +17,7 @@
 #include "cli/create_options.h"
 #include "cli/driver_names.h"
 #include "cli/progress.h"
+#include "cli/snapshot_choice.h"
 #include "cli/target.h"
 #include "engine/status_macros.h"
 #include "qcow2/format/options.h"
@@ -150,21 +151,39 @@ Task<absl::Status> AmendOpen(const Target& target, AmendOptions options) {
   co_return co_await FinishAmend(disk, later);
 }
 
-Task<absl::Status> Amend(Host& host, const Settings& settings) {
+// Version 2 needs other tables of snapshots, too.
+absl::Status CheckSnapshots(const Program& program, const Image& image,
+                            const AmendOptions& options) {
+  if (options.version.value_or(image.header().version) >= image.header().version) {
+    return absl::OkStatus();
+  }
+  for (const Snapshot& snapshot : image.snapshots()) {
+    const absl::Status usable = CheckSnapshotUsable(program, image, snapshot);
+    if (usable.ok()) continue;
+    return absl::Status(
+        usable.code(), absl::StrCat("Failed to turn zero into data clusters: ", MessageOf(usable)));
+  }
+  return absl::OkStatus();
+}
+
+Task<absl::Status> Amend(const Program& program, Host& host, const Settings& settings,
+                         Progress& progress) {
   CO_ASSIGN_OR_RETURN(const Target target,
                       co_await OpenTarget(host, settings.name, settings.target));
   const ImageFormat format = target.file().format();
   if (AsksForHelp(settings.changes)) co_return PrintChanges(format);
   if (target.chain().image() == nullptr) co_return CannotAmend(FormatName(format));
-  CO_ASSIGN_OR_RETURN(const AmendOptions options, ParseChanges(settings.changes));
+  CO_ASSIGN_OR_RETURN(AmendOptions options, ParseChanges(settings.changes));
+  options.on_progress = progress.Listener();
+  CO_RETURN_IF_ERROR(CheckSnapshots(program, *target.chain().image(), options));
   co_return co_await AmendOpen(target, options);
 }
 
-absl::Status RunOnHost(const Settings& settings) {
+absl::Status RunOnHost(const Program& program, const Settings& settings) {
   ASSIGN_OR_RETURN(const std::unique_ptr<Host> host, Host::Create());
   Progress progress(settings.progress && !settings.quiet);
   progress.Begin();
-  const absl::Status status = host->loop.Run(Amend(*host, settings));
+  const absl::Status status = host->loop.Run(Amend(program, *host, settings, progress));
   if (status.ok()) progress.Finish();
   progress.End();
   return status;
@@ -192,7 +211,7 @@ int AmendNamed(const Program& program, Settings& settings, std::span<char* const
   if (names.size() != 1) return program.Fail("Expecting one image file name");
   settings.name = names[0];
   status = SetCacheMode("cache", cache_mode, settings.target.cache);
-  if (status.ok()) status = RunOnHost(settings);
+  if (status.ok()) status = RunOnHost(program, settings);
   return status.ok() ? EXIT_SUCCESS : program.Fail(status);
 }
 

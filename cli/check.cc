@@ -145,6 +145,7 @@ absl::StatusOr<std::optional<CheckResult>> Check(const Settings& settings) {
 
 int Report(const Program& program, const Settings& settings, const CheckResult& result) {
   if (result.stopped_by != 0) {
+    if (!result.stop_reason.empty()) program.Error(result.stop_reason);
     return program.Fail(absl::StrCat("Check failed: ", std::strerror(result.stopped_by)));
   }
   if (settings.output == OutputFormat::kJson) {

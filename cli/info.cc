@@ -38,11 +38,11 @@ Json SnapshotJson(const Snapshot& snapshot) {
   if (snapshot.icount.has_value()) members.emplace_back("icount", Json(*snapshot.icount));
   members.emplace_back("vm-clock-nsec",
                        Json(snapshot.vm_clock_nanoseconds % kNanosecondsPerSecond));
-  members.emplace_back("name", Json(snapshot.name));
+  members.emplace_back("name", Json(snapshot.name.c_str()));
   members.emplace_back("date-sec", Json(snapshot.date_seconds));
   members.emplace_back("date-nsec", Json(snapshot.date_nanoseconds));
   members.emplace_back("vm-clock-sec", Json(snapshot.vm_clock_nanoseconds / kNanosecondsPerSecond));
-  members.emplace_back("id", Json(snapshot.id));
+  members.emplace_back("id", Json(snapshot.id.c_str()));
   members.emplace_back("vm-state-size", Json(snapshot.vm_state_bytes));
   return Json(std::move(members));
 }

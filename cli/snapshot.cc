@@ -1,3 +1,4 @@
+#include <cerrno>
 #include <chrono>
 #include <cstdlib>
 #include <cstring>
@@ -8,10 +9,12 @@
 #include "absl/strings/str_format.h"
 #include "cli/command.h"
 #include "cli/guessed_raw.h"
+#include "cli/snapshot_choice.h"
 #include "cli/snapshot_list.h"
 #include "cli/target.h"
 #include "engine/errno_status.h"
 #include "engine/status_macros.h"
+#include "qcow2/failure_reason.h"
 #include "qcow2/format/snapshot_table.h"
 
 namespace ringcow {
@@ -62,10 +65,15 @@ Task<absl::Status> CreateOne(Image* image, const Settings& settings) {
   if (image == nullptr || image->header().external_data()) {
     co_return absl::UnimplementedError(std::strerror(ENOTSUP));
   }
-  co_return co_await image->CreateSnapshot(NewSnapshot(settings.snapshot));
+  const absl::Status status = co_await image->CreateSnapshot(NewSnapshot(settings.snapshot));
+  if (status.ok()) co_return status;
+  // QEMU's words are those of an errno, also where refcounts are too narrow.
+  const bool is_too_narrow = absl::IsOutOfRange(status) && !HasErrno(status);
+  co_return absl::Status(status.code(),
+                         is_too_narrow ? std::strerror(EINVAL) : FailureReason(status));
 }
 
-Task<absl::Status> ApplyOne(Image* image, const Settings& settings) {
+Task<absl::Status> ApplyOne(const Program& program, Image* image, const Settings& settings) {
   if (image == nullptr) {
     co_return absl::UnimplementedError("Block driver does not support snapshots");
   }
@@ -77,6 +85,12 @@ Task<absl::Status> ApplyOne(Image* image, const Settings& settings) {
   if (!index.has_value()) {
     co_return absl::NotFoundError("Failed to load snapshot: No such file or directory");
   }
+  const Snapshot& snapshot = image->snapshots()[*index];
+  const absl::Status usable = CheckSnapshotUsable(program, *image, snapshot);
+  if (!usable.ok()) {
+    co_return absl::Status(usable.code(),
+                           absl::StrCat("Failed to load snapshot: ", MessageOf(usable)));
+  }
   co_return co_await image->ApplySnapshot(*index);
 }
 
@@ -84,15 +98,16 @@ Task<absl::Status> DeleteOne(Image* image, const Settings& settings) {
   const std::optional<size_t> index =
       image == nullptr ? std::nullopt : FindSnapshotByName(image->snapshots(), settings.snapshot);
   if (!index.has_value()) co_return absl::NotFoundError("snapshot not found");
+  CO_RETURN_IF_ERROR(ValidateSnapshotL1Table(image->snapshots()[*index], image->geometry()));
   co_return co_await image->DeleteSnapshot(*index);
 }
 
-Task<absl::Status> Act(Image* image, const Settings& settings) {
+Task<absl::Status> Act(const Program& program, Image* image, const Settings& settings) {
   switch (settings.action) {
     case 'c':
       co_return Failed("create", settings, co_await CreateOne(image, settings));
     case 'a':
-      co_return Failed("apply", settings, co_await ApplyOne(image, settings));
+      co_return Failed("apply", settings, co_await ApplyOne(program, image, settings));
     case 'd':
       co_return Failed("delete", settings, co_await DeleteOne(image, settings));
     default:
@@ -101,20 +116,20 @@ Task<absl::Status> Act(Image* image, const Settings& settings) {
   }
 }
 
-Task<absl::Status> OpenAndAct(Host& host, const Settings& settings) {
+Task<absl::Status> OpenAndAct(const Program& program, Host& host, const Settings& settings) {
   absl::StatusOr<Target> target = co_await Target::Open(host, settings.name, settings.target);
   if (!target.ok()) co_return CouldNotOpen(settings.name, settings.target, target.status());
   if (target->file().guessed_raw() && !settings.target.read_only) {
     WarnAboutGuessedRaw(settings.name);
   }
-  absl::Status status = co_await Act(target->chain().image(), settings);
+  absl::Status status = co_await Act(program, target->chain().image(), settings);
   status.Update(co_await target->guest().Close());
   co_return status;
 }
 
-absl::Status RunOn(const Settings& settings) {
+absl::Status RunOn(const Program& program, const Settings& settings) {
   ASSIGN_OR_RETURN(const std::unique_ptr<Host> host, Host::Create());
-  return host->loop.Run(OpenAndAct(*host, settings));
+  return host->loop.Run(OpenAndAct(program, *host, settings));
 }
 
 int RunSnapshot(const Program& program, int argc, char** argv) {
@@ -150,7 +165,7 @@ int RunSnapshot(const Program& program, int argc, char** argv) {
   if (options.rest().size() != 1) return program.Misused("Expecting one image file name");
   settings.name = options.rest()[0];
   settings.target.read_only = settings.action == '\0' || settings.action == 'l';
-  const absl::Status status = RunOn(settings);
+  const absl::Status status = RunOn(program, settings);
   return status.ok() ? EXIT_SUCCESS : program.Fail(status);
 }
 

@@ -1,5 +1,8 @@
 #include "cli/snapshot_choice.h"
 
+#include <cerrno>
+#include <cstring>
+#include <optional>
 #include <string>
 
 #include "absl/strings/match.h"
@@ -39,8 +42,22 @@ absl::Status CheckSnapshotExists(const Target& target, const SnapshotChoice& cho
         "Failed to load snapshot: Block format 'raw' used by device '' does not support "
         "temporarily loading internal snapshots");
   }
-  if (FindSnapshot(image->snapshots(), choice).has_value()) return absl::OkStatus();
-  return absl::NotFoundError("Failed to load snapshot: Can't find snapshot");
+  const std::optional<size_t> index = FindSnapshot(image->snapshots(), choice);
+  if (!index.has_value()) {
+    return absl::NotFoundError("Failed to load snapshot: Can't find snapshot");
+  }
+  const absl::Status usable =
+      ValidateSnapshotL1Table(image->snapshots()[*index], image->geometry());
+  if (usable.ok()) return usable;
+  return absl::Status(usable.code(), absl::StrCat("Failed to load snapshot: ", MessageOf(usable)));
+}
+
+absl::Status CheckSnapshotUsable(const Program& program, const Image& image,
+                                 const Snapshot& snapshot) {
+  const absl::Status usable = ValidateSnapshotL1Table(snapshot, image.geometry());
+  if (usable.ok()) return usable;
+  program.Error(MessageOf(usable));
+  return absl::Status(usable.code(), std::strerror(absl::IsOutOfRange(usable) ? EFBIG : EINVAL));
 }
 
 }  // namespace ringcow

@@ -33,7 +33,8 @@ void PrintSnapshots(std::span<const Snapshot> snapshots) {
   absl::PrintF("%-7s %-16s %8s %19s %15s %10s\n", "ID", "TAG", "VM_SIZE", "DATE", "VM_CLOCK",
                "ICOUNT");
   for (const Snapshot& snapshot : snapshots) {
-    absl::PrintF("%-7s %-16s %8s %19s %15s %10s\n", snapshot.id, snapshot.name,
+    // As in QEMU they end where they hold a zero byte.
+    absl::PrintF("%-7s %-16s %8s %19s %15s %10s\n", snapshot.id.c_str(), snapshot.name.c_str(),
                  RoughSize(snapshot.vm_state_bytes), ReadableDate(snapshot.date_seconds),
                  ReadableClock(snapshot.vm_clock_nanoseconds),
                  snapshot.icount.has_value() ? absl::StrCat(*snapshot.icount) : "--");

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <functional>
 #include <utility>
 
 #include "absl/strings/str_format.h"
@@ -153,14 +154,31 @@ Task<absl::Status> CheckRefcountOrder(Disk& disk, const Image& image, uint32_t o
   co_return co_await change.Load();
 }
 
+// Tells how far the part with this index has come, of the `parts` that take long.
+using PartProgress = std::function<void(uint64_t done, uint64_t all)>;
+PartProgress ProgressOf(const AmendOptions& options, uint64_t part, uint64_t parts) {
+  return [progress = options.on_progress, part, parts](uint64_t done, uint64_t all) {
+    if (progress) progress(part * all + done, parts * all);
+  };
+}
+
+bool ChangesVersion(const Header& now, const AmendOptions& options) {
+  return options.version.value_or(now.version) != now.version;
+}
+
+uint64_t LongParts(const Header& now, const AmendOptions& options) {
+  const bool changes_width = RefcountOrder(now, options) != now.refcount_order;
+  return (ChangesVersion(now, options) ? 1 : 0) + (changes_width ? 1 : 0);
+}
+
 // `header` is as it is to be, but for its refcounts.
 Task<absl::Status> UpdateHeaderAndRefcounts(Disk& disk, const Header& now, Header header,
-                                            uint32_t order) {
+                                            uint32_t order, PartProgress progress) {
   CO_ASSIGN_OR_RETURN(const Geometry geometry, GeometryOf(now));
   CO_ASSIGN_OR_RETURN(const Geometry next, WithRefcountOrder(header, order));
   RefcountWidthChange change(disk, now, geometry, next);
   CO_RETURN_IF_ERROR(co_await change.Load());
-  CO_ASSIGN_OR_RETURN(const RefcountTablePlace place, co_await change.Write());
+  CO_ASSIGN_OR_RETURN(const RefcountTablePlace place, co_await change.Write(std::move(progress)));
   header.refcount_order = order;
   header.refcount_table_offset = place.offset;
   header.refcount_table_clusters = place.clusters;
@@ -174,8 +192,10 @@ Task<absl::Status> PrepareAmend(Disk& disk, Image& image, AmendOptions options) 
   CO_RETURN_IF_ERROR(Check(image, options));
   const bool downgrades = Downgrades(image.header(), options);
   if (downgrades) CO_RETURN_IF_ERROR(co_await CheckSound(disk));
+  const PartProgress progress = ProgressOf(options, 0, LongParts(image.header(), options));
   if (options.version.value_or(0) > image.header().version) {
     CO_RETURN_IF_ERROR(co_await image.CompleteSnapshots());
+    progress(1, 1);
   }
   CO_RETURN_IF_ERROR(
       co_await CheckRefcountOrder(disk, image, RefcountOrder(image.header(), options)));
@@ -184,7 +204,11 @@ Task<absl::Status> PrepareAmend(Disk& disk, Image& image, AmendOptions options) 
   }
   if (!downgrades) co_return absl::OkStatus();
   CO_RETURN_IF_ERROR(co_await image.ExpandSnapshotZeroes());
-  co_return co_await ExpandZeroClusters(image);
+  uint64_t of_snapshots = 0;  // L2 tables, at most
+  for (const Snapshot& snapshot : image.snapshots()) of_snapshots += snapshot.l1_entries;
+  co_return co_await ExpandZeroClusters(image, [&](uint64_t done, uint64_t all) {
+    progress(of_snapshots + done, of_snapshots + all);
+  });
 }
 
 Task<absl::Status> FinishAmend(Disk& disk, AmendOptions options) {
@@ -195,7 +219,9 @@ Task<absl::Status> FinishAmend(Disk& disk, AmendOptions options) {
   const Header now = header;
   Apply(options, header);
   if (const uint32_t order = RefcountOrder(now, options); order != now.refcount_order) {
-    co_return co_await UpdateHeaderAndRefcounts(disk, now, std::move(header), order);
+    const uint64_t parts = LongParts(now, options);
+    co_return co_await UpdateHeaderAndRefcounts(disk, now, std::move(header), order,
+                                                ProgressOf(options, parts - 1, parts));
   }
   co_return co_await UpdateHeader(disk, std::move(header));
 }

@@ -2,6 +2,7 @@
 #define RINGCOW_QCOW2_AMEND_H_
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -22,6 +23,8 @@ struct AmendOptions {
   std::optional<bool> data_file_raw = std::nullopt;
   std::optional<std::string> backing_file = std::nullopt;
   std::optional<std::string> backing_format = std::nullopt;
+  // Of both steps, in parts of any size.
+  std::function<void(uint64_t done, uint64_t all)> on_progress = nullptr;
 };
 
 // An image is amended in two steps, between which it is closed. It can be opened, and reads the

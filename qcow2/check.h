@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -23,6 +24,8 @@ struct CheckResult {
   // unreadable L2 table, a snapshot table that is none. The counts are then of no use, but that
   // check_errors is not 0. ("Check failed: " and its strerror are what qemu-img says.)
   int stopped_by = 0;
+  // Why, if that was no finding: lines that qemu-img says before that as an error of its own.
+  std::string stop_reason = "";
 
   uint64_t image_end_offset = 0;  // bytes: the end of the last cluster with a refcount
   uint64_t total_clusters = 0;    // of the virtual disk

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <string>
 #include <utility>
 
 #include "absl/strings/string_view.h"
@@ -40,10 +41,11 @@ class Findings {
     Add(result.leaks_fixed, 1);
     Report(line);
   }
-  // The walk cannot go on, because of what was reported; `error` is an errno.
-  void Stop(int error) {
+  // The walk cannot go on, because of what was reported, or for this reason; `error` is an errno.
+  void Stop(int error, std::string reason = "") {
     Add(result.check_errors, 1);
     result.stopped_by = error;
+    result.stop_reason = std::move(reason);
   }
 
   void Report(absl::string_view line, uint64_t times = 1) const {

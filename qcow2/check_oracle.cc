@@ -96,6 +96,9 @@ void SetResult(const absl::StatusOr<CheckResult>& result, CheckReport& report) {
   report.result = *result;
   report.exit_code = ExitCodeOf(*result);
   if (result->stopped_by != 0) {
+    const std::vector<std::string> reasons =
+        absl::StrSplit(result->stop_reason, '\n', absl::SkipEmpty());
+    report.lines.insert(report.lines.end(), reasons.begin(), reasons.end());
     report.error = absl::StrCat("Check failed: ", std::strerror(result->stopped_by));
   } else if (report.exit_code == 1) {
     report.lines.emplace_back("Check failed");

@@ -17,24 +17,6 @@ using absl::StrFormat;
 
 constexpr uint64_t kFirstReadBytes = uint64_t{64} << 10;
 
-// Whether the header's words about the table make sense; reports it and stops the check if not.
-bool CheckPlace(const Header& header, Findings& findings) {
-  if (header.nb_snapshots > kMaxSnapshots) {
-    findings.Report("ERROR snapshot table too large");
-    findings.Report(
-        StrFormat("You can force-remove all %d overhanging snapshots with qemu-img check -r all",
-                  header.nb_snapshots - kMaxSnapshots));
-    findings.Stop(EFBIG);
-    return false;
-  }
-  if (!HasSnapshotTablePlace(header)) {
-    findings.Report("ERROR snapshot table offset invalid");
-    findings.Stop(EINVAL);
-    return false;
-  }
-  return true;
-}
-
 void ReportIncomplete(const SnapshotTable& table, Findings& findings) {
   for (size_t i = 0; i < table.snapshots.size(); ++i) {
     if (!IsIncomplete(table.snapshots[i])) continue;
@@ -44,10 +26,21 @@ void ReportIncomplete(const SnapshotTable& table, Findings& findings) {
 
 }  // namespace
 
-bool HasSnapshotTablePlace(const Header& header) {
+bool CheckSnapshotTablePlace(const Header& header, Findings& findings) {
+  if (header.nb_snapshots > kMaxSnapshots) {
+    findings.Stop(EFBIG, StrFormat("ERROR snapshot table too large\n"
+                                   "You can force-remove all %d overhanging snapshots with "
+                                   "qemu-img check -r all",
+                                   header.nb_snapshots - kMaxSnapshots));
+    return false;
+  }
   const uint64_t least_bytes = header.nb_snapshots * kSnapshotHeaderBytes;
-  return header.snapshots_offset.value() <= kMaxFileOffset - least_bytes &&
-         IsAligned(header.snapshots_offset, header.cluster_bytes());
+  if (header.snapshots_offset.value() > kMaxFileOffset - least_bytes ||
+      !IsAligned(header.snapshots_offset, header.cluster_bytes())) {
+    findings.Stop(EINVAL, "ERROR snapshot table offset invalid");
+    return false;
+  }
+  return true;
 }
 
 Task<absl::StatusOr<SnapshotTable>> ReadSnapshotTable(Disk& disk, const Header& header,
@@ -67,7 +60,8 @@ Task<absl::StatusOr<SnapshotTable>> ReadSnapshotTable(Disk& disk, const Header& 
 
 Task<absl::StatusOr<SnapshotTable>> CheckSnapshotTable(Disk& disk, const Header& header,
                                                        Findings& findings) {
-  if (!CheckPlace(header, findings) || header.nb_snapshots == 0) co_return SnapshotTable();
+  if (!CheckSnapshotTablePlace(header, findings) || header.nb_snapshots == 0)
+    co_return SnapshotTable();
   absl::StatusOr<SnapshotTable> table =
       co_await ReadSnapshotTable(disk, header, SnapshotTableUse::kRead);
   if (table.ok()) {
@@ -75,12 +69,8 @@ Task<absl::StatusOr<SnapshotTable>> CheckSnapshotTable(Disk& disk, const Header&
     co_return table;
   }
   if (HasErrno(table.status())) co_return table.status();
-  findings.Report(
-      StrFormat("ERROR failed to read the snapshot table: %s", table.status().message()));
-  if (absl::IsInvalidArgument(table.status())) {
-    findings.Report("You can force-remove this extra metadata with qemu-img check -r all");
-  }
-  findings.Stop(EFBIG);
+  findings.Stop(EFBIG,
+                StrFormat("ERROR failed to read the snapshot table: %s", table.status().message()));
   co_return SnapshotTable();
 }
 

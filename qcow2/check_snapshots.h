@@ -14,8 +14,8 @@
 
 namespace ringcow {
 
-// Whether the header's words about the snapshot table fit a file.
-bool HasSnapshotTablePlace(const Header& header);
+// Whether the header's words about the snapshot table fit a file. Stops the check if not.
+bool CheckSnapshotTablePlace(const Header& header, Findings& findings);
 
 // Reads the image's snapshot table, which has such a place. Fails as ParseSnapshotTable does, or
 // with the disk's error, which has an errno.

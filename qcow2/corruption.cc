@@ -9,6 +9,7 @@ namespace {
 
 constexpr absl::string_view kEntryPayload = "ringcow/corrupt_entry";
 constexpr absl::string_view kOverlapPayload = "ringcow/overlap";
+constexpr absl::string_view kBehindFilePayload = "ringcow/behind_file";
 
 }  // namespace
 
@@ -35,6 +36,15 @@ absl::Status WithAllocation(absl::Status status, absl::string_view what) {
       absl::StrCat("Preventing invalid allocation of ", what, " at offset 0");
   status.SetPayload(kOverlapPayload, absl::Cord(absl::string_view(sentence)));
   return status;
+}
+
+absl::Status BehindFile(absl::Status status) {
+  status.SetPayload(kBehindFilePayload, absl::Cord());
+  return status;
+}
+
+bool IsBehindFile(const absl::Status& status) {
+  return status.GetPayload(kBehindFilePayload).has_value();
 }
 
 std::optional<Corruption> CorruptionOf(const absl::Status& status) {

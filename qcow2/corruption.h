@@ -32,6 +32,10 @@ absl::Status WithOverlap(absl::Status status, absl::string_view what);
 // `status`, not OK, of an allocation that was for `what`: that it would have been the header's
 // cluster is said in a sentence of its own.
 absl::Status WithAllocation(absl::Status status, absl::string_view what);
+// `status`, not OK, of who would go to a place behind the end of the file: told from others by
+// IsBehindFile.
+absl::Status BehindFile(absl::Status status);
+bool IsBehindFile(const absl::Status& status);
 std::optional<Corruption> CorruptionOf(const absl::Status& status);
 
 }  // namespace ringcow

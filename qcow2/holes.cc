@@ -9,6 +9,10 @@ namespace ringcow {
 Task<absl::StatusOr<GuestExtent>> Holes::LookInto(GuestExtent extent) {
   const bool is_data = extent.allocated && !extent.zero && extent.host.has_value();
   if (!is_data || !stored_bytes_.has_value() || metadata_.has_data_file()) co_return extent;
+  // What the file has lost is no hole.
+  const uint64_t file_bytes = metadata_.disk.size();
+  if (extent.host->value() >= file_bytes) co_return extent;
+  extent.bytes = std::min(extent.bytes, file_bytes - extent.host->value());
   if (!has_many_.has_value()) {
     CO_ASSIGN_OR_RETURN(has_many_, co_await HasMany(*stored_bytes_));
   }

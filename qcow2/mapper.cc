@@ -42,6 +42,10 @@ bool Continues(ExtendedL2Entry first, L2Entry::Kind kind, ExtendedL2Entry next, 
   return next.host_offset() == *host + clusters * geometry.cluster_bytes();
 }
 
+uint32_t SubclusterOf(GuestOffset offset, const Geometry& geometry) {
+  return geometry.OffsetInCluster(offset) * kSubclustersPerCluster / geometry.cluster_bytes();
+}
+
 // Where, in its cluster, the run of like subclusters around `subcluster` ends.
 uint64_t RunEnd(ExtendedL2Entry entry, uint32_t subcluster, const Geometry& geometry) {
   return (subcluster + entry.RunLength(subcluster)) * geometry.cluster_bytes() /
@@ -162,12 +166,42 @@ Task<absl::StatusOr<Mapping>> Mapper::Find(GuestOffset offset, uint64_t bytes) {
   }
 }
 
+Task<absl::StatusOr<Mapping>> Mapper::Describe(GuestOffset offset, uint64_t bytes) {
+  const Geometry& geometry = metadata_.geometry;
+  absl::StatusOr<Mapping> found = co_await Find(offset, bytes);
+  if (found.ok() || !IsBehindFile(found.status())) co_return found;
+  // Perhaps not the first cluster.
+  bytes = std::min(bytes, geometry.cluster_bytes() - geometry.OffsetInCluster(offset));
+  found = co_await Find(offset, bytes);
+  const absl::StatusOr<L1Entry> l1_entry = L1EntryFor(offset);
+  if (found.ok() || !IsBehindFile(found.status()) || !l1_entry.ok()) co_return found;
+  const HostOffset l2_table = l1_entry->l2_table().value_or(HostOffset(0));
+  CO_ASSIGN_OR_RETURN(const L2Slice slice, co_await SliceOf(l2_table, offset));
+  const ExtendedL2Entry entry = LoadL2Slot(metadata_, slice.table.bytes(), slice.first_entry);
+  const uint32_t subcluster = SubclusterOf(offset, geometry);
+  const uint64_t rest = RunEnd(entry, subcluster, geometry) - geometry.OffsetInCluster(offset);
+  co_return MappingOf(entry, entry.kind(subcluster), offset, std::min(bytes, rest));
+}
+
+Mapping Mapper::MappingOf(ExtendedL2Entry entry, L2Entry::Kind kind, GuestOffset offset,
+                          uint64_t bytes) const {
+  const Geometry& geometry = metadata_.geometry;
+  const std::optional<HostOffset> host = entry.host_offset();
+  return Mapping{
+      .kind = KindOf(kind),
+      .has_cluster = host.has_value(),
+      .copied = entry.copied(),
+      .host = host.value_or(HostOffset(0)) + geometry.OffsetInCluster(offset),
+      .compressed = entry.entry().compressed_extent(geometry).value_or(CompressedExtent()),
+      .bytes = bytes};
+}
+
 absl::StatusOr<Mapping> Mapper::MappingIn(const L2Slice& slice, GuestOffset offset,
                                           uint64_t bytes) const {
   const Geometry& geometry = metadata_.geometry;
   const uint64_t in_cluster = geometry.OffsetInCluster(offset);
   ASSIGN_OR_RETURN(const ExtendedL2Entry first, EntryAt(slice, 0));
-  const uint32_t subcluster = in_cluster * kSubclustersPerCluster / geometry.cluster_bytes();
+  const uint32_t subcluster = SubclusterOf(offset, geometry);
   const L2Entry::Kind kind = first.kind(subcluster);
   uint64_t end = RunEnd(first, subcluster, geometry);  // from the beginning of the first cluster
   const uint64_t wanted = std::min(slice.entries, geometry.ClustersFor(in_cluster + bytes));
@@ -175,14 +209,7 @@ absl::StatusOr<Mapping> Mapper::MappingIn(const L2Slice& slice, GuestOffset offs
     ASSIGN_OR_RETURN(const ExtendedL2Entry next, EntryAt(slice, i));
     if (Continues(first, kind, next, i, geometry)) end += RunEnd(next, 0, geometry);
   }
-  const std::optional<HostOffset> host = first.host_offset();
-  return Mapping{
-      .kind = KindOf(kind),
-      .has_cluster = host.has_value(),
-      .copied = first.copied(),
-      .host = host.value_or(HostOffset(0)) + in_cluster,
-      .compressed = first.entry().compressed_extent(geometry).value_or(CompressedExtent()),
-      .bytes = std::min(bytes, end - in_cluster)};
+  return MappingOf(first, kind, offset, std::min(bytes, end - in_cluster));
 }
 
 Task<absl::StatusOr<Mapper::L2Slice>> Mapper::SliceForChange(GuestOffset offset) {

@@ -56,6 +56,10 @@ class Mapper {
   // The same without suspending; nothing where the L2 table has to be read.
   std::optional<absl::StatusOr<Mapping>> TryFind(GuestOffset offset, uint64_t bytes) const;
 
+  // What the tables say, also of a cluster behind the end of the file, which Find refuses: for who
+  // does not go there.
+  Task<absl::StatusOr<Mapping>> Describe(GuestOffset offset, uint64_t bytes);
+
   // Part of an L2 table, for changing entries in it.
   struct L2Slice {
     TablePin table;
@@ -100,6 +104,10 @@ class Mapper {
   // and data file. Nothing where it is anything else, which may be the same.
   std::optional<Mapping> PlainMappingIn(const L2Slice& slice, GuestOffset offset,
                                         uint64_t bytes) const;
+  // Of `bytes` from `offset` on, the first of them in the cluster of `entry` and of this kind
+  // there.
+  Mapping MappingOf(ExtendedL2Entry entry, L2Entry::Kind kind, GuestOffset offset,
+                    uint64_t bytes) const;
   absl::StatusOr<Mapping> MappingIn(const L2Slice& slice, GuestOffset offset, uint64_t bytes) const;
   // Before recorded clusters may be entered: see RecordedReserve.
   bool IsCovered(const L2Slice& slice) const;

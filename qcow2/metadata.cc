@@ -141,7 +141,7 @@ absl::Status Metadata::Misplaced(HostOffset begin, uint64_t length, absl::string
   }
   absl::Status status = absl::InvalidArgumentError(absl::StrFormat(
       "'%s': %s at host offset %#x lies %s", disk.name(), what, begin.value(), where));
-  if (overlaps == nullptr) return status;
+  if (overlaps == nullptr) return BehindFile(std::move(status));
   return WithOverlap(std::move(status), overlaps);
 }
 

@@ -88,7 +88,7 @@ std::optional<StoredBytes> ReadPath::TryLocate(GuestOffset offset, uint64_t leng
 }
 
 Task<absl::StatusOr<GuestExtent>> ReadPath::Find(GuestOffset offset, uint64_t length) {
-  CO_ASSIGN_OR_RETURN(const Mapping mapping, co_await mapper_.Find(offset, length));
+  CO_ASSIGN_OR_RETURN(const Mapping mapping, co_await mapper_.Describe(offset, length));
   GuestExtent extent{.bytes = mapping.bytes};
   switch (mapping.kind) {
     case Mapping::Kind::kUnallocated:

@@ -11,8 +11,8 @@
 
 namespace ringcow {
 
-// The snapshot table that `header`, a parsed one, names. Fails as ParseSnapshotTable does, with
-// InvalidArgument for one that reaches beyond the end of the file, or with the disk's error.
+// The snapshot table that `header`, a parsed one, names; what of it is behind the end of the file
+// reads as zeroes. Fails as ParseSnapshotTable does, or with the disk's error.
 Task<absl::StatusOr<std::vector<Snapshot>>> ReadSnapshots(Disk& disk, const Header& header);
 
 }  // namespace ringcow

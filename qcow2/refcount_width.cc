@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 #include "absl/strings/str_format.h"
 #include "engine/aligned_buffer.h"
@@ -75,8 +76,8 @@ absl::Status RefcountWidthChange::Take(ClusterIndex cluster, uint64_t refcount) 
   return absl::OkStatus();
 }
 
-Task<absl::StatusOr<RefcountTablePlace>> RefcountWidthChange::Write() {
-  co_return co_await BuildRefcounts(disk_, next_);
+Task<absl::StatusOr<RefcountTablePlace>> RefcountWidthChange::Write(RefcountProgress progress) {
+  co_return co_await BuildRefcounts(disk_, next_, std::move(progress));
 }
 
 void RefcountWidthChange::GiveUp(HostOffset offset, uint64_t clusters) {

@@ -36,8 +36,8 @@ class RefcountWidthChange {
   // refcount, so that it is not known what is free.
   Task<absl::Status> Load();
 
-  // Durably. Errors as BuildRefcounts.
-  Task<absl::StatusOr<RefcountTablePlace>> Write();
+  // Durably. Errors, and progress, as BuildRefcounts.
+  Task<absl::StatusOr<RefcountTablePlace>> Write(RefcountProgress progress);
 
   // `header` is the one that names the new structures.
   Task<absl::Status> FreeOld(const Header& header);

@@ -32,6 +32,7 @@ class Repair {
   CheckResult& result() { return findings_.result; }
   bool repairs_all() const { return scope_ == RepairScope::kAll; }
 
+  Task<absl::Status> Count(ImageCheck& check, EntryRepair repair);
   // Both leave the refcounts right, as far as the scope goes, or the check stopped.
   Task<absl::Status> RepairRefcounts();
   Task<absl::Status> Rebuild(ImageCheck& broken);
@@ -42,6 +43,7 @@ class Repair {
   const Geometry geometry_;
   const RepairScope scope_;
   Findings& findings_;
+  MendedSnapshots snapshots_;  // of a repair of all
 };
 
 Task<absl::Status> Repair::Run() {
@@ -50,25 +52,31 @@ Task<absl::Status> Repair::Run() {
   CO_RETURN_IF_ERROR(co_await disk_.Fdatasync());
   CO_RETURN_IF_ERROR(co_await ClearUnknownAutoclear(disk_, header_));
   if (repairs_all()) {
-    CO_RETURN_IF_ERROR(co_await RepairSnapshotTable(disk_, header_, geometry_, findings_));
+    CO_ASSIGN_OR_RETURN(snapshots_, co_await MendSnapshots(disk_, header_, findings_));
     if (result().stopped_by != 0) co_return absl::OkStatus();
   }
   CO_RETURN_IF_ERROR(co_await RepairRefcounts());
+  if (result().stopped_by != 0) co_return absl::OkStatus();
+  CO_RETURN_IF_ERROR(co_await RewriteSnapshots(disk_, header_, geometry_, snapshots_, findings_));
   if (result().check_errors != 0 || result().corruptions != 0) co_return absl::OkStatus();
   co_return co_await ClearDamageBits(disk_, header_);
+}
+
+Task<absl::Status> Repair::Count(ImageCheck& check, EntryRepair repair) {
+  if (repairs_all()) co_return co_await check.CountReferences(snapshots_.table, repair);
+  co_return co_await check.CountReferences(repair);
 }
 
 Task<absl::Status> Repair::RepairRefcounts() {
   ImageCheck check(disk_, header_, geometry_, findings_);
   CO_RETURN_IF_ERROR(co_await check.LoadRefcountTable());
-  CO_RETURN_IF_ERROR(
-      co_await check.CountReferences(repairs_all() ? EntryRepair::kYes : EntryRepair::kNo));
+  CO_RETURN_IF_ERROR(co_await Count(check, repairs_all() ? EntryRepair::kYes : EntryRepair::kNo));
   if (check.stopped()) co_return absl::OkStatus();
   const CheckResult counted = result();
   co_await check.Compare({.keeps_references = true});
 
   const StoredRefcounts& refcounts = check.refcounts();
-  if (refcounts.needs_rebuild() || (repairs_all() && refcounts.has_block_outside())) {
+  if (refcounts.needs_rebuild()) {
     if (repairs_all()) co_return co_await Rebuild(check);
     findings_.Report("ERROR need to rebuild refcount structures");
     findings_.Stop(EIO);
@@ -96,7 +104,7 @@ Task<absl::Status> Repair::Rebuild(ImageCheck& broken) {
               .total_clusters = before.total_clusters};
   ImageCheck check(disk_, header_, geometry_, findings_);
   CO_RETURN_IF_ERROR(co_await check.LoadRefcountTable());
-  CO_RETURN_IF_ERROR(co_await check.CountReferences());
+  CO_RETURN_IF_ERROR(co_await Count(check, EntryRepair::kNo));
   if (check.stopped()) co_return absl::OkStatus();
   // What is a leak now are the old structures.
   co_await check.Compare({.fixes_leaks = true});

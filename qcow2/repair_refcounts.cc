@@ -58,8 +58,9 @@ class Layout {
  public:
   explicit Layout(ReferenceCounter& counter) : counter_(counter), geometry_(counter.geometry()) {}
 
-  absl::Status Find();
+  absl::Status Find(const RefcountProgress& progress);
 
+  uint64_t passes() const { return passes_; }
   const std::map<uint64_t, ClusterIndex>& blocks() const { return blocks_; }
   ClusterIndex table() const { return table_; }
   uint64_t table_clusters() const { return table_clusters_; }
@@ -67,28 +68,54 @@ class Layout {
  private:
   // Blocks for all clusters that have references by now.
   absl::Status PlaceBlocks();
+  absl::StatusOr<ClusterIndex> PlaceBlock(uint64_t index);
+  // The table for these blocks.
+  absl::Status PlaceTable();
+
   ReferenceCounter& counter_;
   const Geometry geometry_;
   std::map<uint64_t, ClusterIndex> blocks_;  // by index of the refcount table
-  ClusterIndex first_free_;                  // none before it
+  ClusterIndex first_free_;                  // behind the last block
   ClusterIndex table_;
   uint64_t table_clusters_ = 0;
+  uint64_t passes_ = 0;
 };
 
-absl::Status Layout::Find() {
-  while (true) {
+absl::Status Layout::Find(const RefcountProgress& progress) {
+  for (bool is_complete = false; !is_complete; ++passes_) {
+    const uint64_t all = std::max<uint64_t>(passes_ + 2, 3);
+    if (progress) progress(passes_, all);
+    const size_t blocks_before = blocks_.size();
     RETURN_IF_ERROR(PlaceBlocks());
-    const uint64_t entries = blocks_.rbegin()->first + 1;
-    if (entries > geometry_.max_refcount_table_entries()) {
-      return ErrnoStatus(EFBIG, "The refcount table would be too large");
-    }
-    const uint64_t needed = DivideRoundUp(entries, geometry_.refcount_table_entries_per_cluster());
-    if (table_clusters_ >= needed) return absl::OkStatus();
-    // It may need blocks of its own that make it larger.
-    for (uint64_t i = 0; i < table_clusters_; ++i) counter_.counts().Set(table_ + i, 0);
-    ASSIGN_OR_RETURN(table_, TakeUnreferenced(counter_, needed));
-    table_clusters_ = needed;
+    RETURN_IF_ERROR(PlaceTable());
+    is_complete = blocks_.size() == blocks_before;
+    if (progress) progress(passes_ + 1, all);
   }
+  return absl::OkStatus();
+}
+
+absl::Status Layout::PlaceTable() {
+  const uint64_t entries = blocks_.rbegin()->first + 1;
+  if (entries > geometry_.max_refcount_table_entries()) {
+    return ErrnoStatus(EFBIG, "The refcount table would be too large");
+  }
+  const uint64_t needed = DivideRoundUp(entries, geometry_.refcount_table_entries_per_cluster());
+  if (table_clusters_ >= needed) return absl::OkStatus();
+  // It may need blocks of its own that make it larger.
+  for (uint64_t i = 0; i < table_clusters_; ++i) counter_.counts().Set(table_ + i, 0);
+  ASSIGN_OR_RETURN(table_, TakeUnreferenced(counter_, needed));
+  table_clusters_ = needed;
+  return absl::OkStatus();
+}
+
+// Not before the clusters whose refcounts it has, if there is room: that leaves the first ones,
+// which are sure to be in the file, to the table.
+absl::StatusOr<ClusterIndex> Layout::PlaceBlock(uint64_t index) {
+  const ClusterIndex from = std::max(first_free_, geometry_.FirstClusterOfRefcountBlock(index));
+  absl::StatusOr<ClusterIndex> block = TakeUnreferenced(counter_, 1, from);
+  if (!block.ok()) return TakeUnreferenced(counter_, 1);
+  first_free_ = *block + 1;
+  return block;
 }
 
 absl::Status Layout::PlaceBlocks() {
@@ -99,8 +126,7 @@ absl::Status Layout::PlaceBlocks() {
       cluster = counter_.counts().NextCounted(geometry_.FirstClusterOfRefcountBlock(index + 1));
       continue;
     }
-    ASSIGN_OR_RETURN(const ClusterIndex block, TakeUnreferenced(counter_, 1, first_free_));
-    first_free_ = block + 1;
+    ASSIGN_OR_RETURN(const ClusterIndex block, PlaceBlock(index));
     blocks_[index] = block;
     // It may be before this one, where there was no reference.
     cluster = std::min(*cluster, block);
@@ -155,14 +181,17 @@ Task<absl::Status> WriteRefcounts(Disk& disk, const StoredRefcounts& refcounts,
   co_return co_await ChangeAll(Direction::kLower, disk, refcounts, counter);
 }
 
-Task<absl::StatusOr<RefcountTablePlace>> BuildRefcounts(Disk& disk, ReferenceCounter& counter) {
+Task<absl::StatusOr<RefcountTablePlace>> BuildRefcounts(Disk& disk, ReferenceCounter& counter,
+                                                        RefcountProgress progress) {
   const Geometry& geometry = counter.geometry();
   Layout layout(counter);
-  CO_RETURN_IF_ERROR(layout.Find());
+  CO_RETURN_IF_ERROR(layout.Find(progress));
 
   AlignedBuffer table(layout.table_clusters() * geometry.cluster_bytes());
   std::ranges::fill(table.span(), std::byte{0});
   AlignedBuffer block(geometry.cluster_bytes());
+  uint64_t blocks_to_come = layout.blocks().size();
+  const uint64_t all = (layout.passes() + 1) * blocks_to_come;
   for (const auto& [index, place] : layout.blocks()) {
     std::ranges::fill(block.span(), std::byte{0});
     const ClusterIndex first = geometry.FirstClusterOfRefcountBlock(index);
@@ -172,6 +201,7 @@ Task<absl::StatusOr<RefcountTablePlace>> BuildRefcounts(Disk& disk, ReferenceCou
     StoreBe64At(table.span(), index, geometry.OffsetOf(place).value());
     CO_RETURN_IF_ERROR(
         co_await disk.Write(geometry.OffsetOf(place), block.span(), Content::kRefcountBlock));
+    if (progress) progress(all - --blocks_to_come, all);
   }
   const HostOffset offset = geometry.OffsetOf(layout.table());
   CO_RETURN_IF_ERROR(co_await disk.Write(offset, table.span(), Content::kRefcountTable));

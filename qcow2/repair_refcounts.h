@@ -2,6 +2,7 @@
 #define RINGCOW_QCOW2_REPAIR_REFCOUNTS_H_
 
 #include <cstdint>
+#include <functional>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -31,6 +32,9 @@ Task<absl::Status> SetRefcounts(Disk& disk, const StoredRefcounts& refcounts,
 absl::StatusOr<ClusterIndex> TakeUnreferenced(ReferenceCounter& counter, uint64_t clusters,
                                               ClusterIndex from = ClusterIndex(0));
 
+// How far something has come that may turn out to be longer than it seemed.
+using RefcountProgress = std::function<void(uint64_t done, uint64_t all)>;
+
 struct RefcountTablePlace {
   HostOffset offset;
   uint32_t clusters = 0;
@@ -39,7 +43,10 @@ struct RefcountTablePlace {
 // Writes a new refcount table and new blocks, durably, to clusters without references, and counts
 // a reference to each. They hold what the counter then has; the old ones are not touched. ENOSPC
 // when there is no room for them, EFBIG when the table would be larger than the format allows.
-Task<absl::StatusOr<RefcountTablePlace>> BuildRefcounts(Disk& disk, ReferenceCounter& counter);
+// Progress is told in passes over the refcounts: some to find places, until none is missing, and
+// one to write.
+Task<absl::StatusOr<RefcountTablePlace>> BuildRefcounts(Disk& disk, ReferenceCounter& counter,
+                                                        RefcountProgress progress = nullptr);
 
 }  // namespace ringcow
 

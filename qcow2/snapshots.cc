@@ -1,12 +1,14 @@
 #include "qcow2/snapshots.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <optional>
 #include <utility>
 
 #include "absl/strings/str_format.h"
 #include "engine/aligned_buffer.h"
+#include "engine/errno_status.h"
 #include "engine/status_macros.h"
 #include "qcow2/active_l1.h"
 #include "qcow2/format/big_endian.h"
@@ -90,7 +92,9 @@ Task<absl::Status> Snapshots::Create(Snapshot snapshot) {
   snapshot.virtual_size = metadata_.geometry.virtual_size();
   snapshot.l1_entries = static_cast<uint32_t>(metadata_.l1.entries());
   snapshots.push_back(snapshot);
-  CO_RETURN_IF_ERROR(SerializeSnapshotTable(snapshots).status());
+  if (const absl::Status table = SerializeSnapshotTable(snapshots).status(); !table.ok()) {
+    co_return ErrnoStatus(EFBIG, table.message());
+  }
 
   CO_RETURN_IF_ERROR(co_await Flush());
   const std::vector<L1Entry> l1 = ActiveL1(metadata_);

@@ -79,8 +79,11 @@ Task<absl::Status> WriteZeroBytes(Image& image, uint64_t offset, uint64_t length
 
 }  // namespace
 
-Task<absl::Status> ExpandZeroClusters(Image& image) {
+Task<absl::Status> ExpandZeroClusters(Image& image,
+                                      std::function<void(uint64_t done, uint64_t all)> progress) {
   const bool has_backing = !image.header().backing_file.empty();
+  const uint64_t per_table = image.geometry().bytes_per_l2_table();
+  const uint64_t tables = DivideRoundUp(image.size(), per_table);
   for (uint64_t offset = 0; offset < image.size();) {
     CO_ASSIGN_OR_RETURN(const GuestExtent extent,
                         co_await image.Find(GuestOffset(offset), image.size() - offset));
@@ -88,7 +91,10 @@ Task<absl::Status> ExpandZeroClusters(Image& image) {
     if (extent.allocated && extent.zero && (has_backing || extent.host.has_value())) {
       CO_RETURN_IF_ERROR(co_await WriteZeroBytes(image, offset, extent.bytes));
     }
+    const uint64_t done_before = offset / per_table;
     offset += extent.bytes;
+    const uint64_t done = offset < image.size() ? offset / per_table : tables;
+    if (progress && done > done_before) progress(done, tables);
   }
   co_return absl::OkStatus();
 }

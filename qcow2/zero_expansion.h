@@ -1,6 +1,9 @@
 #ifndef RINGCOW_QCOW2_ZERO_EXPANSION_H_
 #define RINGCOW_QCOW2_ZERO_EXPANSION_H_
 
+#include <cstdint>
+#include <functional>
+
 #include "absl/status/status.h"
 #include "engine/disk.h"
 #include "engine/task.h"
@@ -13,8 +16,9 @@ namespace ringcow {
 // does not have where none would. The guest reads the same at every instant.
 
 // Those that the guest sees, in `image`, which is open for writing, and is not flushed. (For those
-// of snapshots there is Image::ExpandSnapshotZeroes.)
-Task<absl::Status> ExpandZeroClusters(Image& image);
+// of snapshots there is Image::ExpandSnapshotZeroes.) Progress is told in L2 tables.
+Task<absl::Status> ExpandZeroClusters(Image& image,
+                                      std::function<void(uint64_t done, uint64_t all)> progress);
 
 // The rest, in the image on `disk`, which is closed: entries of no cluster lose their zero flag,
 // those of snapshots too, durably. For images without a backing file.

@@ -180,6 +180,31 @@ TEST_F(AmendTest, NamesAnotherDataFile) {
   Amend({"-o", "compat=0.10", "image"});
 }
 
+TEST_F(AmendTest, ShowsHowFarADowngradeHasCome) {
+  RunBoth({"qemu-img", "create", "-q", "-f", "raw", "base", "2G"});
+  RunBoth({"qemu-img", "create", "-q", "-f", "qcow2", "-b", "base", "-F", "raw", "image", "2G"});
+  RunBoth({"qemu-io", "-c", "write -z 0 64k", "-c", "write -z 1G 128k", "image"});
+  EXPECT_EQ(Amend({"-p", "-o", "compat=0.10", "image"}).status, 0);
+  ExpectSameImages();
+}
+
+// One block more is needed for the new table, which shows when the others have their places.
+TEST_F(AmendTest, ShowsThatNewRefcountsTakeLongerThanExpected) {
+  const Words create = {
+      "qemu-img", "create", "-q", "-f", "qcow2", "-o", "refcount_bits=1,cluster_size=512",
+      "image",    "64k"};
+  RunBoth(create);
+  RunBoth({"qemu-io", "-c", "write 0 29k", "image"});
+  const Words amend = {"qemu-img", "amend", "-p", "-o", "refcount_bits=64", "image"};
+  const Outcome ours = Ringcow(ours_.path(), amend);
+  EXPECT_EQ(ours.status, 0) << ours;
+  // QEMU has smaller steps in between.
+  EXPECT_NE(ours.out.find("(66.67/100%)\r    (50.00/100%)\r"), std::string::npos) << ours;
+  EXPECT_NE(Qemu(theirs_.path(), amend).out.find("(66.67/100%)\r    (50.00/100%)\r"),
+            std::string::npos);
+  ExpectSameImages();
+}
+
 TEST_F(AmendTest, ComplainsInTheSameWords) {
   for (const char* created : {"compat=1.1", "compat=0.10"}) {
     MakeImage(created);

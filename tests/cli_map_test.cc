@@ -1,5 +1,6 @@
 // `map` and `resize`, side by side with qemu-img.
 
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -91,6 +92,19 @@ TEST_F(MapTest, KnowsTheHolesOfPreallocatedClusters) {
     ExpectSameMaps("a");
     Make("cluster_size=64k", "b", "16M", {"write 0 1k"}, {"-b", "a", "-F", "qcow2"});
     ExpectSameMaps("b");
+  }
+}
+
+// What was stored there is lost: that it was is known, but nobody reads zeroes instead.
+TEST_F(MapTest, KnowsWhatIsBehindTheEndOfTheFile) {
+  for (const char* options : {"cluster_size=64k", "cluster_size=4k", "extended_l2=on"}) {
+    SCOPED_TRACE(options);
+    Make(options, "a", "4M", {"write 0 256k", "write 1M 64k", "write 2M 100k"});
+    std::filesystem::resize_file(scratch_.File("a"), 384 << 10);
+    ExpectSameMaps("a");
+    ExpectSame({"qemu-io", "-r", "-f", "qcow2", "-c", "map", "-c", "alloc 1M 64k", "a"});
+    EXPECT_EQ(Ringcow(scratch_.path(), {"qemu-img", "convert", "-O", "raw", "a", "raw"}).status, 1);
+    EXPECT_EQ(Ringcow(scratch_.path(), {"qemu-io", "-c", "write 2144k 4k", "a"}).status, 1);
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <regex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -113,6 +114,57 @@ TEST_F(SnapshotTest, RefusesTheSame) {
         Words{"-f", "nope", "-l", "a"}}) {
     ExpectSame(words);
   }
+}
+
+// In images that both can open.
+TEST_F(SnapshotTest, ComplainsAboutADamagedSnapshotInTheSameWords) {
+  constexpr size_t kCluster = 65536;
+  constexpr size_t kSnapshots = 7 * kCluster;  // behind what was written and the copy of L1
+  const std::string misplaced("\0\0\0\0\0\x40\2\0", 8);
+  const std::string too_large("\x10\0\0\0", 4);
+  WriteBoth("write -q 0 512");
+  ExpectSame({"-c", "one", "a"});
+  const std::string sound = ReadBytes(theirs_.File("a"));
+  for (const auto& [offset, bytes] : {std::pair(0, misplaced), std::pair(8, too_large)}) {
+    std::string image = sound;
+    image.replace(kSnapshots + offset, bytes.size(), bytes);
+    for (const ScratchDirectory* directory : {&ours_, &theirs_}) {
+      WriteBytes(directory->File("a"), image);
+    }
+    ExpectSame({"-a", "one", "a"});
+    ExpectSame({"-d", "one", "a"});
+    for (const Words& words : {Words{"qemu-img", "convert", "-l", "one", "a", "b"},
+                               Words{"qemu-img", "amend", "-o", "compat=0.10", "a"}}) {
+      EXPECT_EQ(Ringcow(ours_.path(), words), Qemu(theirs_.path(), words));
+    }
+    EXPECT_EQ(Ringcow(ours_.path(), {"qemu-io", "-c", "read 0 512", "a"}).status, 0);
+    EXPECT_EQ(ReadBytes(ours_.File("a")), image);
+  }
+}
+
+// Behind the end of the file there are as many as the header says.
+TEST_F(SnapshotTest, HasNoRoomForOneMore) {
+  const std::string most("\0\1\0\0\0\0\0\0\1\0\0\0", 12);
+  for (const ScratchDirectory* directory : {&ours_, &theirs_}) {
+    std::string image = ReadBytes(directory->File("a"));
+    image.replace(60, most.size(), most);
+    WriteBytes(directory->File("a"), image);
+  }
+  ExpectSame({"-c", "one", "a"});
+  EXPECT_EQ(Ringcow(ours_.path(), {"qemu-io", "-c", "write -P 3 0 64k", "a"}).status, 0);
+  EXPECT_EQ(Qemu(ours_.path(), {"qemu-io", "-c", "read -P 3 0 64k", "a"}).status, 0);
+}
+
+TEST_F(SnapshotTest, ComplainsOfNarrowRefcountsInTheSameWords) {
+  for (const ScratchDirectory* directory : {&ours_, &theirs_}) {
+    const Words create = {"qemu-img", "create",          "-q", "-f", "qcow2",
+                          "-o",       "refcount_bits=1", "a",  "4M"};
+    EXPECT_EQ(Qemu(directory->path(), create).status, 0);
+  }
+  WriteBoth("write -q 0 512");
+  ExpectSame({"-c", "one", "a"});
+  // QEMU leaks the new L1 table.
+  EXPECT_EQ(Qemu(ours_.path(), {"qemu-img", "check", "a"}).status, 0);
 }
 
 }  // namespace

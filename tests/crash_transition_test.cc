@@ -94,7 +94,7 @@ const Transition kTransitions[] = {
      [](Image& image, Loop& loop) { return loop.Run(image.ExpandSnapshotZeroes()); }, kBytes, true},
     {"ExpandZeroesOfOverlay",
      [](Image& image, Loop& loop) {
-       absl::Status status = loop.Run(ExpandZeroClusters(image));
+       absl::Status status = loop.Run(ExpandZeroClusters(image, nullptr));
        status.Update(loop.Run(image.Flush()));
        return status;
      },

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <set>
 #include <string>
@@ -60,11 +61,16 @@ class Patient {
   uint64_t l2() const { return Get64(l1()) & kOffset; }
   uint64_t refcount_table() const { return Get64(48); }
   uint64_t snapshots() const { return Get64(64); }
+  uint64_t RefcountBlockFor(uint64_t offset) const {
+    const uint64_t in_block = RefcountsIn(cluster_bytes(), Get32(96));
+    return Get64(refcount_table() + offset / cluster_bytes() / in_block * 8);
+  }
+  bool HasRefcountOf(uint64_t offset) const { return RefcountBlockFor(offset) != 0; }
   void SetRefcountOf(uint64_t offset, uint64_t refcount) {
     std::vector<std::byte> block(cluster_bytes());
     const uint64_t in_block = RefcountsIn(block.size(), Get32(96));
     const uint64_t cluster = offset / cluster_bytes();
-    const uint64_t at = Get64(refcount_table() + cluster / in_block * 8);
+    const uint64_t at = RefcountBlockFor(offset);
     image_.Read(at, block);
     SetRefcount(block, cluster % in_block, Get32(96), refcount);
     image_.Write(at, block);
@@ -90,6 +96,7 @@ struct Base {
   const char* options;
   std::vector<std::string> io;
   bool has_snapshots = false;
+  bool is_full = false;  // all that the refcount blocks cover is in use
 };
 std::ostream& operator<<(std::ostream& out, const Base& base) { return out << base.name; }
 
@@ -99,11 +106,22 @@ const std::vector<std::string> kIo = {"write -P 5 0 80k", "write -z 64k 16k", "w
 const Base kBases[] = {
     {"Snapshots", "cluster_size=4k", kIo, true},
     {"SmallClusters", "cluster_size=512,refcount_bits=64", kIo, true},
+    {"FullRefcountBlocks", "cluster_size=512,refcount_bits=64", kIo, true, true},
     {"OneBit", "cluster_size=4k,refcount_bits=1", {kIo.begin(), kIo.end() - 1}},
     {"ExtendedL2",
      "cluster_size=16k,extended_l2=on",
      {"write -P 5 0 80k", "write -z 64k 16k", "write -P 6 300k 8k"}},
 };
+
+// Cluster by cluster, until the file ends where the last refcount block does.
+void Fill(const std::string& path) {
+  constexpr uint64_t kCovered = 64 * 512;
+  for (uint64_t at = 320 << 10; at < 512 << 10; at += 512) {
+    QemuIo(path, {absl::StrCat("write -P 4 ", at, " 512")});
+    if (std::filesystem::file_size(path) % kCovered == 0) return;
+  }
+  ADD_FAILURE() << "the file never ended there";
+}
 
 DiskImage Make(const Base& base) {
   const TempFile file(".qcow2");
@@ -115,6 +133,7 @@ DiskImage Make(const Base& base) {
     QemuImg({"snapshot", "-c", "two", file.path()});
     QemuIo(file.path(), {"write -P 9 8k 16k"});
   }
+  if (base.is_full) Fill(file.path());
   return *DiskImage::LoadFile(file.path());
 }
 
@@ -131,6 +150,7 @@ const Damage kDamages[] = {
     {"leak",
      [](Patient& p) {
        const uint64_t end = AlignUp(p.image().size(), p.cluster_bytes());
+       if (!p.HasRefcountOf(end)) return;
        p.SetRefcountOf(end, 1);
        p.image().Resize(end + 2 * p.cluster_bytes());
      }},
@@ -138,6 +158,15 @@ const Damage kDamages[] = {
     {"refcount table lost", [](Patient& p) { p.Put64(p.refcount_table(), 0); }},
     {"refcount table entry wrong",
      [](Patient& p) { p.Put64(p.refcount_table(), p.Get64(p.refcount_table()) | 1); }},
+    {"refcount block behind the end of the file",
+     [](Patient& p) {
+       const uint64_t place = AlignUp(p.image().size(), p.cluster_bytes()) + p.cluster_bytes();
+       if (!p.HasRefcountOf(place)) return;
+       p.SetRefcountOf(place, 1);
+       uint64_t entry = p.refcount_table();
+       while (p.Get64(entry) != 0) entry += 8;
+       p.Put64(entry, place);
+     }},
     {"L1 entry without COPIED", [](Patient& p) { p.Put64(p.l1(), p.Get64(p.l1()) & ~kCopied); }},
     {"L2 entry with COPIED wrong", [](Patient& p) { p.Put64(p.l2(), p.Get64(p.l2()) ^ kCopied); }},
     {"refcount of data too high", [](Patient& p) { p.SetRefcountOf(p.Get64(p.l2()) & kOffset, 3); },

@@ -130,15 +130,37 @@ std::optional<uint64_t> NumberOf(absl::string_view id) {
   return number;
 }
 
+// A repair reads more than will be left.
+constexpr uint64_t kMaxRepairableTableBytes = 2 * kMaxSnapshotTableBytes;
+
+// How long a table is by the end of an entry, and how long without extra data that is too much.
+struct TableLength {
+  uint64_t stored = 0;
+  uint64_t allowed = 0;
+
+  void Align() {
+    stored = AlignUp(stored, 8);
+    allowed = AlignUp(allowed, 8);
+  }
+  void Add(uint64_t bytes, uint64_t allowed_bytes) {
+    stored += bytes;
+    allowed += allowed_bytes;
+  }
+  bool is_too_big() const {
+    return allowed > kMaxSnapshotTableBytes || stored > kMaxRepairableTableBytes;
+  }
+};
+
 // The table ends before the entry that makes it too large, for a repair.
 absl::StatusOr<SnapshotTable> TooBig(SnapshotTable& table, uint64_t end, uint32_t nb_snapshots,
                                      SnapshotTableUse use) {
-  if (use != SnapshotTableUse::kRepair) {
-    return absl::OutOfRangeError("Snapshot table is too big");
-  }
   table.bytes = end;
   table.left_out = nb_snapshots - static_cast<uint32_t>(table.snapshots.size());
-  return std::move(table);
+  if (use == SnapshotTableUse::kRepair) return std::move(table);
+  return absl::OutOfRangeError(absl::StrFormat(
+      "Snapshot table is too big\n"
+      "You can force-remove all %d overhanging snapshots with qemu-img check -r all",
+      table.left_out));
 }
 
 }  // namespace
@@ -147,27 +169,33 @@ absl::StatusOr<SnapshotTable> ParseSnapshotTable(std::span<const std::byte> pref
                                                  uint32_t nb_snapshots, SnapshotTableUse use) {
   const bool repairs = use == SnapshotTableUse::kRepair;
   SnapshotTable table;
+  TableLength length;
   for (uint32_t i = 0; i < nb_snapshots; ++i) {
-    const uint64_t end_before = table.bytes;
-    const uint64_t begin = AlignUp(table.bytes, 8);
-    table.bytes = begin + sizeof(FixedFields);
-    if (table.bytes > kMaxSnapshotTableBytes) return TooBig(table, end_before, nb_snapshots, use);
+    const uint64_t end_before = length.stored;
+    length.Align();
+    const uint64_t begin = length.stored;
+    length.Add(sizeof(FixedFields), sizeof(FixedFields));
+    if (length.is_too_big()) return TooBig(table, end_before, nb_snapshots, use);
+    table.bytes = length.stored;
     if (table.bytes > prefix.size()) return table;
     FixedFields fixed;
     std::memcpy(&fixed, prefix.data() + begin, sizeof(fixed));
-    const bool has_too_much = fixed.extra_data_size.value() > kMaxSnapshotExtraBytes;
-    if (has_too_much && !repairs) {
+    const uint32_t extra_bytes = fixed.extra_data_size.value();
+    if (extra_bytes > kMaxSnapshotExtraBytes && !repairs) {
       return absl::InvalidArgumentError(
-          absl::StrFormat("Too much extra metadata in snapshot table entry %d", i));
+          absl::StrFormat("Too much extra metadata in snapshot table entry %d\n"
+                          "You can force-remove this extra metadata with qemu-img check -r all",
+                          i));
     }
-    const uint64_t variable_bytes = uint64_t{fixed.extra_data_size.value()} +
-                                    fixed.id_str_size.value() + fixed.name_size.value();
-    table.bytes += variable_bytes;
-    if (table.bytes > kMaxSnapshotTableBytes) return TooBig(table, end_before, nb_snapshots, use);
+    const uint64_t text_bytes = fixed.id_str_size.value() + fixed.name_size.value();
+    length.Add(uint64_t{extra_bytes} + text_bytes,
+               std::min(extra_bytes, kMaxSnapshotExtraBytes) + text_bytes);
+    if (length.is_too_big()) return TooBig(table, end_before, nb_snapshots, use);
+    table.bytes = length.stored;
     if (table.bytes > prefix.size()) return table;
-    if (has_too_much) table.shortened.push_back({i, fixed.extra_data_size.value()});
+    if (extra_bytes > kMaxSnapshotExtraBytes) table.shortened.push_back({i, extra_bytes});
     table.snapshots.push_back(
-        ParseEntry(fixed, prefix.subspan(begin + sizeof(fixed), variable_bytes)));
+        ParseEntry(fixed, prefix.subspan(begin + sizeof(fixed), extra_bytes + text_bytes)));
   }
   return table;
 }
@@ -187,15 +215,12 @@ absl::StatusOr<std::vector<std::byte>> SerializeSnapshotTable(std::span<const Sn
 absl::Status ValidateSnapshotL1Table(const Snapshot& snapshot, const Geometry& geometry) {
   const uint64_t offset = snapshot.l1_table_offset.value();
   if (snapshot.l1_entries > kMaxL1Entries) {
-    return absl::OutOfRangeError(
-        absl::StrFormat("Snapshot L1 table too large (snapshot '%s', %d entries)", snapshot.id,
-                        snapshot.l1_entries));
+    return absl::OutOfRangeError("Snapshot L1 table too large");
   }
   const uint64_t bytes = snapshot.l1_entries * kTableEntryBytes;
   if (!geometry.IsClusterAligned(snapshot.l1_table_offset) || offset > kMaxFileOffset - bytes ||
       (offset == 0 && bytes != 0)) {
-    return absl::InvalidArgumentError(absl::StrFormat(
-        "Snapshot L1 table offset invalid (snapshot '%s', %#x)", snapshot.id, offset));
+    return absl::InvalidArgumentError("Snapshot L1 table offset invalid");
   }
   return absl::OkStatus();
 }

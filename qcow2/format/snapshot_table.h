@@ -69,7 +69,9 @@ enum class SnapshotTableUse : uint8_t {
 // more than prefix.size() and says how much is needed to go on (not always to the end), and
 // `snapshots` holds the entries that are there in full.
 // InvalidArgument when an entry has more than kMaxSnapshotExtraBytes of extra data, OutOfRange when
-// the table exceeds kMaxSnapshotTableBytes; nothing else is invalid.
+// the table exceeds kMaxSnapshotTableBytes, both with a second line that tells what helps; nothing
+// else is invalid. A repair reads twice as much, of which extra data that is too much does not
+// count.
 absl::StatusOr<SnapshotTable> ParseSnapshotTable(std::span<const std::byte> prefix,
                                                  uint32_t nb_snapshots,
                                                  SnapshotTableUse use = SnapshotTableUse::kRead);
@@ -80,7 +82,7 @@ absl::StatusOr<SnapshotTable> ParseSnapshotTable(std::span<const std::byte> pref
 // there are more than kMaxSnapshots, or when the table or an id or name is too long.
 absl::StatusOr<std::vector<std::byte>> SerializeSnapshotTable(std::span<const Snapshot> snapshots);
 
-// InvalidArgument or OutOfRange, naming the snapshot, when its L1 table is not aligned, is on the
+// InvalidArgument or OutOfRange, in QEMU's words, when its L1 table is not aligned, is on the
 // header, is larger than kMaxL1Bytes, or overflows a file offset. It may lie beyond the file's end.
 absl::Status ValidateSnapshotL1Table(const Snapshot& snapshot, const Geometry& geometry);
 

@@ -155,9 +155,8 @@ TEST(SnapshotTableTest, L1TablesWithinTheLimits) {
   EXPECT_EQ(problem(0x50000, 1), "");
   EXPECT_EQ(problem(0x50000, kMaxL1Entries), "");
   EXPECT_EQ(problem(0, 0), "");
-  EXPECT_EQ(problem(0x50000, kMaxL1Entries + 1),
-            "Snapshot L1 table too large (snapshot '5', 4194305 entries)");
-  EXPECT_EQ(problem(0x50200, 1), "Snapshot L1 table offset invalid (snapshot '5', 0x50200)");
+  EXPECT_EQ(problem(0x50000, kMaxL1Entries + 1), "Snapshot L1 table too large");
+  EXPECT_EQ(problem(0x50200, 1), "Snapshot L1 table offset invalid");
   EXPECT_NE(problem(0, 1), "");
   EXPECT_NE(problem(0xffffffffffff0000, 0), "");
   EXPECT_NE(problem(0x7fffffffffff0000, 8192), "");
@@ -226,7 +225,9 @@ TEST(SnapshotTableTest, RefusesTooMuchExtraData) {
   AppendEntry(bytes, "2", "", kMaxSnapshotExtraBytes + 8);
   const auto table = ParseSnapshotTable(bytes, 2);
   EXPECT_EQ(table.status().code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(table.status().message(), "Too much extra metadata in snapshot table entry 1");
+  EXPECT_EQ(table.status().message(),
+            "Too much extra metadata in snapshot table entry 1\n"
+            "You can force-remove this extra metadata with qemu-img check -r all");
 }
 
 TEST(SnapshotTableTest, RefusesATableThatIsTooBig) {

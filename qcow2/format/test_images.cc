@@ -251,12 +251,6 @@ std::vector<BrokenHeader> BrokenSnapshotTables() {
        .code = kInvalid,
        .message = "Snapshot table offset invalid",
        .same_in_qemu = false},
-      {.name = "SnapshotsBeyondFile",
-       .patches = {offset(0x30000), count(1)},
-       .code = kInvalid,
-       .message = "Snapshot table at offset 0x30000 (40 bytes) lies beyond the end of the file "
-                  "(196616 bytes)",
-       .same_in_qemu = false},
   };
 }
 

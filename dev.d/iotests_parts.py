@@ -1,0 +1,89 @@
+"""QEMU's tests without some of their parts.
+
+028-img is QEMU's test 028 without what needs a virtual machine, and, where that is said below,
+without what cannot be the same here. Such tests are made beside QEMU's own, outside of the
+repository, by leaving out parts of their script and of what it should print.
+"""
+
+import os
+import re
+
+SUFFIX = '-img'
+
+# A part begins with what the first pattern matches and ends before the next match of the second.
+PARTS = {
+    '028': {
+        'script': [(r'^echo\necho block-backup$', r"^echo\necho '=== Reading across")],
+        'output': [(r'^\nblock-backup$', r'^\n=== Reading across')],
+    },
+    '065': {
+        'script': [(r'^class TestQCow3NotLazyQMP', r'^TestImageInfoSpecific = None')],
+        'cases': 6,
+    },
+    # Damage is told as what it is, where QEMU tells an errno that its search for refcounts ended with,
+    # and with overlap-check.inactive-l2 when the image is opened, not at each write.
+    '080': {
+        'script': [(r'^echo\necho "== Invalid L2 entry', r'^echo\necho "== Invalid snapshot L1 table offset')]
+                  + 2 * [(r'^\{ \$QEMU_IO -c "open -o overlap', r'^\{ \$QEMU_IMG snapshot -a')],
+        'output': [(r'^\n== Invalid L2 entry', r'^\n== Invalid snapshot L1 table offset')]
+                  + 2 * [(r'^qemu-io: Failed to flush', r'^qemu-img: Snapshot L1 table')],
+    },
+    '102': {
+        'script': [(r"^echo\necho '=== Testing map on an image file truncated", r'^# success'),
+                   (r'^ +_cleanup_qemu$', r'^ +_cleanup_test_img$')],
+        'output': [(r'^\n=== Testing map on an image file truncated', r'^\*\*\* done')],
+    },
+    '108': {
+        'script': [(r'^# This test either needs sudo', r"^echo\necho '=== Repairing an image without"),
+                   (r"^echo\necho '--- Rebuilding refcount structures on block", r'^# success')],
+        'output': [(r'^\n--- Rebuilding refcount structures on block', r'^\*\*\* done')],
+    },
+    # A snapshot that could not be made leaks nothing.
+    '112': {
+        'script': 2 * [(r'^# The new L1 table could/should be leaked$', r'^echo$')]
+                  + [(r'^# The new L1 table could/should be leaked; and', r'^echo$')],
+        'output': [(r'^Leaked cluster 6 refcount=1 reference=0', r'^\n=== Snapshot limit on refcount_bits=2'),
+                   (r'^Leaked cluster 7 refcount=1 reference=0', r'^\n=== Compressed clusters'),
+                   (r'^Leaked cluster 5 refcount=18446744073709551615', r'^\n=== Amend from')],
+    },
+    '176': {
+        'script': [(r' bitmap(?=; do$)', r'; do$')],
+        'output': [(r'^\n=== Test pass bitmap', r'^\*\*\* done')],
+    },
+}
+
+
+def without(text, parts):
+    for begin, end in parts:
+        first = re.search(begin, text, re.MULTILINE)
+        last = first and re.compile(end, re.MULTILINE).search(text, first.end())
+        if not last:
+            raise ValueError(f'the test has no part from {begin} to {end}')
+        text = text[:first.start()] + text[last.start():]
+    return text
+
+
+def write(path, text, mode):
+    # Others may be running it.
+    scratch = path.with_name(f'{path.name}.{os.getpid()}')
+    scratch.write_text(text)
+    scratch.chmod(mode)
+    scratch.rename(path)
+
+
+def make(name, tests):
+    """Makes the test of this name in the directory of QEMU's tests; of any other name, nothing."""
+    original = name.removesuffix(SUFFIX)
+    if original == name or original not in PARTS:
+        return
+    parts = PARTS[original]
+    script = without((tests / original).read_text(), parts['script'])
+    # It runs in the directory that it is in.
+    script = script.replace('. ./common.rc', 'cd ..\n. ./common.rc', 1)
+    if 'cases' in parts:
+        output = '.' * parts['cases'] + '\n' + '-' * 70 + f'\nRan {parts["cases"]} tests\n\nOK\n'
+    else:
+        output = without((tests / f'{original}.out').read_text(), parts['output'])
+        output = output.replace(f'created by {original}\n', f'created by {name}\n', 1)
+    write(tests / 'tests' / name, script, 0o755)
+    write(tests / 'tests' / f'{name}.out', output, 0o644)
