@@ -133,7 +133,7 @@ Task<absl::Status> AmendOpen(const Target& target, AmendOptions options) {
     later = std::exchange(options, AmendOptions{.version = options.version});
   }
   absl::Status status = co_await PrepareAmend(disk, *target.chain().image(), options);
-  status.Update(co_await target.guest().Close());
+  status.Update(co_await target.CloseImages());
   CO_RETURN_IF_ERROR(status);
   CO_RETURN_IF_ERROR(co_await FinishAmend(disk, options));
   if (!later.version.has_value()) co_return absl::OkStatus();
@@ -157,7 +157,9 @@ Task<absl::Status> Amend(Host& host, const Settings& settings) {
   if (AsksForHelp(settings.changes)) co_return PrintChanges(format);
   if (target.chain().image() == nullptr) co_return CannotAmend(FormatName(format));
   CO_ASSIGN_OR_RETURN(const AmendOptions options, ParseChanges(settings.changes));
-  co_return co_await AmendOpen(target, options);
+  absl::Status status = co_await AmendOpen(target, options);
+  status.Update(co_await target.CloseFiles());
+  co_return status;
 }
 
 absl::Status RunOnHost(const Settings& settings) {

@@ -96,7 +96,10 @@ Task<absl::Status> Act(Image* image, const Settings& settings) {
     case 'd':
       co_return Failed("delete", settings, co_await DeleteOne(image, settings));
     default:
-      if (image != nullptr) PrintSnapshots(image->snapshots());
+      if (image == nullptr) co_return absl::OkStatus();
+      for (const std::string& line : SnapshotLines(image->snapshots())) {
+        absl::PrintF("%s\n", line);
+      }
       co_return absl::OkStatus();
   }
 }
