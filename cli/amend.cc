@@ -134,7 +134,7 @@ Task<absl::Status> AmendOpen(const Target& target, AmendOptions options) {
     later = std::exchange(options, AmendOptions{.version = options.version});
   }
   absl::Status status = co_await PrepareAmend(disk, *target.chain().image(), options);
-  status.Update(co_await target.guest().Close());
+  status.Update(co_await target.CloseImages());
   CO_RETURN_IF_ERROR(status);
   CO_RETURN_IF_ERROR(co_await FinishAmend(disk, options));
   if (!later.version.has_value()) co_return absl::OkStatus();
@@ -176,7 +176,9 @@ Task<absl::Status> Amend(const Program& program, Host& host, const Settings& set
   CO_ASSIGN_OR_RETURN(AmendOptions options, ParseChanges(settings.changes));
   options.on_progress = progress.Listener();
   CO_RETURN_IF_ERROR(CheckSnapshots(program, *target.chain().image(), options));
-  co_return co_await AmendOpen(target, options);
+  absl::Status status = co_await AmendOpen(target, options);
+  status.Update(co_await target.CloseFiles());
+  co_return status;
 }
 
 absl::Status RunOnHost(const Program& program, const Settings& settings) {

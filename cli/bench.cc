@@ -143,7 +143,8 @@ void Announce(const BenchPattern& pattern) {
 
 void SayWhatIsMissing(const Program& program, const Host& host, const ImageFile& file) {
   for (const std::string& notice : host.rings->notices()) program.Error(notice);
-  if (!file.host().file().notice().empty()) program.Error(file.host().file().notice());
+  const UringDisk* const host_file = file.host().outermost_file();
+  if (host_file != nullptr && !host_file->notice().empty()) program.Error(host_file->notice());
 }
 
 Task<absl::Status> Measure(Loop& loop, GuestDisk& disk, const Settings& settings) {

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "cli/command.h"
+#include "cli/lost_bitmaps.h"
 #include "cli/sizes.h"
 #include "cli/target.h"
 #include "engine/status_macros.h"
@@ -138,7 +139,7 @@ Task<absl::Status> ActAll(Image* image, Image* from, const Settings& settings) {
   co_return absl::OkStatus();
 }
 
-Task<absl::Status> OpenAndAct(Host& host, const Settings& settings) {
+Task<absl::Status> OpenAndAct(const Program& program, Host& host, const Settings& settings) {
   CO_ASSIGN_OR_RETURN(const Target target,
                       co_await OpenTarget(host, settings.name,
                                           {.format = settings.format,
@@ -163,13 +164,19 @@ Task<absl::Status> OpenAndAct(Host& host, const Settings& settings) {
   } else {
     status = co_await ActAll(image, image, settings);
   }
-  status.Update(co_await target.guest().Close());
+  absl::Status closed = co_await target.guest().Close();
+  if (const std::optional<std::string> lost = LostBitmaps(closed)) {
+    program.Error(*lost);
+    program.Error(kErrorWhileClosing);
+    closed = absl::Status(closed.code(), *lost);
+  }
+  status.Update(closed);
   co_return status;
 }
 
-absl::Status RunOn(const Settings& settings) {
+absl::Status RunOn(const Program& program, const Settings& settings) {
   ASSIGN_OR_RETURN(const std::unique_ptr<Host> host, Host::Create());
-  return host->loop.Run(OpenAndAct(*host, settings));
+  return host->loop.Run(OpenAndAct(program, *host, settings));
 }
 
 // In qemu-img's order. Empty when they fit together.
@@ -233,7 +240,7 @@ int RunBitmap(const Program& program, int argc, char** argv) {
   if (options.rest().size() != 2) return program.Fail("Expecting filename and bitmap name");
   settings.name = options.rest()[0];
   settings.bitmap = options.rest()[1];
-  const absl::Status status = RunOn(settings);
+  const absl::Status status = RunOn(program, settings);
   return status.ok() ? EXIT_SUCCESS : program.Fail(status);
 }
 

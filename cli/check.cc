@@ -125,9 +125,9 @@ Task<absl::StatusOr<CheckResult>> RepairAndCheck(Disk& disk, RepairScope scope, 
 
 // Nothing when the image's format has no checks.
 Task<absl::StatusOr<std::optional<CheckResult>>> OpenAndCheck(Host& host, Settings settings) {
-  CO_ASSIGN_OR_RETURN(const ImageFile file,
-                      co_await OpenImageFile(host, settings.name, settings.target));
-  if (file.format() != ImageFormat::kQcow2) co_return std::nullopt;
+  CO_ASSIGN_OR_RETURN(ImageFile file, co_await OpenImageFile(host, settings.name, settings.target));
+  const bool is_image = file.host().source().above.empty();
+  if (file.format() != ImageFormat::kQcow2 || !is_image) co_return std::nullopt;
   CheckOptions options;
   options.report = [](absl::string_view line) { absl::FPrintF(stderr, "%s\n", line); };
   absl::StatusOr<CheckResult> result =
@@ -135,6 +135,7 @@ Task<absl::StatusOr<std::optional<CheckResult>>> OpenAndCheck(Host& host, Settin
           ? co_await RepairAndCheck(file.disk(), *settings.repair, settings, options)
           : co_await CheckImage(file.disk(), options);
   if (!result.ok()) co_return WithoutName(result.status(), file.disk());
+  CO_RETURN_IF_ERROR(co_await file.Close());
   co_return *result;
 }
 

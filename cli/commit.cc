@@ -1,17 +1,10 @@
 #include "qcow2/commit.h"
 
-#include <cstdint>
-#include <cstdlib>
-#include <limits>
-#include <optional>
-#include <string>
-#include <utility>
-#include <vector>
-
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "cli/command.h"
 #include "cli/interrupt_notice.h"
+#include "cli/lost_bitmaps.h"
 #include "cli/progress.h"
 #include "cli/sizes.h"
 #include "cli/target.h"
@@ -49,8 +42,9 @@ struct Settings {
 
 // A relative name begins where that of a backing file would in the image above.
 bool IsNamed(const ImageFile& file, const ImageFile& above, const std::string& name) {
-  const absl::StatusOr<std::string> path = LocalPath(FullBackingPath(above.disk().name(), name));
-  return path.ok() && file.host().file().IsNamed(*path);
+  const absl::StatusOr<std::string> path = LocalPath(FullBackingPath(above.host().path(), name));
+  const UringDisk* const host_file = file.host().file();
+  return path.ok() && host_file != nullptr && host_file->IsNamed(*path);
 }
 
 // How many layers are above the one to commit to.
@@ -111,7 +105,13 @@ Task<absl::Status> OpenAndCommit(const Program& program, Host& host, const Setti
     co_return absl::AbortedError("The backing chain has changed meanwhile");
   }
   absl::Status status = co_await CommitTo(program, settings, target, depth);
-  status.Update(co_await target.guest().Close());
+  absl::Status closed = co_await target.guest().Close();
+  if (const std::optional<std::string> lost = LostBitmaps(closed)) {
+    program.Error(*lost);
+    program.Error(*lost);
+    closed = absl::Status(closed.code(), kErrorWhileClosing);
+  }
+  status.Update(closed);
   co_return status;
 }
 

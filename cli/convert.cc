@@ -37,8 +37,9 @@ using Targets = std::vector<Target>;
 
 // A file that grows reads as zeroes where nothing was written; a device does not.
 bool IsDevice(const ImageFile& file) {
+  const UringDisk* const host_file = file.host().outermost_file();
   struct stat info{};
-  return fstat(file.host().file().fd(), &info) != 0 || S_ISBLK(info.st_mode);
+  return host_file == nullptr || fstat(host_file->fd(), &info) != 0 || S_ISBLK(info.st_mode);
 }
 
 Task<absl::StatusOr<Targets>> OpenSources(Host& host, const ConvertSettings& settings) {
@@ -145,12 +146,13 @@ CopySource SourceOf(const Targets& sources, const Target& target, NewTarget made
   return CopySource(std::move(images));
 }
 
-std::function<void(uint64_t offset, const absl::Status& why)> WarnUnlessQuiet(
-    const Program& program, const ConvertSettings& settings) {
-  return [&program, quiet = settings.quiet](uint64_t offset, const absl::Status& why) {
+std::function<void(const Unreadable& sector)> WarnUnlessQuiet(const Program& program,
+                                                              const ConvertSettings& settings) {
+  return [&program, quiet = settings.quiet](const Unreadable& sector) {
     if (quiet) return;
-    program.Error(
-        absl::StrFormat("warning: error while reading offset %d: %s", offset, FailureReason(why)));
+    const char* const what = sector.is_status ? "block status at offset" : "offset";
+    program.Error(absl::StrFormat("warning: error while reading %s %d: %s", what, sector.offset,
+                                  FailureReason(sector.why)));
   };
 }
 
@@ -179,15 +181,20 @@ Task<absl::Status> CopyInto(const Program& program, Host& host, const ConvertSet
   Progress progress(settings.progress && !settings.quiet);
   progress.Begin();
   options.on_progress = progress.Listener();
-  const HostFile& target_file = target.file().host();
-  HostCopy host_copy(*host.workers, source, *target.chain().layers().front().guest,
-                     target_file.file());
-  const bool offloads = settings.offloads && target.file().format() == ImageFormat::kRaw &&
-                        target_file.blkdebug() == nullptr;
-  if (offloads) options.host_copy = &host_copy;
+  std::optional<HostCopy> host_copy;
+  UringDisk* const target_file = target.file().host().file();
+  // What lies on a file has to see its requests.
+  const bool is_file = target_file != nullptr && &target.file().disk() == target_file &&
+                       target.file().host().source().above.empty();
+  if (settings.offloads && is_file && target.file().format() == ImageFormat::kRaw) {
+    host_copy.emplace(*host.workers, source, *target.chain().layers().front().guest, *target_file);
+    options.host_copy = &*host_copy;
+  }
   absl::Status status =
       co_await CopyLoop(host.loop, source, target.guest(), std::move(options)).Run();
-  if (status.ok() && !settings.target.cache.no_flush) status = co_await host_copy.Flush();
+  if (status.ok() && host_copy.has_value() && !settings.target.cache.no_flush) {
+    status = co_await host_copy->Flush();
+  }
   if (status.ok()) progress.Finish();
   progress.End();
   co_return status;

@@ -7,12 +7,13 @@
 #include <utility>
 
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
-#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "cli/node_name.h"
 #include "engine/errno_status.h"
 #include "engine/status_macros.h"
+#include "qcow2/format/image_format.h"
 #include "qcow2/format/options.h"
+#include "qcow2/image_chain.h"
 #include "qcow2/read_header.h"
 #include "qcow2/read_snapshots.h"
 
@@ -51,63 +52,88 @@ Json::Object EncryptionInfo(CryptMethod method) {
   return {{"format", Json(method == CryptMethod::kAes ? "aes" : "luks")}};
 }
 
-// What options are in JSON: numbers, flags, or text.
-Json JsonOf(const std::string& value) {
-  uint64_t number = 0;
-  if (absl::SimpleAtoi(value, &number)) return Json(number);
-  return value == "on" || value == "off" ? Json(value == "on") : Json(value);
+// What lies on another shows as much of it as it does not change.
+ImageInfo Above(ImageInfo below, const std::string& driver, const NodeName& name) {
+  ImageInfo info;
+  info.path = below.path;
+  info.name = name.Text();
+  info.driver = driver;
+  info.virtual_size = below.virtual_size;
+  info.cluster_bytes = below.cluster_bytes;
+  info.knows_dirt = below.knows_dirt;
+  below.role = NameOfChild(driver);
+  if (below.role == "file") info.disk_bytes = below.disk_bytes;
+  info.children.push_back(std::move(below));
+  return info;
 }
 
-// A blkdebug of which a name cannot tell all is named by its options.
-void SetNames(const ImageFile& file, ImageInfo& info) {
-  info.name = file.host().name();
-  const BlkdebugDisk* const blkdebug = file.host().blkdebug();
-  if (blkdebug == nullptr) return;
-  info.blkdebug = info.name;
-  const BlkdebugOptions& options = blkdebug->options();
-  if (options.given.empty()) return;
-  Json::Object node;
-  for (const auto& [name, value] : options.given) node.emplace_back(name, JsonOf(value));
-  node.emplace_back("image",
-                    Json(Json::Object{{"driver", Json("file")}, {"filename", Json(info.path)}}));
-  node.emplace_back("driver", Json("blkdebug"));
-  if (!options.config.empty()) node.emplace_back("config", Json(options.config));
-  const std::string format(FormatName(info.format));
-  info.name = absl::StrCat(
-      "json:",
-      Json(Json::Object{{"driver", Json(format)}, {"file", Json(Json::Object(node))}}).Line());
-  info.blkdebug = absl::StrCat("json:", Json(std::move(node)).Line());
+absl::StatusOr<ImageInfo> BottomInfo(const HostFile& host) {
+  const ImageSource& source = host.source();
+  ImageInfo info;
+  info.path = host.path();
+  info.name = NameOfFile(host, 0).Text();
+  info.driver = source.bottom;
+  info.is_protocol = true;
+  info.disk_bytes = 0;
+  if (source.nowhere.has_value()) {
+    info.virtual_size = AlignUp(source.nowhere->bytes, kSectorBytes);
+    info.knows_dirt = false;
+    return info;
+  }
+  struct stat status{};
+  if (fstat(host.file()->fd(), &status) != 0) {
+    return ErrnoStatus(errno, absl::StrFormat("Could not stat '%s'", host.path()));
+  }
+  constexpr uint64_t kBlockBytes = 512;  // of st_blocks, whatever the file system
+  if (S_ISBLK(status.st_mode)) info.driver = "host_device";
+  info.virtual_size = AlignUp(host.file()->size(), kSectorBytes);
+  info.disk_bytes = static_cast<uint64_t>(status.st_blocks) * kBlockBytes;
+  return info;
+}
+
+// NOLINTNEXTLINE(misc-no-recursion): as deep as images lie in images, which is bounded.
+Task<absl::StatusOr<ImageInfo>> FileInfo(const HostFile& host) {
+  ImageInfo info;
+  if (host.image() != nullptr) {
+    CO_ASSIGN_OR_RETURN(info, co_await ReadImageInfo(host.image()->file()));
+  } else {
+    CO_ASSIGN_OR_RETURN(info, BottomInfo(host));
+  }
+  const std::vector<DiskDriver>& drivers = host.source().below;
+  for (size_t i = 0; i < drivers.size(); ++i) {
+    info = Above(std::move(info), NameOfDriver(drivers[i]), NameOfFile(host, i + 1));
+  }
+  co_return info;
+}
+
+Task<absl::Status> ReadFormat(const ImageFile& file, ImageInfo& info) {
+  const uint64_t bytes = file.format_options().raw_window.BytesOf(file.disk().size());
+  info.virtual_size = AlignUp(bytes, kSectorBytes);
+  if (file.format() != ImageFormat::kQcow2) co_return absl::OkStatus();
+  CO_ASSIGN_OR_RETURN(const Header header, co_await ReadHeader(file.disk()));
+  info.header = header;
+  info.cluster_bytes = header.cluster_bytes();
+  info.knows_dirt = true;
+  info.virtual_size = AlignDown(header.virtual_size, kSectorBytes);
+  if (header.nb_snapshots > 0) {
+    CO_ASSIGN_OR_RETURN(info.snapshots, co_await ReadSnapshots(file.disk(), header));
+  }
+  CO_ASSIGN_OR_RETURN(info.bitmaps, co_await ReadBitmaps(file.disk(), header));
+  co_return absl::OkStatus();
 }
 
 }  // namespace
 
+// NOLINTNEXTLINE(misc-no-recursion): see FileInfo.
 Task<absl::StatusOr<ImageInfo>> ReadImageInfo(const ImageFile& file) {
-  Disk& disk = file.disk();
-  struct stat status{};
-  if (fstat(file.host().file().fd(), &status) != 0) {
-    co_return ErrnoStatus(errno, absl::StrFormat("Could not stat '%s'", disk.name()));
+  const ImageSource& source = file.host().source();
+  CO_ASSIGN_OR_RETURN(ImageInfo info, co_await FileInfo(file.host()));
+  if (!source.has_no_format) {
+    info = Above(std::move(info), std::string(FormatName(file.format())), NameOfImage(file, 0));
+    CO_RETURN_IF_ERROR(co_await ReadFormat(file, info));
   }
-  constexpr uint64_t kBlockBytes = 512;  // of st_blocks, whatever the file system
-  ImageInfo info = {
-      .path = disk.name(),
-      .name = disk.name(),
-      .format = file.format(),
-      .virtual_size = AlignUp(file.format_options().raw_window.BytesOf(disk.size()), kSectorBytes),
-      .file_length = AlignUp(disk.size(), kSectorBytes),
-      .disk_bytes = static_cast<uint64_t>(status.st_blocks) * kBlockBytes,
-      .is_device = S_ISBLK(status.st_mode),
-      .header = std::nullopt,
-      .snapshots = {},
-      .bitmaps = {}};
-  SetNames(file, info);
-  if (file.format() == ImageFormat::kQcow2) {
-    CO_ASSIGN_OR_RETURN(const Header header, co_await ReadHeader(disk));
-    info.header = header;
-    info.virtual_size = AlignDown(header.virtual_size, kSectorBytes);
-    if (header.nb_snapshots > 0) {
-      CO_ASSIGN_OR_RETURN(info.snapshots, co_await ReadSnapshots(disk, header));
-    }
-    CO_ASSIGN_OR_RETURN(info.bitmaps, co_await ReadBitmaps(disk, header));
+  for (size_t i = 0; i < source.above.size(); ++i) {
+    info = Above(std::move(info), NameOfDriver(source.above[i]), NameOfImage(file, i + 1));
   }
   co_return info;
 }

@@ -12,7 +12,6 @@
 #include "engine/task.h"
 #include "qcow2/format/bitmap_directory.h"
 #include "qcow2/format/header.h"
-#include "qcow2/format/image_format.h"
 #include "qcow2/format/snapshot_table.h"
 
 namespace ringcow {
@@ -20,19 +19,22 @@ namespace ringcow {
 // What `info` tells about an image. It needs the header only, so it also serves for images whose
 // guest data this build cannot read.
 struct ImageInfo {
-  std::string path;
-  std::string name;  // what the image is opened by: `path`, or what names the blkdebug on it
-  std::optional<std::string> blkdebug = std::nullopt;  // the name of that without the format
-  ImageFormat format = ImageFormat::kRaw;
-  uint64_t virtual_size = 0;  // bytes
-  uint64_t file_length = 0;   // bytes, whole sectors
-  uint64_t disk_bytes = 0;    // what the file takes on its file system
-  bool is_device = false;
-  std::optional<Header> header;  // qcow2 only
-  std::vector<Snapshot> snapshots;
-  std::vector<BitmapDirectoryEntry> bitmaps;
+  std::string role = {};      // what whoever lies on it calls it: "file", "image"
+  std::string path = {};      // of the local file in which all of it is; empty: there is none
+  std::string name = {};      // what it is opened by
+  std::string driver = {};    // "qcow2", "file", "blkdebug"
+  bool is_protocol = false;   // it is where bytes come from: a file, or nowhere
+  uint64_t virtual_size = 0;  // bytes, whole sectors
+  std::optional<uint64_t> disk_bytes = std::nullopt;     // what it takes on its file system
+  std::optional<uint64_t> cluster_bytes = std::nullopt;  // of the image that it shows
+  bool knows_dirt = true;  // what has no storage does not tell whether it is dirty
+  std::optional<Header> header = std::nullopt;  // qcow2 only
+  std::vector<Snapshot> snapshots = {};
+  std::vector<BitmapDirectoryEntry> bitmaps = {};
+  std::vector<ImageInfo> children = {};  // what it lies on
 };
 
+// Of the image, and of what lies on it.
 Task<absl::StatusOr<ImageInfo>> ReadImageInfo(const ImageFile& file);
 
 // The members behind "Format specific information" of a qcow2 image.

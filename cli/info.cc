@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/string_view.h"
 #include "cli/command.h"
 #include "cli/image_info.h"
 #include "cli/output_format.h"
@@ -47,45 +48,20 @@ Json SnapshotJson(const Snapshot& snapshot) {
   return Json(std::move(members));
 }
 
-// The file below the format.
-Json FileJson(const ImageInfo& info) {
-  return Json(Json::Object{
-      {"children", Json(Json::Array())},
-      {"virtual-size", Json(info.file_length)},
-      {"filename", Json(info.path)},
-      {"format", Json(info.is_device ? "host_device" : "file")},
-      {"actual-size", Json(info.disk_bytes)},
-      {"format-specific",
-       Json(Json::Object{{"type", Json("file")}, {"data", Json(Json::Object())}})},
-      {"dirty-flag", Json(false)},
-  });
+Json Specific(const char* type, Json::Object data) {
+  return Json(Json::Object{{"type", Json(type)}, {"data", Json(std::move(data))}});
 }
 
-Json BlkdebugJson(const ImageInfo& info, const std::string& name) {
-  const Json::Object child = {{"name", Json("image")}, {"info", FileJson(info)}};
-  return Json(Json::Object{
-      {"children", Json(Json::Array{Json(child)})},
-      {"virtual-size", Json(info.file_length)},
-      {"filename", Json(name)},
-      {"format", Json("blkdebug")},
-      {"dirty-flag", Json(false)},
-  });
-}
-
-Json Qcow2Json(const Header& header, const std::vector<BitmapDirectoryEntry>& bitmaps) {
-  return Json(
-      Json::Object{{"type", Json("qcow2")}, {"data", Json(FormatSpecificInfo(header, bitmaps))}});
-}
-
+// NOLINTNEXTLINE(misc-no-recursion): as deep as drivers lie on drivers, which is bounded.
 Json ImageJson(const ImageInfo& info) {
-  // A raw image has what a qcow2 image without anything special has.
+  // What is no qcow2 image has what one without anything special has.
   const Header header = info.header.value_or(Header());
+  Json::Array children;
+  for (const ImageInfo& child : info.children) {
+    children.emplace_back(Json::Object{{"name", Json(child.role)}, {"info", ImageJson(child)}});
+  }
   Json::Object members;
-  const bool has_blkdebug = info.blkdebug.has_value();
-  const Json::Object child = {
-      {"name", Json("file")},
-      {"info", info.blkdebug.has_value() ? BlkdebugJson(info, *info.blkdebug) : FileJson(info)}};
-  members.emplace_back("children", Json(Json::Array{Json(child)}));
+  members.emplace_back("children", Json(std::move(children)));
   const std::optional<std::string>& backing_format = header.extensions.backing_format;
   if (!header.backing_file.empty() && backing_format.has_value()) {
     members.emplace_back("backing-filename-format", Json(*backing_format));
@@ -97,11 +73,16 @@ Json ImageJson(const ImageInfo& info) {
   }
   members.emplace_back("virtual-size", Json(info.virtual_size));
   members.emplace_back("filename", Json(info.name));
-  if (info.header.has_value()) members.emplace_back("cluster-size", Json(header.cluster_bytes()));
-  members.emplace_back("format", Json(std::string(FormatName(info.format))));
-  if (!has_blkdebug) members.emplace_back("actual-size", Json(info.disk_bytes));
+  if (info.cluster_bytes.has_value()) {
+    members.emplace_back("cluster-size", Json(*info.cluster_bytes));
+  }
+  members.emplace_back("format", Json(info.driver));
+  if (info.disk_bytes.has_value()) members.emplace_back("actual-size", Json(*info.disk_bytes));
   if (info.header.has_value()) {
-    members.emplace_back("format-specific", Qcow2Json(header, info.bitmaps));
+    members.emplace_back("format-specific",
+                         Specific("qcow2", FormatSpecificInfo(header, info.bitmaps)));
+  } else if (info.is_protocol && info.knows_dirt) {
+    members.emplace_back("format-specific", Specific("file", {}));
   }
   if (header.crypt_method != CryptMethod::kNone) members.emplace_back("encrypted", Json(true));
   if (!header.backing_file.empty()) {
@@ -109,55 +90,70 @@ Json ImageJson(const ImageInfo& info) {
                          Json(FullBackingPath(info.path, header.backing_file)));
     members.emplace_back("backing-filename", Json(header.backing_file));
   }
-  members.emplace_back("dirty-flag", Json(header.dirty()));
+  if (info.knows_dirt) members.emplace_back("dirty-flag", Json(header.dirty()));
   return Json(std::move(members));
 }
 
-void PrintQcow2Lines(const ImageInfo& info, const Header& header) {
-  if (header.crypt_method != CryptMethod::kNone) absl::PrintF("encrypted: yes\n");
-  absl::PrintF("cluster_size: %d\n", header.cluster_bytes());
-  if (header.dirty()) absl::PrintF("cleanly shut down: no\n");
+// Lines of an item each, all of them behind the same blanks.
+class Lines {
+ public:
+  explicit Lines(int level) : level_(level), blanks_(4 * static_cast<size_t>(level), ' ') {}
+
+  void Add(absl::string_view line) { absl::StrAppend(&text_, blanks_, line, "\n"); }
+  void AddText(absl::string_view text) { absl::StrAppend(&text_, text); }
+  int level() const { return level_; }
+  std::string Take() { return std::move(text_); }
+
+ private:
+  const int level_;
+  const std::string blanks_;
+  std::string text_;
+};
+
+void AddQcow2Lines(const ImageInfo& info, const Header& header, Lines& lines) {
+  if (header.dirty()) lines.Add("cleanly shut down: no");
   if (!header.backing_file.empty()) {
     const std::string full_path = FullBackingPath(info.path, header.backing_file);
-    absl::PrintF("backing file: %s", header.backing_file);
-    if (full_path != header.backing_file) absl::PrintF(" (actual path: %s)", full_path);
-    absl::PrintF("\n");
+    const bool is_other = full_path != header.backing_file;
+    lines.Add(absl::StrCat("backing file: ", header.backing_file,
+                           is_other ? absl::StrCat(" (actual path: ", full_path, ")") : ""));
     if (header.extensions.backing_format.has_value()) {
-      absl::PrintF("backing file format: %s\n", *header.extensions.backing_format);
+      lines.Add(absl::StrCat("backing file format: ", *header.extensions.backing_format));
     }
   }
-  PrintSnapshots(info.snapshots);
-  absl::PrintF("Format specific information:\n%s",
-               Json(FormatSpecificInfo(header, info.bitmaps)).HumanLines(1));
+  for (const std::string& line : SnapshotLines(info.snapshots)) lines.Add(line);
+  lines.Add("Format specific information:");
+  lines.AddText(Json(FormatSpecificInfo(header, info.bitmaps)).HumanLines(lines.level() + 1));
 }
 
 std::string ReadableSize(uint64_t bytes) {
   return absl::StrFormat("%s (%d bytes)", RoughSize(bytes), bytes);
 }
 
-// What lies below the format, as many levels of indentation deep.
-void PrintFile(const ImageInfo& info, absl::string_view node, const std::string& indent) {
-  absl::PrintF(
-      "%1$sChild node '%2$s':\n%1$s    filename: %3$s\n%1$s    protocol type: %4$s\n"
-      "%1$s    file length: %5$s\n%1$s    disk size: %6$s\n",
-      indent, node, info.path, info.is_device ? "host_device" : "file",
-      ReadableSize(info.file_length), RoughSize(info.disk_bytes));
-}
-
-void PrintHuman(const ImageInfo& info) {
-  absl::PrintF("image: %s\nfile format: %s\nvirtual size: %s\ndisk size: %s\n", info.name,
-               FormatName(info.format), ReadableSize(info.virtual_size),
-               info.blkdebug.has_value() ? "unavailable" : RoughSize(info.disk_bytes));
-  if (info.header.has_value()) PrintQcow2Lines(info, *info.header);
-  if (!info.blkdebug.has_value()) {
-    PrintFile(info, "/file", "");
-    return;
+// `node` is the way from the image to the child: "/file/image".
+// NOLINTNEXTLINE(misc-no-recursion): as deep as drivers lie on drivers, which is bounded.
+std::string HumanLines(const ImageInfo& info, const std::string& node, int level) {
+  Lines lines(level);
+  const bool is_bottom = info.is_protocol && level > 0;
+  lines.Add(absl::StrCat(is_bottom ? "filename: " : "image: ", info.name));
+  lines.Add(absl::StrCat(is_bottom ? "protocol type: " : "file format: ", info.driver));
+  lines.Add(absl::StrCat(is_bottom ? "file length: " : "virtual size: ",
+                         ReadableSize(info.virtual_size)));
+  lines.Add(absl::StrCat(
+      "disk size: ", info.disk_bytes.has_value() ? RoughSize(*info.disk_bytes) : "unavailable"));
+  if (info.header.has_value() && info.header->crypt_method != CryptMethod::kNone) {
+    lines.Add("encrypted: yes");
   }
-  absl::PrintF(
-      "Child node '/file':\n    image: %s\n    file format: blkdebug\n    virtual size: %s\n"
-      "    disk size: unavailable\n",
-      *info.blkdebug, ReadableSize(info.file_length));
-  PrintFile(info, "/file/image", "    ");
+  if (info.cluster_bytes.has_value()) {
+    lines.Add(absl::StrCat("cluster_size: ", *info.cluster_bytes));
+  }
+  if (info.header.has_value()) AddQcow2Lines(info, *info.header, lines);
+  for (const ImageInfo& child : info.children) {
+    const std::string child_node = absl::StrCat(node, "/", child.role);
+    lines.Add(absl::StrCat("Child node '", child_node, "':"));
+    lines.AddText(HumanLines(child, child_node, level + 1));
+  }
+  return lines.Take();
 }
 
 struct Settings {
@@ -209,7 +205,7 @@ void Print(const std::vector<ImageInfo>& infos, OutputFormat output, bool as_cha
   }
   for (const ImageInfo& info : infos) {
     if (&info != &infos.front()) absl::PrintF("\n");
-    PrintHuman(info);
+    absl::PrintF("%s", HumanLines(info, "", 0));
   }
 }
 

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "cli/command.h"
+#include "cli/node_name.h"
 #include "cli/output_format.h"
 #include "cli/sizes.h"
 #include "cli/target.h"
@@ -88,7 +89,7 @@ class Printer {
     const HostFile& file = layer.data_file.has_value() ? *layer.data_file : layer.file.host();
     absl::PrintF("%-16s%-16s%-16s%s\n", absl::StrFormat("%#x", entry.begin),
                  absl::StrFormat("%#x", entry.bytes()), absl::StrFormat("%#x", host->value()),
-                 file.name());
+                 NameOfFile(file).Text());
     return absl::OkStatus();
   }
 

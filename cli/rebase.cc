@@ -62,7 +62,8 @@ std::optional<size_t> FindLayer(const ImageChain& chain, const std::string& name
   const absl::StatusOr<std::string> path = LocalPath(name);
   if (!path.ok()) return std::nullopt;
   for (size_t depth = 1; depth < chain.layers().size(); ++depth) {
-    if (chain.layers()[depth].file.host().file().IsNamed(*path)) return depth;
+    const UringDisk* const file = chain.layers()[depth].file.host().file();
+    if (file != nullptr && file->IsNamed(*path)) return depth;
   }
   return std::nullopt;
 }
@@ -71,7 +72,7 @@ Task<absl::StatusOr<NewBacking>> OpenNewBacking(Host& host, const Settings& sett
                                                 const ImageChain& chain) {
   NewBacking backing;
   if (settings.new_name().empty()) co_return backing;
-  const std::string full = FullBackingPath(chain.file().disk().name(), settings.new_name());
+  const std::string full = FullBackingPath(chain.file().host().path(), settings.new_name());
   backing.depth = FindLayer(chain, full);
   if (backing.depth.has_value()) co_return backing;
   absl::StatusOr<Target> opened = co_await Target::Open(host, full, settings.new_backing);
@@ -142,8 +143,9 @@ Task<absl::Status> RebaseOpen(const Program& program, Host& host, const Settings
   absl::Status status;
   if (!settings.is_unsafe()) status = co_await MakeSafe(host, settings, chain, progress);
   // All that the image has of its own is durable before the name of what it had it from is gone.
-  status.Update(co_await target.guest().Close());
+  status.Update(co_await target.CloseImages());
   if (status.ok()) status = ExplainFailure(settings, co_await ChangeName(settings, chain));
+  status.Update(co_await target.CloseFiles());
   co_return status;
 }
 

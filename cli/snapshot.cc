@@ -111,7 +111,10 @@ Task<absl::Status> Act(const Program& program, Image* image, const Settings& set
     case 'd':
       co_return Failed("delete", settings, co_await DeleteOne(image, settings));
     default:
-      if (image != nullptr) PrintSnapshots(image->snapshots());
+      if (image == nullptr) co_return absl::OkStatus();
+      for (const std::string& line : SnapshotLines(image->snapshots())) {
+        absl::PrintF("%s\n", line);
+      }
       co_return absl::OkStatus();
   }
 }

@@ -27,18 +27,21 @@ std::string ReadableClock(uint64_t nanoseconds) {
 
 }  // namespace
 
-void PrintSnapshots(std::span<const Snapshot> snapshots) {
-  if (snapshots.empty()) return;
-  absl::PrintF("Snapshot list:\n");
-  absl::PrintF("%-7s %-16s %8s %19s %15s %10s\n", "ID", "TAG", "VM_SIZE", "DATE", "VM_CLOCK",
-               "ICOUNT");
+std::vector<std::string> SnapshotLines(std::span<const Snapshot> snapshots) {
+  if (snapshots.empty()) return {};
+  const auto line = [](const auto&... columns) {
+    return absl::StrFormat("%-7s %-16s %8s %19s %15s %10s", columns...);
+  };
+  std::vector<std::string> lines = {"Snapshot list:",
+                                    line("ID", "TAG", "VM_SIZE", "DATE", "VM_CLOCK", "ICOUNT")};
   for (const Snapshot& snapshot : snapshots) {
     // As in QEMU they end where they hold a zero byte.
-    absl::PrintF("%-7s %-16s %8s %19s %15s %10s\n", snapshot.id.c_str(), snapshot.name.c_str(),
-                 RoughSize(snapshot.vm_state_bytes), ReadableDate(snapshot.date_seconds),
-                 ReadableClock(snapshot.vm_clock_nanoseconds),
-                 snapshot.icount.has_value() ? absl::StrCat(*snapshot.icount) : "--");
+    lines.push_back(line(snapshot.id.c_str(), snapshot.name.c_str(),
+                         RoughSize(snapshot.vm_state_bytes), ReadableDate(snapshot.date_seconds),
+                         ReadableClock(snapshot.vm_clock_nanoseconds),
+                         snapshot.icount.has_value() ? absl::StrCat(*snapshot.icount) : "--"));
   }
+  return lines;
 }
 
 }  // namespace ringcow

@@ -2,6 +2,7 @@
 
 #include <map>
 #include <utility>
+#include <variant>
 
 #include "absl/strings/str_format.h"
 #include "cli/guessed_raw.h"
@@ -13,11 +14,12 @@
 namespace ringcow {
 namespace {
 
-ImageFileOptions FileOptions(const TargetOptions& options) {
+ImageFileOptions FileOptions(const Host& host, const TargetOptions& options) {
   return {.format = options.format,
           .read_only = options.read_only,
           .direct = options.cache.direct,
-          .force_share = options.force_share};
+          .force_share = options.force_share,
+          .workers = host.workers.get()};
 }
 
 using DriverOptions = std::map<std::string, std::string>;
@@ -65,17 +67,20 @@ absl::StatusOr<std::unique_ptr<Host>> Host::Create() {
 
 Task<absl::StatusOr<ImageFile>> OpenImageFile(Host& host, std::string name, TargetOptions options) {
   CO_ASSIGN_OR_RETURN(ImageSource source, SourceOfTarget(name, options));
-  if (source.guest_blkdebug.has_value()) {
-    co_return absl::UnimplementedError("A blkdebug above an image has no file of its own");
+  if (options.read_only) {
+    for (const GuestDriver& driver : source.above) {
+      if (!std::holds_alternative<CopyOnReadDriver>(driver)) continue;
+      co_return absl::PermissionDeniedError("Block node is read-only");
+    }
   }
-  co_return co_await ImageFile::Open(*host.rings, std::move(source), FileOptions(options));
+  co_return co_await ImageFile::Open(*host.rings, std::move(source), FileOptions(host, options));
 }
 
 Task<absl::StatusOr<Target>> Target::Open(Host& host, std::string name, TargetOptions options) {
   if (options.copy_on_read && options.read_only) {
     co_return absl::FailedPreconditionError("Can't use copy-on-read on read-only device");
   }
-  ImageChainOptions chain_options = {.file = FileOptions(options), .image = {}};
+  ImageChainOptions chain_options = {.file = FileOptions(host, options), .image = {}};
   chain_options.image.copy_on_read = options.copy_on_read;
   chain_options.image.snapshot = options.snapshot;
   chain_options.also_writable = options.also_writable;
@@ -88,7 +93,7 @@ Task<absl::StatusOr<Target>> Target::Open(Host& host, std::string name, TargetOp
   CO_ASSIGN_OR_RETURN(
       std::unique_ptr<ImageChain> opened,
       co_await ImageChain::Open(*host.rings, std::move(source), std::move(chain_options)));
-  const ImageChain* const chain = opened.get();
+  ImageChain* const chain = opened.get();
   std::unique_ptr<GuestDisk> guest = std::move(opened);
   if (chain->file().guessed_raw() && !options.read_only) {
     guest = std::make_unique<GuessedRaw>(std::move(guest));

@@ -64,12 +64,16 @@ class Target {
   // What is behind guest(): to be looked at, and for what only qcow2 has.
   const ImageChain& chain() const { return *chain_; }
   const ImageFile& file() const { return chain_->file(); }
+  // Instead of guest().Close(), the one and then the other, by who changes the image's file when
+  // the image is closed.
+  Task<absl::Status> CloseImages() const { return chain_->CloseImages(); }
+  Task<absl::Status> CloseFiles() const { return chain_->CloseFiles(); }
 
  private:
-  Target(const ImageChain* chain, std::unique_ptr<GuestDisk> guest)
+  Target(ImageChain* chain, std::unique_ptr<GuestDisk> guest)
       : chain_(chain), guest_(std::move(guest)) {}
 
-  const ImageChain* chain_;  // guest_ owns it
+  ImageChain* chain_;  // guest_ owns it
   std::unique_ptr<GuestDisk> guest_;
 };
 

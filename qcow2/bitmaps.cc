@@ -2,11 +2,14 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
 #include <utility>
 
 #include "absl/strings/str_format.h"
+#include "engine/errno_status.h"
 #include "engine/status_macros.h"
 #include "qcow2/bitmaps_extension_store.h"
+#include "qcow2/reworded.h"
 
 namespace ringcow {
 
@@ -209,7 +212,11 @@ Task<absl::StatusOr<std::optional<BitmapsExtension>>> Bitmaps::WriteAll(
     BitmapDirectoryEntry entry = bitmap->entry;
     // Those that have not changed as well, which is where QEMU would put them.
     if (bitmap->bits != nullptr) {
-      CO_RETURN_IF_ERROR(co_await contents_.Write(*bitmap->bits, entry, written));
+      const absl::Status status = co_await contents_.Write(*bitmap->bits, entry, written);
+      if (!status.ok()) {
+        co_return Reworded(status, absl::StrFormat("Failed to write bitmap '%s' to file: %s",
+                                                   entry.name, std::strerror(ErrnoOf(status))));
+      }
     }
     directory.push_back(std::move(entry));
   }

@@ -1,8 +1,10 @@
 #include "qcow2/compressed_reader.h"
 
+#include <cerrno>
 #include <cstring>
 
 #include "absl/strings/str_format.h"
+#include "engine/errno_status.h"
 #include "engine/status_macros.h"
 
 namespace ringcow {
@@ -27,10 +29,9 @@ absl::Status CompressedReader::Decompress(CompressedExtent extent,
   }
   absl::Status status = decompressor_->Decompress(stored, cluster);
   if (status.ok()) return status;
-  return absl::Status(
-      status.code(),
-      absl::StrFormat("'%s': the compressed cluster at host offset %#x: %s", metadata_.disk.name(),
-                      extent.offset.value(), status.message()));
+  return ErrnoStatus(
+      EIO, absl::StrFormat("'%s': the compressed cluster at host offset %#x: %s",
+                           metadata_.disk.name(), extent.offset.value(), status.message()));
 }
 
 }  // namespace ringcow

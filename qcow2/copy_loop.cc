@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <utility>
 
 #include "absl/strings/str_format.h"
 #include "engine/io_memory.h"
@@ -10,6 +11,7 @@
 #include "engine/status_macros.h"
 #include "engine/zeroes.h"
 #include "qcow2/failure_reason.h"
+#include "qcow2/reworded.h"
 #include "qcow2/sparse_run.h"
 
 namespace ringcow {
@@ -17,12 +19,8 @@ namespace {
 
 absl::Status AtByte(const char* what, uint64_t offset, const absl::Status& status) {
   if (status.ok()) return status;
-  absl::Status told(status.code(),
-                    absl::StrFormat("error while %s %d: %s", what, offset, FailureReason(status)));
-  // The errno, if one is attached.
-  status.ForEachPayload(
-      [&told](absl::string_view url, const absl::Cord& payload) { told.SetPayload(url, payload); });
-  return told;
+  return Reworded(status,
+                  absl::StrFormat("error while %s %d: %s", what, offset, FailureReason(status)));
 }
 
 }  // namespace
@@ -35,9 +33,9 @@ bool CopyLoop::IsWritten(CopyPiece::Kind kind) const {
 Task<absl::StatusOr<uint64_t>> CopyLoop::BytesToWrite() {
   uint64_t bytes = 0;
   for (uint64_t at = 0; at < source_.size();) {
-    const absl::StatusOr<CopyPiece> piece = co_await source_.Find(at, source_.size() - at);
-    // It will be found once more.
-    if (!piece.ok() && options_.on_unreadable) break;
+    std::vector<Unreadable> unreadable;
+    const absl::StatusOr<CopyPiece> piece = co_await Find(at, unreadable);
+    Tell(unreadable);
     CO_RETURN_IF_ERROR(AtByte("reading block status at offset", at, piece.status()));
     if (IsWritten(piece->kind)) bytes += piece->bytes;
     at += piece->bytes;
@@ -55,10 +53,10 @@ Task<absl::Status> CopyLoop::Run() {
 Task<absl::Status> CopyLoop::Work() {
   CO_ASSIGN_OR_RETURN(const IoMemory memory, IoMemory::Allocate(options_.request_bytes));
   while (true) {
-    const absl::StatusOr<Piece> piece = co_await Claim();
+    absl::StatusOr<Piece> piece = co_await Claim();
     absl::Status status = piece.status();
     if (status.ok() && piece->piece.bytes == 0) co_return status;
-    if (status.ok()) status = co_await Copy(*piece, memory.span());
+    if (status.ok()) status = co_await Copy(*std::move(piece), memory.span());
     if (!status.ok()) {
       failed_ = true;
       turn_changed_.WakeAll();
@@ -74,23 +72,34 @@ CopyPiece CopyLoop::InWholeClusters(CopyPiece piece) const {
   return {CopyPiece::Kind::kData, std::min(cluster, source_.size() - next_)};
 }
 
-Task<absl::StatusOr<CopyPiece>> CopyLoop::FindNext() {
-  const uint64_t left = source_.size() - next_;
-  absl::StatusOr<CopyPiece> found = co_await source_.Find(next_, left);
-  if (!found.ok() && options_.on_unreadable) {
-    found = CopyPiece{CopyPiece::Kind::kData, std::min(kSectorBytes, left)};
+Task<absl::StatusOr<CopyPiece>> CopyLoop::Find(uint64_t offset,
+                                               std::vector<Unreadable>& unreadable) const {
+  uint64_t length = source_.size() - offset;
+  while (true) {
+    absl::StatusOr<CopyPiece> found = co_await source_.Find(offset, length);
+    if (found.ok() || !options_.on_unreadable) co_return found;
+    if (length <= kSectorBytes) {
+      unreadable.push_back({.is_status = true, .offset = offset, .why = found.status()});
+      co_return CopyPiece{CopyPiece::Kind::kData, length};
+    }
+    // Less of it may be known.
+    length = AlignUp(length / 4, kSectorBytes);
   }
-  co_return found;
 }
 
-Task<absl::Status> CopyLoop::ReadOrSalvage(uint64_t offset, std::span<std::byte> into) {
+void CopyLoop::Tell(std::vector<Unreadable>& unreadable) const {
+  for (const Unreadable& sector : std::exchange(unreadable, {})) options_.on_unreadable(sector);
+}
+
+Task<absl::Status> CopyLoop::ReadOrSalvage(Piece& piece, std::span<std::byte> into) {
+  const uint64_t offset = piece.offset;
   const absl::Status status = co_await source_.Read(offset, into);
   if (status.ok() || !options_.on_unreadable) co_return status;
   for (uint64_t at = 0; at < into.size(); at += kSectorBytes) {
     const auto sector = into.subspan(at, std::min<uint64_t>(kSectorBytes, into.size() - at));
     const absl::Status why = co_await source_.Read(offset + at, sector);
     if (why.ok()) continue;
-    options_.on_unreadable(offset + at, why);
+    piece.unreadable.push_back({.offset = offset + at, .why = why});
     std::memset(sector.data(), 0, sector.size());
   }
   co_return absl::OkStatus();
@@ -99,9 +108,12 @@ Task<absl::Status> CopyLoop::ReadOrSalvage(uint64_t offset, std::span<std::byte>
 Task<absl::StatusOr<CopyLoop::Piece>> CopyLoop::Claim() {
   const Mutex::Guard guard = co_await claiming_.Lock();
   if (failed_ || next_ >= source_.size()) co_return Piece();
-  const absl::StatusOr<CopyPiece> found = co_await FindNext();
+  Piece piece;
+  piece.offset = next_;
+  const absl::StatusOr<CopyPiece> found = co_await Find(next_, piece.unreadable);
   CO_RETURN_IF_ERROR(AtByte("reading block status at offset", next_, found.status()));
-  Piece piece{.piece = InWholeClusters(*found), .offset = next_, .turn = claims_++};
+  piece.piece = InWholeClusters(*found);
+  piece.turn = claims_++;
   if (IsWritten(piece.piece.kind)) {
     piece.piece.bytes = std::min(piece.piece.bytes, options_.request_bytes);
     co_await rate_.Take(piece.piece.bytes);
@@ -128,9 +140,10 @@ Task<bool> CopyLoop::CopyOnHost(const Piece& piece) {
   co_return co_await options_.host_copy->Copy(piece.offset, piece.piece.bytes);
 }
 
-Task<absl::Status> CopyLoop::Copy(const Piece& piece, std::span<std::byte> memory) {
+Task<absl::Status> CopyLoop::Copy(Piece piece, std::span<std::byte> memory) {
   if (co_await CopyOnHost(piece)) {
     CO_RETURN_IF_ERROR(co_await WaitForTurn(piece));
+    Tell(piece.unreadable);
     EndTurn();
     co_return absl::OkStatus();
   }
@@ -139,12 +152,13 @@ Task<absl::Status> CopyLoop::Copy(const Piece& piece, std::span<std::byte> memor
     bytes = memory.first(piece.piece.bytes);
     if (piece.piece.kind == CopyPiece::Kind::kData) {
       CO_RETURN_IF_ERROR(
-          AtByte("reading at byte", piece.offset, co_await ReadOrSalvage(piece.offset, bytes)));
+          AtByte("reading at byte", piece.offset, co_await ReadOrSalvage(piece, bytes)));
     } else {
       std::memset(bytes.data(), 0, bytes.size());
     }
   }
   CO_RETURN_IF_ERROR(co_await WaitForTurn(piece));
+  Tell(piece.unreadable);
   // Once they have begun, clusters are allocated in order: others need not wait for their end.
   Scope writing(loop_);
   writing.Spawn(Write(piece, bytes));

@@ -5,6 +5,7 @@
 #include <functional>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "engine/loop.h"
@@ -20,6 +21,13 @@ namespace ringcow {
 
 using CopyProgress = std::function<void(uint64_t done, uint64_t all)>;
 
+// A sector of the source that could not be read, or of which nobody could tell what it is.
+struct Unreadable {
+  bool is_status = false;  // the latter
+  uint64_t offset = 0;
+  absl::Status why;
+};
+
 struct CopyOptions {
   unsigned parallel = 8;             // requests under way
   uint64_t request_bytes = 2 << 20;  // of one, at most
@@ -33,8 +41,10 @@ struct CopyOptions {
   // Data is left to the host where that can copy it, as it is, zeroes and all. Null: none.
   HostCopy* host_copy = nullptr;
   uint64_t bytes_per_second = 0;  // that are written, at most; 0: as many as can be
-  // Who is told which sectors cannot be read; they become zeroes. Empty: that ends the copy.
-  std::function<void(uint64_t offset, const absl::Status& why)> on_unreadable = nullptr;
+  // Who is told which sectors cannot be read, which become zeroes, and of which nobody can tell
+  // what they are, which are read: of these twice, once while the bytes to copy are counted. In the
+  // order of their offsets, unless that does not matter. Empty: either ends the copy.
+  std::function<void(const Unreadable& sector)> on_unreadable = nullptr;
   // Who is told how many of all the bytes that are written have been taken on. Empty: nobody.
   CopyProgress on_progress = nullptr;
 };
@@ -63,6 +73,7 @@ class CopyLoop {
     CopyPiece piece;
     uint64_t offset = 0;
     uint64_t turn = 0;
+    std::vector<Unreadable> unreadable = {};  // to be told in its turn
   };
 
   bool IsWritten(CopyPiece::Kind kind) const;
@@ -70,13 +81,14 @@ class CopyLoop {
   Task<absl::Status> Work();
   // Whole clusters, where those are to be compressed: one that is data in part is data.
   CopyPiece InWholeClusters(CopyPiece piece) const;
-  // What is next, or a sector that nobody knows anything about.
-  Task<absl::StatusOr<CopyPiece>> FindNext();
+  // What the bytes from `offset` on are; where that is wanted, also if only a sector tells nothing.
+  Task<absl::StatusOr<CopyPiece>> Find(uint64_t offset, std::vector<Unreadable>& unreadable) const;
   // As Read, and zeroes for sectors that cannot be read, where that is wanted.
-  Task<absl::Status> ReadOrSalvage(uint64_t offset, std::span<std::byte> into);
+  Task<absl::Status> ReadOrSalvage(Piece& piece, std::span<std::byte> into);
+  void Tell(std::vector<Unreadable>& unreadable) const;
   // The next piece in the order of offsets; of no bytes at the end.
   Task<absl::StatusOr<Piece>> Claim();
-  Task<absl::Status> Copy(const Piece& piece, std::span<std::byte> memory);
+  Task<absl::Status> Copy(Piece piece, std::span<std::byte> memory);
   Task<bool> CopyOnHost(const Piece& piece);
   Task<absl::Status> Write(const Piece& piece, std::span<const std::byte> bytes);
   Task<absl::Status> WriteCompressed(uint64_t offset, std::span<const std::byte> bytes);

@@ -69,11 +69,11 @@ std::optional<FileBytes> CopySource::TryLocate(uint64_t offset, uint64_t length)
   if (!stored.has_value()) return std::nullopt;
   for (const ImageChain::Layer& layer : layers) {
     // What lies on a file has to see its requests.
-    const UringDisk& file = layer.file.host().file();
-    if (stored->disk == &file) return FileBytes{file.fd(), stored->offset.value()};
+    const UringDisk* const file = layer.file.host().file();
+    if (stored->disk == file) return FileBytes{file->fd(), stored->offset.value()};
     if (!layer.data_file.has_value()) continue;
-    const UringDisk& data_file = layer.data_file->file();
-    if (stored->disk == &data_file) return FileBytes{data_file.fd(), stored->offset.value()};
+    const UringDisk* const data_file = layer.data_file->file();
+    if (stored->disk == data_file) return FileBytes{data_file->fd(), stored->offset.value()};
   }
   return std::nullopt;
 }

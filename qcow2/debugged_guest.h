@@ -49,7 +49,8 @@ class DebuggedGuest final : public ForwardingDisk {
 
  private:
   DebuggedGuest(Loop& loop, std::unique_ptr<GuestDisk> guest, const std::string& name)
-      : ForwardingDisk(std::move(guest)), as_disk_(loop, disk(), name) {}
+      : ForwardingDisk(std::move(guest)),
+        as_disk_(loop, disk(), name, GuestAsDisk::BeyondEnd::kLost) {}
 
   GuestAsDisk as_disk_;
   std::unique_ptr<BlkdebugDisk> blkdebug_;

@@ -1,32 +1,118 @@
 #include "qcow2/host_file.h"
 
+#include <utility>
+#include <variant>
+
+#include "absl/strings/match.h"
 #include "absl/strings/str_format.h"
+#include "engine/errno_status.h"
 #include "engine/status_macros.h"
+#include "qcow2/image_chain.h"
+#include "qcow2/reworded.h"
 
 namespace ringcow {
 
-absl::StatusOr<HostFile> HostFile::Open(Rings& rings, const ImageSource& source,
-                                        UringDisk::Options options) {
+HostFile::HostFile(ImageSource source) : source_(std::move(source)) {}
+HostFile::HostFile(HostFile&& other) noexcept = default;
+HostFile& HostFile::operator=(HostFile&& other) noexcept = default;
+HostFile::~HostFile() = default;
+
+Task<absl::StatusOr<HostFile>> HostFile::Open(Rings& rings, ImageSource source,
+                                              ImageFileOptions options) {
   if (source.read_only && !options.read_only) {
-    return absl::PermissionDeniedError("Block node is read-only");
+    co_return absl::PermissionDeniedError("Block node is read-only");
   }
   options.force_share |= source.force_share;
   if (options.force_share && !options.read_only) {
-    return absl::InvalidArgumentError("force-share=on can only be used with read-only images");
+    co_return absl::InvalidArgumentError("force-share=on can only be used with read-only images");
+  }
+  if (++*options.opened > kMaxFiles) {
+    co_return absl::InvalidArgumentError(
+        absl::StrFormat("The image consists of more than %d files", kMaxFiles));
   }
   options.direct = source.direct.value_or(options.direct);
-  options.force_share |= source.unlocked;
-  ASSIGN_OR_RETURN(std::unique_ptr<UringDisk> file, UringDisk::Open(rings, source.path, options));
-  std::unique_ptr<BlkdebugDisk> blkdebug;
-  if (source.blkdebug.has_value()) {
-    ASSIGN_OR_RETURN(blkdebug, BlkdebugDisk::Open(*file, *source.blkdebug));
-  }
-  return HostFile(std::move(file), std::move(blkdebug));
+  HostFile host(std::move(source));
+  CO_RETURN_IF_ERROR(co_await host.OpenBottom(rings, std::move(options)));
+  for (const DiskDriver& driver : host.source_.below) CO_RETURN_IF_ERROR(host.PutAbove(driver));
+  co_return host;
 }
 
-std::string HostFile::name() const {
-  if (blkdebug_ == nullptr || !blkdebug_->options().given.empty()) return file_->name();
-  return absl::StrFormat("blkdebug:%s:%s", blkdebug_->options().config, file_->name());
+Task<absl::Status> HostFile::OpenBottom(Rings& rings, ImageFileOptions options) {
+  if (source_.image != nullptr) co_return co_await OpenImage(rings, options);
+  if (source_.nowhere.has_value()) {
+    nowhere_ = std::make_unique<VoidDisk>(rings.loop(), *source_.nowhere);
+    disk_ = nowhere_.get();
+    co_return absl::OkStatus();
+  }
+  CO_ASSIGN_OR_RETURN(file_,
+                      UringDisk::Open(rings, source_.path,
+                                      {.read_only = options.read_only,
+                                       .direct = options.direct,
+                                       .force_share = options.force_share || source_.unlocked}));
+  disk_ = file_.get();
+  co_return absl::OkStatus();
+}
+
+Task<absl::Status> HostFile::OpenImage(Rings& rings, const ImageFileOptions& options) {
+  ImageChainOptions chain{.file = options, .image = {}};
+  chain.file.format.clear();
+  chain.image.workers = options.workers;
+  const std::string name = NameOf(source_);
+  absl::StatusOr<std::unique_ptr<ImageChain>> image =
+      co_await ImageChain::Open(rings, *source_.image, std::move(chain));
+  if (!image.ok()) {
+    const std::string message(image.status().message());
+    if (absl::StartsWith(message, "Could not open")) co_return image.status();
+    co_return Reworded(image.status(), absl::StrFormat("Could not open '%s': %s", name, message));
+  }
+  image_ = *std::move(image);
+  image_as_disk_ =
+      std::make_unique<GuestAsDisk>(rings.loop(), *image_, name, GuestAsDisk::BeyondEnd::kGrows);
+  disk_ = image_as_disk_.get();
+  co_return absl::OkStatus();
+}
+
+absl::Status HostFile::PutAbove(const DiskDriver& driver) {
+  if (const auto* const blkdebug = std::get_if<BlkdebugOptions>(&driver)) {
+    ASSIGN_OR_RETURN(blkdebugs_.emplace_back(), BlkdebugDisk::Open(*disk_, *blkdebug));
+    disk_ = blkdebugs_.back().get();
+    return absl::OkStatus();
+  }
+  preallocating_.push_back(
+      std::make_unique<PreallocatingDisk>(*disk_, std::get<PreallocationOptions>(driver)));
+  disk_ = preallocating_.back().get();
+  return absl::OkStatus();
+}
+
+UringDisk* HostFile::outermost_file() const {
+  return image_ != nullptr ? image_->file().host().outermost_file() : file_.get();
+}
+
+std::string HostFile::path() const {
+  const UringDisk* const file = outermost_file();
+  return file != nullptr ? file->name() : "";
+}
+
+BlkdebugDisk* HostFile::blkdebug() const {
+  if (!blkdebugs_.empty()) return blkdebugs_.back().get();
+  return image_ != nullptr ? image_->blkdebug() : nullptr;
+}
+
+BlkdebugDisk* HostFile::events() const {
+  const bool is_uppermost = !blkdebugs_.empty() && blkdebugs_.back().get() == disk_;
+  return is_uppermost ? blkdebugs_.back().get() : nullptr;
+}
+
+Task<absl::Status> HostFile::Close() {
+  absl::Status status;
+  for (size_t i = preallocating_.size(); i-- > 0;) {
+    status.Update(co_await preallocating_[i]->Close());
+  }
+  if (image_ == nullptr) co_return status;
+  // What a request could tell by its errno only.
+  status.Update(image_as_disk_->damage());
+  status.Update(co_await image_->Close());
+  co_return status;
 }
 
 }  // namespace ringcow

@@ -12,7 +12,6 @@
 #include <utility>
 
 #include "absl/memory/memory.h"
-#include "absl/strings/cord.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -20,12 +19,15 @@
 #include "engine/status_macros.h"
 #include "engine/zeroes.h"
 #include "qcow2/backing_name.h"
+#include "qcow2/compressing_guest.h"
+#include "qcow2/copy_on_read_guest.h"
 #include "qcow2/debugged_guest.h"
 #include "qcow2/format/header.h"
 #include "qcow2/format/unsupported.h"
 #include "qcow2/image_source.h"
 #include "qcow2/raw_image.h"
 #include "qcow2/read_header.h"
+#include "qcow2/reworded.h"
 
 namespace ringcow {
 namespace {
@@ -37,6 +39,7 @@ using Layer = ImageChain::Layer;
 struct Links {
   std::optional<ImageSource> backing = std::nullopt;
   std::optional<ImageSource> data_file = std::nullopt;
+  bool has_external_data = false;
   ImageChain::CacheBytes caches = {};
 };
 
@@ -45,11 +48,7 @@ absl::Status AtDepth(size_t depth, const absl::Status& status) {
   std::string message;
   for (size_t i = 0; i < depth; ++i) absl::StrAppend(&message, "Could not open backing file: ");
   absl::StrAppend(&message, std::string(status.message()));
-  absl::Status wrapped(status.code(), message);
-  status.ForEachPayload([&wrapped](absl::string_view url, const absl::Cord& payload) {
-    wrapped.SetPayload(url, payload);
-  });
-  return wrapped;
+  return Reworded(status, message);
 }
 
 // A description that tells how, and not what, is of the file with this name, if there is one.
@@ -67,7 +66,7 @@ absl::StatusOr<std::optional<ImageSource>> BackingOf(const ImageFile& file, cons
   const FormatOptions& options = file.format_options();
   if (!options.replaces_backing && header.backing_file.empty()) return std::nullopt;
   if (options.replaces_backing && !options.backing.has_value()) return std::nullopt;
-  const std::string named = FullBackingPath(file.disk().name(), header.backing_file);
+  const std::string named = FullBackingPath(file.host().path(), header.backing_file);
   absl::StatusOr<ImageSource> source =
       options.backing.has_value()
           ? SourceOf(WithFile(*options.backing, header.backing_file.empty() ? "" : named), "")
@@ -79,12 +78,8 @@ absl::StatusOr<std::optional<ImageSource>> BackingOf(const ImageFile& file, cons
 // The data file, if there is one: that of the description, or else of the header.
 absl::StatusOr<std::optional<ImageSource>> DataFileOf(const ImageFile& file, const Header& header) {
   const std::optional<ImageSource>& described = file.format_options().data_file;
-  if (!header.external_data()) {
-    if (!described.has_value()) return std::nullopt;
-    return absl::InvalidArgumentError(
-        "'data-file' can only be set for images with an external data file");
-  }
-  if (described.has_value()) return described;
+  // It is refused when it has been opened, where the image cannot have one (see OpenDataFile).
+  if (described.has_value() || !header.external_data()) return described;
   const std::optional<std::string>& name = header.extensions.external_data_file;
   if (!name.has_value()) {
     return absl::InvalidArgumentError("'data-file' is required for this image");
@@ -151,34 +146,47 @@ Task<absl::StatusOr<Links>> ReadLinks(const ImageFile& file) {
   }
   links.caches = CacheBytesOf(file.format_options(), geometry);
   CO_RETURN_IF_ERROR(CheckCacheBytes(links.caches, file.format_options().l2_entry_bytes, geometry));
+  links.has_external_data = header.external_data();
   CO_ASSIGN_OR_RETURN(links.data_file, DataFileOf(file, header));
   CO_ASSIGN_OR_RETURN(links.backing, BackingOf(file, header));
   co_return links;
 }
 
-absl::StatusOr<uint64_t> SpaceTaken(const UringDisk& disk) {
+// What the file takes on the host, where it is a file of the host.
+absl::StatusOr<std::optional<uint64_t>> SpaceTaken(const HostFile& host) {
+  if (host.file() == nullptr) return std::nullopt;
   struct stat status{};
-  if (fstat(disk.fd(), &status) != 0) {
-    return ErrnoStatus(errno, absl::StrFormat("Could not stat '%s'", disk.name()));
+  if (fstat(host.file()->fd(), &status) != 0) {
+    return ErrnoStatus(errno, absl::StrFormat("Could not stat '%s'", host.file()->name()));
   }
   constexpr uint64_t kBlockBytes = 512;  // of st_blocks, whatever the file system
   return static_cast<uint64_t>(status.st_blocks) * kBlockBytes;
 }
 
-bool IsOpen(const std::vector<Layer>& layers, const std::string& path) {
-  return std::any_of(layers.begin(), layers.end(), [&path](const Layer& layer) {
-    return layer.file.host().file().IsNamed(path);
+bool IsOpen(const std::vector<Layer>& layers, const ImageSource& source) {
+  if (!source.is_plain_file()) return false;
+  return std::any_of(layers.begin(), layers.end(), [&source](const Layer& layer) {
+    const UringDisk* const file = layer.file.host().file();
+    return file != nullptr && file->IsNamed(source.path);
   });
 }
 
 absl::Status CheckBacking(const std::vector<Layer>& layers, const ImageSource& backing) {
-  if (IsOpen(layers, backing.path)) {
+  if (IsOpen(layers, backing)) {
     return absl::InvalidArgumentError(
         absl::StrFormat("Backing file '%s' creates an infinite loop.", backing.path));
   }
   if (layers.size() < ImageChain::kMaxLayers) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrFormat("The backing chain has more than %d files", ImageChain::kMaxLayers));
+}
+
+Task<absl::Status> OpenDataFile(Rings& rings, const Links& links, const ImageFileOptions& options,
+                                Layer& layer) {
+  CO_ASSIGN_OR_RETURN(layer.data_file, co_await HostFile::Open(rings, *links.data_file, options));
+  if (links.has_external_data) co_return absl::OkStatus();
+  co_return absl::InvalidArgumentError(
+      "'data-file' can only be set for images with an external data file");
 }
 
 // The files alone, from the image down.
@@ -196,28 +204,68 @@ Task<absl::StatusOr<std::vector<Layer>>> OpenFiles(Rings& rings, ImageSource sou
     if (!links.ok()) {
       co_return AtDepth(depth, WithoutName(links.status(), layers.back().file.disk()));
     }
-    if (const std::optional<ImageSource>& data = links->data_file; data.has_value()) {
-      auto data_file = HostFile::Open(rings, *data,
-                                      {.read_only = options.read_only,
-                                       .direct = options.direct,
-                                       .force_share = options.force_share});
-      if (!data_file.ok()) co_return AtDepth(depth, data_file.status());
-      layers.back().data_file = *std::move(data_file);
+    if (links->data_file.has_value()) {
+      const absl::Status status = co_await OpenDataFile(rings, *links, options, layers.back());
+      if (!status.ok()) co_return AtDepth(depth, status);
     }
     layers.back().caches = links->caches;
     std::optional<ImageSource>& backing = links->backing;
     if (!backing.has_value() || chain.without_backing) co_return layers;
-    absl::Status status = CheckBacking(layers, *backing);
-    if (status.ok() && backing->guest_blkdebug.has_value()) {
-      status = absl::UnimplementedError("A blkdebug above a backing image is not supported yet");
+    if (const absl::Status status = CheckBacking(layers, *backing); !status.ok()) {
+      co_return AtDepth(depth + 1, status);
     }
-    if (!status.ok()) co_return AtDepth(depth + 1, status);
     source = *std::move(backing);
     options.read_only = layers.size() != chain.also_writable;
   }
 }
 
-Task<absl::Status> OpenGuest(Layer& layer, OpenOptions options) {
+absl::Status CannotCompress(absl::string_view driver) {
+  return absl::InvalidArgumentError(
+      absl::StrFormat("Compression is not supported for underlying format: %s", driver));
+}
+
+absl::Status PutBlkdebug(Layer& layer, const BlkdebugOptions& options) {
+  Disk& disk = layer.file.disk();
+  ASSIGN_OR_RETURN(std::unique_ptr<DebuggedGuest> debugged,
+                   DebuggedGuest::Open(disk.loop(), std::move(layer.guest), disk.name(), options));
+  layer.blkdebug = &debugged->blkdebug();
+  layer.guest = std::move(debugged);
+  return absl::OkStatus();
+}
+
+// Lays on the image what its source says, but for the first `done` drivers.
+absl::Status PutAbove(Layer& layer, size_t done, bool read_only) {
+  Loop& loop = layer.file.disk().loop();
+  const std::vector<GuestDriver>& drivers = layer.file.host().source().above;
+  BlkdebugDisk* right_below = nullptr;
+  for (size_t i = done; i < drivers.size(); ++i) {
+    if (const auto* const blkdebug = std::get_if<BlkdebugOptions>(&drivers[i])) {
+      RETURN_IF_ERROR(PutBlkdebug(layer, *blkdebug));
+      right_below = layer.blkdebug;
+      continue;
+    }
+    const bool is_raw = layer.image == nullptr;
+    if (std::holds_alternative<CopyOnReadDriver>(drivers[i])) {
+      const uint64_t unit = is_raw ? kSectorBytes : layer.image->geometry().subcluster_bytes();
+      layer.guest =
+          std::make_unique<CopyOnReadGuest>(loop, std::move(layer.guest), unit, right_below);
+    } else {
+      if (is_raw) return CannotCompress(FormatName(layer.file.format()));
+      if (right_below != nullptr) return CannotCompress("blkdebug");
+      const uint64_t cluster_bytes = layer.image->geometry().cluster_bytes();
+      if (!read_only && layer.guest->size() % cluster_bytes != 0) {
+        return absl::InvalidArgumentError(
+            "Cannot get 'write' permission without 'resize': Image size is not a multiple of "
+            "request alignment");
+      }
+      layer.guest = std::make_unique<CompressingGuest>(loop, std::move(layer.guest), cluster_bytes);
+    }
+    right_below = nullptr;
+  }
+  return absl::OkStatus();
+}
+
+Task<absl::Status> OpenImage(Layer& layer, OpenOptions options) {
   if (layer.file.format() == ImageFormat::kRaw) {
     layer.guest = std::make_unique<RawImage>(layer.file.disk(), options.read_only,
                                              layer.file.format_options().raw_window);
@@ -228,6 +276,46 @@ Task<absl::Status> OpenGuest(Layer& layer, OpenOptions options) {
   layer.image = image->get();
   layer.guest = *std::move(image);
   co_return absl::OkStatus();
+}
+
+Task<absl::Status> OpenGuest(Layer& layer, OpenOptions options) {
+  const std::vector<GuestDriver>& drivers = layer.file.host().source().above;
+  const auto copies = [](const GuestDriver& driver) {
+    return std::holds_alternative<CopyOnReadDriver>(driver);
+  };
+  if (options.read_only && std::any_of(drivers.begin(), drivers.end(), copies)) {
+    co_return absl::PermissionDeniedError("Block node is read-only");
+  }
+  // Right above an image it is the image that does it.
+  options.copy_on_read =
+      layer.file.format() == ImageFormat::kQcow2 && !drivers.empty() && copies(drivers.front());
+  CO_RETURN_IF_ERROR(co_await OpenImage(layer, options));
+  co_return PutAbove(layer, options.copy_on_read ? 1 : 0, options.read_only);
+}
+
+// What OpenFiles found out about the layer at `depth`, and what the caller wants.
+absl::StatusOr<OpenOptions> OptionsOf(const std::vector<Layer>& layers, size_t depth,
+                                      const ImageChainOptions& chain) {
+  const Layer& layer = layers[depth];
+  const FormatOptions& described = layer.file.format_options();
+  OpenOptions options = depth == 0 ? chain.image : OpenOptions();
+  if (layer.caches.l2 > 0) options.l2_cache_bytes = layer.caches.l2;
+  if (layer.caches.refcounts > 0) options.refcount_cache_bytes = layer.caches.refcounts;
+  if (described.l2_entry_bytes > 0) {
+    options.cache_slice_bytes = static_cast<uint32_t>(described.l2_entry_bytes);
+  }
+  options.overlap_check = described.overlap_check.value_or(options.overlap_check);
+  options.pass_discard = described.pass_discard;
+  if (described.cache_clean_interval.count() > 0) {
+    options.cache_clean_interval = described.cache_clean_interval;
+  }
+  options.replaces_backing = described.replaces_backing || chain.without_backing;
+  options.read_only = depth == 0 ? chain.file.read_only : depth != chain.also_writable;
+  options.backing = depth + 1 < layers.size() ? layers[depth + 1].guest.get() : nullptr;
+  options.data_file = layer.data_file.has_value() ? &layer.data_file->disk() : nullptr;
+  options.events = layer.file.host().events();
+  ASSIGN_OR_RETURN(options.stored_bytes, SpaceTaken(layer.file.host()));
+  return options;
 }
 
 }  // namespace
@@ -242,48 +330,16 @@ Task<absl::StatusOr<std::unique_ptr<ImageChain>>> ImageChain::Open(Rings& rings,
                                                                    ImageChainOptions options) {
   const bool ignores_discards = source.ignores_discards;
   const DetectZeroes detect_zeroes = source.detect_zeroes;
-  const std::optional<BlkdebugOptions> guest_blkdebug = source.guest_blkdebug;
-  if (guest_blkdebug.has_value() && options.image.copy_on_read) {
-    co_return absl::UnimplementedError("Copy-on-read is not supported yet above blkdebug");
-  }
+  if (options.image.copy_on_read) source.above.emplace_back(CopyOnReadDriver());
   CO_ASSIGN_OR_RETURN(std::vector<Layer> layers,
                       co_await OpenFiles(rings, std::move(source), options));
   // From the last backing file up, since each needs the one below it.
   for (size_t depth = layers.size(); depth-- > 0;) {
-    OpenOptions layer_options = depth == 0 ? options.image : OpenOptions();
-    const FormatOptions& described = layers[depth].file.format_options();
-    const CacheBytes& caches = layers[depth].caches;
-    if (caches.l2 > 0) layer_options.l2_cache_bytes = caches.l2;
-    if (caches.refcounts > 0) layer_options.refcount_cache_bytes = caches.refcounts;
-    if (described.l2_entry_bytes > 0) {
-      layer_options.cache_slice_bytes = static_cast<uint32_t>(described.l2_entry_bytes);
-    }
-    layer_options.overlap_check = described.overlap_check.value_or(layer_options.overlap_check);
-    layer_options.pass_discard = described.pass_discard;
-    if (described.cache_clean_interval.count() > 0) {
-      layer_options.cache_clean_interval = described.cache_clean_interval;
-    }
-    layer_options.replaces_backing = described.replaces_backing || options.without_backing;
-    layer_options.read_only = depth == 0 ? options.file.read_only : depth != options.also_writable;
-    layer_options.backing = depth + 1 < layers.size() ? layers[depth + 1].guest.get() : nullptr;
-    const std::optional<HostFile>& data_file = layers[depth].data_file;
-    layer_options.data_file = data_file.has_value() ? &data_file->disk() : nullptr;
-    layer_options.events = layers[depth].file.host().blkdebug();
-    CO_ASSIGN_OR_RETURN(layer_options.stored_bytes, SpaceTaken(layers[depth].file.host().file()));
-    const absl::Status status = co_await OpenGuest(layers[depth], layer_options);
+    CO_ASSIGN_OR_RETURN(OpenOptions layer_options, OptionsOf(layers, depth, options));
+    const absl::Status status = co_await OpenGuest(layers[depth], std::move(layer_options));
     if (!status.ok()) co_return AtDepth(depth, status);
   }
-  BlkdebugDisk* blkdebug = nullptr;
-  if (guest_blkdebug.has_value()) {
-    Layer& top = layers.front();
-    CO_ASSIGN_OR_RETURN(std::unique_ptr<DebuggedGuest> debugged,
-                        DebuggedGuest::Open(rings.loop(), std::move(top.guest),
-                                            top.file.disk().name(), *guest_blkdebug));
-    blkdebug = &debugged->blkdebug();
-    top.guest = std::move(debugged);
-  }
-  co_return absl::WrapUnique(
-      new ImageChain(std::move(layers), blkdebug, ignores_discards, detect_zeroes));
+  co_return absl::WrapUnique(new ImageChain(std::move(layers), ignores_discards, detect_zeroes));
 }
 
 // Overlays go before what they read from.
@@ -312,8 +368,23 @@ Task<absl::Status> ImageChain::Discard(GuestOffset offset, uint64_t length) {
 }
 
 Task<absl::Status> ImageChain::Close() {
+  absl::Status status = co_await CloseImages();
+  status.Update(co_await CloseFiles());
+  co_return status;
+}
+
+Task<absl::Status> ImageChain::CloseImages() {
   absl::Status status;
   for (const Layer& layer : layers_) status.Update(co_await layer.guest->Close());
+  co_return status;
+}
+
+Task<absl::Status> ImageChain::CloseFiles() {
+  absl::Status status;
+  for (Layer& layer : layers_) {
+    if (layer.data_file.has_value()) status.Update(co_await layer.data_file->Close());
+    status.Update(co_await layer.file.Close());
+  }
   co_return status;
 }
 

@@ -22,7 +22,8 @@ namespace ringcow {
 
 struct ImageChainOptions {
   ImageFileOptions file;  // of the image itself; its backing files are opened for reading
-  // Of the image itself. read_only, backing and data_file are set by the chain.
+  // Of the image itself. read_only, backing and data_file are set by the chain. copy_on_read is
+  // that of whatever the source says lies on the image, too.
   OpenOptions image;
   // The backing file this far down is opened for writing, too: for committing to it.
   std::optional<size_t> also_writable = std::nullopt;
@@ -55,7 +56,8 @@ class ImageChain final : public GuestDisk {
     ImageFile file;
     std::optional<HostFile> data_file = std::nullopt;  // the external one, if it has one
     std::unique_ptr<GuestDisk> guest = nullptr;
-    Image* image = nullptr;  // `guest`, if it is qcow2
+    Image* image = nullptr;            // `guest`, or what lies below it, if it is qcow2
+    BlkdebugDisk* blkdebug = nullptr;  // the uppermost one above the image
     CacheBytes caches = {};
   };
 
@@ -75,7 +77,8 @@ class ImageChain final : public GuestDisk {
   Image* image() const { return layers_.front().image; }
   // The blkdebug above the image, or the one that it lies on, or null.
   BlkdebugDisk* blkdebug() const {
-    return blkdebug_ != nullptr ? blkdebug_ : file().host().blkdebug();
+    const Layer& layer = layers_.front();
+    return layer.blkdebug != nullptr ? layer.blkdebug : layer.file.host().blkdebug();
   }
 
   uint64_t size() const override { return top().size(); }
@@ -100,24 +103,25 @@ class ImageChain final : public GuestDisk {
     return top().Resize(size, preallocation);
   }
   Task<absl::Status> Flush() override { return top().Flush(); }
-  // Closes all layers, also behind a failure, which is the first one.
+  // Closes all layers, also behind a failure, which is the first one: first all images, then what
+  // their files lie in.
   Task<absl::Status> Close() override;
+  // The one, and then the other, for who has to change the files of closed images.
+  Task<absl::Status> CloseImages();
+  Task<absl::Status> CloseFiles();
   // Of the image's own file.
   const DiskCounters& counters() const override { return top().counters(); }
   void ResetCounters() override { top().ResetCounters(); }
 
  private:
-  ImageChain(std::vector<Layer> layers, BlkdebugDisk* blkdebug, bool ignores_discards,
-             DetectZeroes detect_zeroes)
+  ImageChain(std::vector<Layer> layers, bool ignores_discards, DetectZeroes detect_zeroes)
       : layers_(std::move(layers)),
-        blkdebug_(blkdebug),
         ignores_discards_(ignores_discards),
         detect_zeroes_(detect_zeroes) {}
 
   GuestDisk& top() const { return *layers_.front().guest; }
 
   std::vector<Layer> layers_;
-  BlkdebugDisk* const blkdebug_;  // of the first layer's guest
   const bool ignores_discards_;
   const DetectZeroes detect_zeroes_;
 };

@@ -15,7 +15,7 @@ namespace ringcow {
 namespace {
 
 // Nobody's options are nested deeper; it bounds the recursion.
-constexpr int kMaxDepth = 500;
+constexpr int kMaxJsonDepth = 500;
 
 // QEMU takes text in single quotes too. The same object with double quotes only.
 std::string WithDoubleQuotes(absl::string_view json) {
@@ -52,7 +52,8 @@ absl::Status Flatten(const nlohmann::json& value, const std::string& name, int d
     options[name] = TextOf(value);
     return absl::OkStatus();
   }
-  if (depth > kMaxDepth) return absl::InvalidArgumentError("The JSON options are nested too deep");
+  if (depth > kMaxJsonDepth)
+    return absl::InvalidArgumentError("The JSON options are nested too deep");
   for (const auto& [key, member] : value.items()) {
     RETURN_IF_ERROR(
         Flatten(member, name.empty() ? key : absl::StrCat(name, ".", key), depth + 1, options));
@@ -120,7 +121,15 @@ std::optional<ImageDescription> ImageDescription::TakeChild(const std::string& c
     options[at->first.substr(prefix.size())] = std::move(at->second);
   }
   if (options.empty()) return std::nullopt;
-  return ImageDescription(std::move(options));
+  ImageDescription description(std::move(options));
+  description.depth_ = depth_ + 1;
+  return description;
+}
+
+absl::Status ImageDescription::CheckDepth() const {
+  if (depth_ <= kMaxDepth) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrFormat("Drivers are nested more than %d deep", kMaxDepth));
 }
 
 }  // namespace ringcow

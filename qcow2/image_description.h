@@ -30,6 +30,7 @@ class ImageDescription {
   static absl::StatusOr<ImageDescription> FromJson(absl::string_view name);
 
   std::optional<std::string> Take(const std::string& option);
+  void Put(const std::string& option, std::string value) { options_[option] = std::move(value); }
   // "on" and "off", or another word that QEMU has for them; InvalidArgument in QEMU's words for
   // anything else.
   absl::StatusOr<std::optional<bool>> TakeFlag(const std::string& option);
@@ -40,8 +41,15 @@ class ImageDescription {
 
   const std::map<std::string, std::string>& options() const { return options_; }
 
+  // InvalidArgument for the child of a child of a child, too many times: whoever goes down to what
+  // an image lies in asks this on each level, because people can nest as deep as they can type.
+  absl::Status CheckDepth() const;
+
  private:
+  static constexpr int kMaxDepth = 64;
+
   std::map<std::string, std::string> options_;
+  int depth_ = 0;
 };
 
 }  // namespace ringcow

@@ -8,6 +8,7 @@
 #include "absl/strings/strip.h"
 #include "engine/aligned_buffer.h"
 #include "engine/status_macros.h"
+#include "qcow2/reworded.h"
 
 namespace ringcow {
 namespace {
@@ -25,13 +26,7 @@ Task<absl::StatusOr<std::string>> ProbeDisk(Disk& disk) {
 
 absl::Status WithoutName(const absl::Status& status, const Disk& disk) {
   const std::string message(status.message());
-  absl::Status plain(status.code(),
-                     absl::StripPrefix(message, absl::StrFormat("'%s': ", disk.name())));
-  // The errno, if one is attached.
-  status.ForEachPayload([&plain](absl::string_view url, const absl::Cord& payload) {
-    plain.SetPayload(url, payload);
-  });
-  return plain;
+  return Reworded(status, absl::StripPrefix(message, absl::StrFormat("'%s': ", disk.name())));
 }
 
 Task<absl::StatusOr<ImageFile>> ImageFile::Open(Rings& rings, std::string name,
@@ -46,10 +41,9 @@ Task<absl::StatusOr<ImageFile>> ImageFile::Open(Rings& rings, ImageSource source
   if (!format.has_value() && !source.format.empty()) {
     co_return absl::InvalidArgumentError(absl::StrFormat("Unknown driver '%s'", source.format));
   }
-  CO_ASSIGN_OR_RETURN(HostFile host, HostFile::Open(rings, source,
-                                                    {.read_only = options.read_only,
-                                                     .direct = options.direct,
-                                                     .force_share = options.force_share}));
+  ImageDescription described = std::move(source.options);
+  CO_ASSIGN_OR_RETURN(HostFile host,
+                      co_await HostFile::Open(rings, std::move(source), std::move(options)));
   const bool is_guess = !format.has_value();
   if (is_guess) {
     CO_ASSIGN_OR_RETURN(const std::string probed, co_await ProbeDisk(host.disk()));
@@ -60,10 +54,15 @@ Task<absl::StatusOr<ImageFile>> ImageFile::Open(Rings& rings, ImageSource source
     }
   }
   CO_ASSIGN_OR_RETURN(FormatOptions format_options,
-                      TakeFormatOptions(std::move(source.options), *format));
+                      TakeFormatOptions(std::move(described), *format));
   CO_RETURN_IF_ERROR(format_options.raw_window.Check(host.disk().size()));
   co_return ImageFile(std::move(host), *format, is_guess && *format == ImageFormat::kRaw,
                       std::move(format_options));
+}
+
+std::string ImageFile::driver() const {
+  const std::string& uppermost = host_.source().driver;
+  return uppermost.empty() ? std::string(FormatName(format_)) : uppermost;
 }
 
 }  // namespace ringcow

@@ -8,21 +8,14 @@
 #include "absl/status/statusor.h"
 #include "engine/rings.h"
 #include "engine/task.h"
-#include "engine/uring_disk.h"
 #include "qcow2/format/image_format.h"
 #include "qcow2/host_file.h"
 #include "qcow2/image_source.h"
+#include "qcow2/options_of_format.h"
 
 namespace ringcow {
 
-struct ImageFileOptions {
-  std::string format;  // "qcow2", "raw"; empty: look at the file
-  bool read_only = false;
-  bool direct = true;
-  bool force_share = false;  // neither takes nor respects image locks; for reading only
-};
-
-// A local file that holds an image, open and locked, its format known.
+// What holds an image, open and locked, its format known.
 class ImageFile {
  public:
   // `name` is one that SourceOf takes. Errors do not name the file once more where the caller
@@ -36,10 +29,15 @@ class ImageFile {
   Disk& disk() const { return host_.disk(); }
   const HostFile& host() const { return host_; }
   ImageFormat format() const { return format_; }
+  // The name of the uppermost driver: that of the format, or of what lies on the image, or of what
+  // has no format ("file", "null-co").
+  std::string driver() const;
   // Nobody said that it is raw; it only looks like no other format.
   bool guessed_raw() const { return guessed_raw_; }
   // What a description of the image said beyond that.
   const FormatOptions& format_options() const { return format_options_; }
+  // As that of HostFile.
+  Task<absl::Status> Close() { return host_.Close(); }
 
  private:
   ImageFile(HostFile host, ImageFormat format, bool guessed_raw, FormatOptions format_options)

@@ -1,77 +1,58 @@
 #include "qcow2/image_source.h"
 
-#include <algorithm>
-#include <cstdint>
-#include <initializer_list>
-#include <limits>
 #include <utility>
 
 #include "absl/strings/match.h"
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
 #include "engine/status_macros.h"
 #include "qcow2/backing_name.h"
-#include "qcow2/overlap_check_option.h"
+#include "qcow2/format/image_format.h"
+#include "qcow2/node_options.h"
 
 namespace ringcow {
 namespace {
 
-constexpr absl::string_view kBlkdebugDriver = "blkdebug";
+constexpr absl::string_view kBlkdebug = "blkdebug";
+constexpr absl::string_view kPreallocate = "preallocate";
+constexpr absl::string_view kCopyOnRead = "copy-on-read";
+constexpr absl::string_view kCompress = "compress";
 
 bool IsFileDriver(absl::string_view driver) { return driver == "file" || driver == "host_device"; }
-
-absl::Status NotYet(absl::string_view option) {
-  return absl::UnimplementedError(absl::StrFormat("The option '%s' is not supported yet", option));
+bool IsVoidDriver(absl::string_view driver) { return driver == "null-co" || driver == "null-aio"; }
+bool IsFormat(absl::string_view driver) { return FormatByName(driver).has_value(); }
+// What only lies on images.
+bool IsGuestDriver(absl::string_view driver) {
+  return driver == kCopyOnRead || driver == kCompress;
+}
+// What bytes come from, without a format.
+bool IsDiskDriver(absl::string_view driver) {
+  return IsFileDriver(driver) || IsVoidDriver(driver) || driver == kBlkdebug ||
+         driver == kPreallocate;
 }
 
-// An option of which only some values are carried out; any other is refused.
-absl::Status TakeOneOf(ImageDescription& options, const std::string& name,
-                       std::initializer_list<absl::string_view> values) {
-  const std::optional<std::string> value = options.Take(name);
-  if (!value.has_value()) return absl::OkStatus();
-  for (const absl::string_view possible : values) {
-    if (*value == possible) return absl::OkStatus();
+std::string ChildOf(absl::string_view driver) { return driver == kBlkdebug ? "image" : "file"; }
+
+using Options = std::map<std::string, std::string>;
+
+std::string DriverOf(const Options& options, const std::string& prefix) {
+  const auto found = options.find(absl::StrCat(prefix, "driver"));
+  return found == options.end() ? "" : found->second;
+}
+
+// Whether what lies below is an image, and not what an image could be in.
+bool LiesOnImage(const Options& options, absl::string_view driver) {
+  std::string prefix;
+  std::string below(driver);
+  while (below == kBlkdebug || below == kPreallocate) {
+    absl::StrAppend(&prefix, ChildOf(below), ".");
+    below = DriverOf(options, prefix);
   }
-  return NotYet(absl::StrFormat("%s=%s", name, *value));
+  return IsFormat(below) || IsGuestDriver(below);
 }
 
-// What the guest's discards do.
-absl::Status TakeDiscard(ImageDescription& options, ImageSource& source) {
-  const std::optional<std::string> value = options.Take("discard");
-  if (!value.has_value() || *value == "unmap" || *value == "on") return absl::OkStatus();
-  if (*value != "ignore" && *value != "off") {
-    return absl::InvalidArgumentError("Invalid discard option");
-  }
-  source.ignores_discards = true;
-  return absl::OkStatus();
-}
-
-absl::Status TakeDetectZeroes(ImageDescription& options, bool unmaps, ImageSource& source) {
-  const std::string value = options.Take("detect-zeroes").value_or("off");
-  if (value == "unmap" && !unmaps) {
-    return absl::InvalidArgumentError(
-        "setting detect-zeroes to unmap is not allowed without setting discard operation to unmap");
-  }
-  if (value == "on") source.detect_zeroes = DetectZeroes::kOn;
-  if (value == "unmap") source.detect_zeroes = DetectZeroes::kUnmap;
-  if (value == "off" || source.detect_zeroes != DetectZeroes::kOff) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrFormat("invalid parameter value: %s", value));
-}
-
-// Options that a node of any kind may have.
-absl::Status TakeNodeOptions(ImageDescription& options, ImageSource& source) {
-  options.Take("node-name");  // nothing can refer to it
-  ASSIGN_OR_RETURN(const std::optional<bool> read_only, options.TakeFlag("read-only"));
-  source.read_only |= read_only.value_or(false);
-  ASSIGN_OR_RETURN(const std::optional<bool> force_share, options.TakeFlag("force-share"));
-  source.force_share |= force_share.value_or(false);
-  ASSIGN_OR_RETURN(const std::optional<bool> direct, options.TakeFlag("cache.direct"));
-  if (direct.has_value()) source.direct = direct;
-  RETURN_IF_ERROR(TakeOneOf(options, "cache.no-flush", {"off"}));
-  return TakeOneOf(options, "auto-read-only", {"off"});
-}
+absl::StatusOr<ImageSource> SourceOfDriver(const std::string& driver, ImageDescription description);
 
 absl::Status TakeLocking(ImageDescription& options, ImageSource& source) {
   const std::string value = options.Take("locking").value_or("auto");
@@ -80,7 +61,8 @@ absl::Status TakeLocking(ImageDescription& options, ImageSource& source) {
   return absl::InvalidArgumentError(absl::StrFormat("invalid parameter value: %s", value));
 }
 
-absl::Status TakeFileOptions(ImageDescription options, ImageSource& source) {
+absl::Status TakeFile(const std::string& driver, ImageDescription options, ImageSource& source) {
+  source.bottom = driver;
   const std::optional<std::string> path = options.Take("filename");
   if (!path.has_value()) {
     return absl::InvalidArgumentError("The 'file' block driver requires a file name");
@@ -92,252 +74,228 @@ absl::Status TakeFileOptions(ImageDescription options, ImageSource& source) {
   RETURN_IF_ERROR(TakeLocking(options, source));
   // Names only: all I/O goes through io_uring.
   RETURN_IF_ERROR(TakeOneOf(options, "aio", {"threads", "native", "io_uring"}));
-  if (options.options().empty()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrFormat(
-      "Block protocol 'file' doesn't support the option '%s'", options.options().begin()->first));
+  return CheckNothingIsLeft(options, "file");
 }
 
-absl::Status NoSuchNode(const std::string& node) {
-  return absl::NotFoundError(
-      absl::StrFormat("Cannot find device='%s' nor node-name='%s'", node, node));
-}
-
-absl::Status TakeProtocol(ImageDescription options, ImageSource& source);
-
-// Takes a blkdebug's own options, and gives those of what it lies on.
-absl::StatusOr<ImageDescription> TakeBlkdebug(ImageDescription options, ImageSource& source,
-                                              std::optional<BlkdebugOptions>& blkdebug) {
-  if (blkdebug.has_value()) return NotYet("image.driver=blkdebug");
-  ASSIGN_OR_RETURN(blkdebug, TakeBlkdebugOptions(options));
+absl::Status TakeVoid(const std::string& driver, ImageDescription options, ImageSource& source) {
+  source.bottom = driver;
+  ASSIGN_OR_RETURN(source.nowhere, TakeVoidDiskOptions(options));
   RETURN_IF_ERROR(TakeNodeOptions(options, source));
-  if (const std::optional<std::string> node = options.Take("image")) return NoSuchNode(*node);
-  std::optional<ImageDescription> image = options.TakeChild("image");
-  if (!image.has_value()) {
-    return absl::InvalidArgumentError("A block device must be specified for \"image\"");
-  }
-  if (options.options().empty()) return *std::move(image);
-  return absl::InvalidArgumentError(
-      absl::StrFormat("Block protocol 'blkdebug' doesn't support the option '%s'",
-                      options.options().begin()->first));
+  RETURN_IF_ERROR(TakeOneOf(options, "detect-zeroes", {"off"}));
+  RETURN_IF_ERROR(TakeOneOf(options, "discard", {"unmap", "on"}));
+  return CheckNothingIsLeft(options, driver);
 }
 
-absl::Status TakeFileChild(ImageDescription& description, ImageSource& source) {
-  if (const std::optional<std::string> node = description.Take("file")) return NoSuchNode(*node);
-  std::optional<ImageDescription> file = description.TakeChild("file");
-  if (!file.has_value()) {
-    return absl::InvalidArgumentError(source.format.empty()
-                                          ? "Must specify either driver or file"
-                                          : "A block device must be specified for \"file\"");
-  }
-  return TakeProtocol(*std::move(file), source);
+absl::StatusOr<DiskDriver> TakeDecoratorOptions(const std::string& driver,
+                                                ImageDescription& options) {
+  if (driver == kBlkdebug) return TakeBlkdebugOptions(options);
+  return TakePreallocationOptions(options);
 }
 
-// What an image's bytes come from.
-absl::Status TakeProtocol(ImageDescription options, ImageSource& source) {
-  const std::string driver = options.Take("driver").value_or("file");
-  if (IsFileDriver(driver)) return TakeFileOptions(std::move(options), source);
-  if (driver == kBlkdebugDriver) {
-    ASSIGN_OR_RETURN(ImageDescription image,
-                     TakeBlkdebug(std::move(options), source, source.blkdebug));
-    return TakeProtocol(std::move(image), source);
+// A driver that lies on another one.
+absl::Status TakeDecorator(const std::string& driver, ImageDescription options,
+                           ImageSource& source) {
+  ASSIGN_OR_RETURN(DiskDriver decorator, TakeDecoratorOptions(driver, options));
+  RETURN_IF_ERROR(TakeNodeOptions(options, source));
+  ASSIGN_OR_RETURN(ImageDescription child, TakeNeededChild(options, ChildOf(driver)));
+  RETURN_IF_ERROR(CheckNothingIsLeft(options, driver));
+  RETURN_IF_ERROR(TakeProtocol(std::move(child), source));
+  source.below.push_back(std::move(decorator));
+  return absl::OkStatus();
+}
+
+// A raw image that is all of what it lies in changes nothing on the way.
+bool IsTransparent(absl::string_view driver, const Options& options) {
+  if (driver != FormatName(ImageFormat::kRaw)) return false;
+  for (const char* change : {"offset", "size", "discard", "detect-zeroes"}) {
+    if (options.contains(change)) return false;
+  }
+  return true;
+}
+
+absl::Status TakeTransparent(ImageDescription options, ImageSource& source) {
+  ASSIGN_OR_RETURN(ImageDescription child, TakeNeededChild(options, "file"));
+  RETURN_IF_ERROR(TakeNodeOptions(options, source));
+  RETURN_IF_ERROR(CheckNothingIsLeft(options, FormatName(ImageFormat::kRaw)));
+  return TakeProtocol(std::move(child), source);
+}
+
+absl::Status TakeDriver(const std::string& driver, ImageDescription options, ImageSource& source) {
+  if (IsFileDriver(driver)) return TakeFile(driver, std::move(options), source);
+  if (IsVoidDriver(driver)) return TakeVoid(driver, std::move(options), source);
+  if (IsDiskDriver(driver)) return TakeDecorator(driver, std::move(options), source);
+  if (IsTransparent(driver, options.options())) return TakeTransparent(std::move(options), source);
+  if (IsFormat(driver) || IsGuestDriver(driver)) {
+    ASSIGN_OR_RETURN(ImageSource image, SourceOfDriver(driver, std::move(options)));
+    source.image = std::make_shared<const ImageSource>(std::move(image));
+    return absl::OkStatus();
   }
   return absl::UnimplementedError(absl::StrFormat("Unknown driver '%s'", driver));
 }
 
-absl::Status TakeCacheSizes(ImageDescription& options, FormatOptions& taken) {
-  ASSIGN_OR_RETURN(const std::optional<uint64_t> both, options.TakeBytes("cache-size"));
-  ASSIGN_OR_RETURN(const std::optional<uint64_t> l2, options.TakeBytes("l2-cache-size"));
-  ASSIGN_OR_RETURN(const std::optional<uint64_t> refcounts,
-                   options.TakeBytes("refcount-cache-size"));
-  taken.l2_cache_bytes = l2.value_or(0);
-  taken.refcount_cache_bytes = refcounts.value_or(0);
-  if (!both.has_value()) return absl::OkStatus();
-  if (l2.has_value() && refcounts.has_value()) {
-    return absl::InvalidArgumentError(
-        "cache-size, l2-cache-size and refcount-cache-size may not be set at the same time");
-  }
-  if (taken.l2_cache_bytes > *both) {
-    return absl::InvalidArgumentError("l2-cache-size may not exceed cache-size");
-  }
-  if (taken.refcount_cache_bytes > *both) {
-    return absl::InvalidArgumentError("refcount-cache-size may not exceed cache-size");
-  }
-  taken.cache_bytes = std::max<uint64_t>(*both, 1);
-  return absl::OkStatus();
+absl::StatusOr<GuestDriver> TakeGuestDriverOptions(const std::string& driver,
+                                                   ImageDescription& options) {
+  if (driver == kBlkdebug) return TakeBlkdebugOptions(options);
+  if (driver == kCompress) return CompressDriver();
+  if (options.Take("bottom").has_value()) return NotYet("bottom");
+  return CopyOnReadDriver();
 }
 
-absl::Status TakePassDiscard(ImageDescription& options, PassDiscardOptions& taken) {
-  ASSIGN_OR_RETURN(const auto request, options.TakeFlag("pass-discard-request"));
-  ASSIGN_OR_RETURN(const auto snapshot, options.TakeFlag("pass-discard-snapshot"));
-  ASSIGN_OR_RETURN(const auto other, options.TakeFlag("pass-discard-other"));
-  taken.request = request.value_or(taken.request);
-  taken.snapshot = snapshot.value_or(taken.snapshot);
-  taken.other = other.value_or(taken.other);
-  return absl::OkStatus();
+// A driver that lies on an image.
+absl::StatusOr<ImageSource> SourceBelow(const std::string& driver, ImageDescription options) {
+  ImageSource own;
+  ASSIGN_OR_RETURN(GuestDriver guest_driver, TakeGuestDriverOptions(driver, options));
+  RETURN_IF_ERROR(TakeNodeOptions(options, own));
+  RETURN_IF_ERROR(TakeGuestOptions(options, own));
+  ASSIGN_OR_RETURN(ImageDescription child, TakeNeededChild(options, ChildOf(driver)));
+  RETURN_IF_ERROR(CheckNothingIsLeft(options, driver));
+  // A file, and nothing said of what is in it.
+  if (!child.options().contains("driver")) {
+    if (std::optional<std::string> path = child.Take("filename")) child.Put("file.filename", *path);
+  }
+  ASSIGN_OR_RETURN(ImageSource source, SourceOf(std::move(child), ""));
+  source.above.push_back(std::move(guest_driver));
+  source.driver = driver;
+  source.read_only |= own.read_only;
+  source.force_share |= own.force_share;
+  source.ignores_discards |= own.ignores_discards;
+  if (own.detect_zeroes != DetectZeroes::kOff) source.detect_zeroes = own.detect_zeroes;
+  return source;
 }
 
-absl::Status TakeCleanInterval(ImageDescription& options, FormatOptions& taken) {
-  const std::optional<std::string> text = options.Take("cache-clean-interval");
-  if (!text.has_value()) return absl::OkStatus();
-  int64_t seconds = 0;
-  if (!absl::SimpleAtoi(*text, &seconds)) {
-    return absl::InvalidArgumentError("Parameter 'cache-clean-interval' expects a number");
+absl::Status TakeFileChild(ImageDescription& description, ImageSource& source) {
+  const Options& options = description.options();
+  const auto below = options.lower_bound("file.");
+  const bool has_below = below != options.end() && absl::StartsWith(below->first, "file.");
+  if (source.format.empty() && !has_below && !options.contains("file")) {
+    return absl::InvalidArgumentError("Must specify either driver or file");
   }
-  if (seconds < 0 || seconds > std::numeric_limits<uint32_t>::max()) {
-    return absl::InvalidArgumentError("Cache clean interval too big");
-  }
-  taken.cache_clean_interval = std::chrono::seconds(seconds);
-  return absl::OkStatus();
+  ASSIGN_OR_RETURN(ImageDescription file, TakeNeededChild(description, "file"));
+  return TakeProtocol(std::move(file), source);
 }
 
-absl::Status TakeDataFile(ImageDescription& options, FormatOptions& taken) {
-  if (const std::optional<std::string> node = options.Take("data-file")) return NoSuchNode(*node);
-  std::optional<ImageDescription> data_file = options.TakeChild("data-file");
-  if (!data_file.has_value()) return absl::OkStatus();
+absl::StatusOr<ImageSource> SourceOfDriver(const std::string& driver,
+                                           ImageDescription description) {
+  if (IsGuestDriver(driver) ||
+      (driver == kBlkdebug && LiesOnImage(description.options(), driver))) {
+    return SourceBelow(driver, std::move(description));
+  }
   ImageSource source;
-  if (data_file->options().contains("driver") && data_file->options().at("driver") == "raw") {
-    // The file, as it is.
-    source.format = data_file->Take("driver").value_or("");
-    RETURN_IF_ERROR(TakeFileChild(*data_file, source));
-    RETURN_IF_ERROR(TakeNodeOptions(*data_file, source));
-    if (!data_file->options().empty()) {
-      return NotYet(absl::StrFormat("data-file.%s", data_file->options().begin()->first));
-    }
-  } else {
-    RETURN_IF_ERROR(TakeProtocol(*std::move(data_file), source));
+  if (IsDiskDriver(driver)) {
+    source.format = std::string(FormatName(ImageFormat::kRaw));
+    source.driver = driver;
+    source.has_no_format = true;
+    RETURN_IF_ERROR(TakeGuestOptions(description, source));
+    RETURN_IF_ERROR(TakeDriver(driver, std::move(description), source));
+    return source;
   }
-  taken.data_file = std::move(source);
-  return absl::OkStatus();
-}
-
-// A blkdebug with nothing above it: on a file, or on the image in one.
-absl::StatusOr<ImageSource> SourceOfBlkdebug(ImageDescription description) {
-  ImageSource source;
-  std::optional<BlkdebugOptions> blkdebug;
-  ASSIGN_OR_RETURN(ImageDescription below, TakeBlkdebug(std::move(description), source, blkdebug));
-  const auto driver = below.options().find("driver");
-  if (driver != below.options().end() && FormatByName(driver->second).has_value()) {
-    ASSIGN_OR_RETURN(ImageSource image, SourceOf(std::move(below), ""));
-    if (image.guest_blkdebug.has_value()) return NotYet("image.driver=blkdebug");
-    image.guest_blkdebug = std::move(blkdebug);
-    image.read_only |= source.read_only;
-    image.force_share |= source.force_share;
-    return image;
+  source.format = driver;
+  RETURN_IF_ERROR(TakeFileChild(description, source));
+  RETURN_IF_ERROR(TakeNodeOptions(description, source));
+  RETURN_IF_ERROR(TakeGuestOptions(description, source));
+  for (const char* name : {"offset", "size"}) {
+    const auto found = description.options().find(name);
+    if (found != description.options().end()) source.distinctions.insert(*found);
   }
-  source.format = std::string(FormatName(ImageFormat::kRaw));
-  source.blkdebug = std::move(blkdebug);
-  RETURN_IF_ERROR(TakeProtocol(std::move(below), source));
+  source.options = std::move(description);
   return source;
 }
 
 // Takes "blkdebug:CONFIG:" off `name`, and puts it into the options.
-absl::Status TakeBlkdebugName(absl::string_view& name,
-                              std::map<std::string, std::string>& options) {
+absl::Status TakeBlkdebugName(absl::string_view& name, Options& options) {
   if (!absl::ConsumePrefix(&name, "blkdebug:")) return absl::OkStatus();
   const size_t colon = name.find(':');
   if (colon == absl::string_view::npos) {
     return absl::InvalidArgumentError("blkdebug requires both config file and image path");
   }
-  const bool is_top = options["driver"] == kBlkdebugDriver;
+  const bool is_top = options["driver"] == kBlkdebug;
   if (options["driver"].empty()) options.erase("driver");
   const std::string prefix = is_top ? "" : "file.";
-  options.emplace(absl::StrCat(prefix, "driver"), kBlkdebugDriver);
+  options.emplace(absl::StrCat(prefix, "driver"), kBlkdebug);
   if (colon > 0) options.emplace(absl::StrCat(prefix, "config"), name.substr(0, colon));
   name.remove_prefix(colon + 1);
   return absl::OkStatus();
 }
 
+// "null-co://", which is all of a name that these drivers have.
+bool IsVoidName(absl::string_view name) { return name == "null-co://" || name == "null-aio://"; }
+
+void PutVoidName(absl::string_view name, Options& options) {
+  const std::string prefix = IsVoidDriver(DriverOf(options, "")) ? "" : "file.";
+  options.emplace(absl::StrCat(prefix, "driver"), absl::StripSuffix(name, "://"));
+}
+
 // Whose name it is: what the options of the file begin with.
-std::string PrefixOfFile(const std::map<std::string, std::string>& options) {
-  const auto driver_of = [&options](const std::string& prefix) {
-    const auto found = options.find(absl::StrCat(prefix, "driver"));
-    return found == options.end() ? "" : found->second;
-  };
+std::string PrefixOfFile(const Options& options) {
   std::string prefix;
-  if (!IsFileDriver(driver_of(prefix)) && driver_of(prefix) != kBlkdebugDriver) prefix = "file.";
-  if (driver_of(prefix) == kBlkdebugDriver) absl::StrAppend(&prefix, "image.");
-  if (FormatByName(driver_of(prefix)).has_value()) absl::StrAppend(&prefix, "file.");
-  return prefix;
+  while (true) {
+    const std::string driver = DriverOf(options, prefix);
+    const bool is_file = driver.empty() ? !prefix.empty() : IsFileDriver(driver);
+    if (is_file || IsVoidDriver(driver)) return prefix;
+    absl::StrAppend(&prefix, ChildOf(driver), ".");
+  }
 }
 
 }  // namespace
+
+bool IsProtocol(absl::string_view driver) { return IsDiskDriver(driver) && driver != kPreallocate; }
 
 absl::StatusOr<ImageSource> SourceOf(absl::string_view name, absl::string_view format) {
   if (ImageDescription::IsJson(name)) {
     ASSIGN_OR_RETURN(ImageDescription description, ImageDescription::FromJson(name));
     return SourceOf(std::move(description), format);
   }
-  if (absl::StartsWith(name, "blkdebug:")) {
-    ASSIGN_OR_RETURN(ImageDescription description, DescriptionOf(name, {}));
+  const bool has_driver = IsVoidDriver(format) || IsGuestDriver(format) || format == kPreallocate;
+  if (has_driver || IsVoidName(name) || absl::StartsWith(name, "blkdebug:")) {
+    Options options;
+    if (has_driver) options["driver"] = std::string(format);
+    ASSIGN_OR_RETURN(ImageDescription description, DescriptionOf(name, std::move(options)));
     return SourceOf(std::move(description), format);
   }
   ASSIGN_OR_RETURN(std::string path, LocalPath(name));
-  if (IsFileDriver(format)) format = FormatName(ImageFormat::kRaw);
-  return ImageSource{.path = std::move(path), .format = std::string(format)};
-}
-
-absl::StatusOr<ImageSource> SourceOf(ImageDescription description, absl::string_view format) {
   ImageSource source;
-  source.format = description.Take("driver").value_or("");
-  if (!format.empty()) source.format = std::string(format);
-  if (IsFileDriver(source.format)) {
-    source.format = std::string(FormatName(ImageFormat::kRaw));
-    RETURN_IF_ERROR(TakeFileOptions(std::move(description), source));
-    return source;
-  }
-  if (source.format == kBlkdebugDriver) return SourceOfBlkdebug(std::move(description));
-  RETURN_IF_ERROR(TakeFileChild(description, source));
-  RETURN_IF_ERROR(TakeNodeOptions(description, source));
-  RETURN_IF_ERROR(TakeDiscard(description, source));
-  RETURN_IF_ERROR(TakeDetectZeroes(description, !source.ignores_discards, source));
-  source.options = std::move(description);
+  source.path = std::move(path);
+  source.format = std::string(format);
+  if (!IsFileDriver(format)) return source;
+  source.driver = source.format;
+  source.bottom = source.format;
+  source.has_no_format = true;
+  source.format = std::string(FormatName(ImageFormat::kRaw));
   return source;
 }
 
-absl::StatusOr<ImageDescription> DescriptionOf(absl::string_view name,
-                                               std::map<std::string, std::string> options) {
+absl::StatusOr<ImageSource> SourceOf(ImageDescription description, absl::string_view format) {
+  std::string driver = description.Take("driver").value_or("");
+  if (!format.empty()) driver = std::string(format);
+  return SourceOfDriver(driver, std::move(description));
+}
+
+std::string NameOf(const ImageSource& source) {
+  if (source.nowhere.has_value()) return "null";
+  if (source.image == nullptr) return source.path;
+  const std::string& format = source.image->format;
+  return absl::StrCat(format.empty() ? "image" : format, ":", NameOf(*source.image));
+}
+
+absl::Status TakeProtocol(ImageDescription options, ImageSource& source) {
+  const std::string driver = options.Take("driver").value_or("file");
+  return TakeDriver(driver, std::move(options), source);
+}
+
+absl::StatusOr<ImageDescription> DescriptionOf(absl::string_view name, Options options) {
   if (ImageDescription::IsJson(name)) {
     ASSIGN_OR_RETURN(const ImageDescription description, ImageDescription::FromJson(name));
     options.insert(description.options().begin(), description.options().end());
     return ImageDescription(std::move(options));
   }
-  RETURN_IF_ERROR(TakeBlkdebugName(name, options));
-  ASSIGN_OR_RETURN(options[absl::StrCat(PrefixOfFile(options), "filename")], LocalPath(name));
-  return ImageDescription(std::move(options));
-}
-
-absl::StatusOr<FormatOptions> TakeFormatOptions(ImageDescription options, ImageFormat format) {
-  FormatOptions taken;
-  if (format == ImageFormat::kQcow2) {
-    ASSIGN_OR_RETURN(const std::optional<bool> lazy, options.TakeFlag("lazy-refcounts"));
-    taken.lazy_refcounts = lazy.value_or(false);
-    RETURN_IF_ERROR(TakeCacheSizes(options, taken));
-    ASSIGN_OR_RETURN(const std::optional<uint64_t> entry, options.TakeBytes("l2-cache-entry-size"));
-    taken.l2_entry_bytes = entry.value_or(0);
-    ASSIGN_OR_RETURN(taken.overlap_check, TakeOverlapCheck(options));
-    RETURN_IF_ERROR(TakeDataFile(options, taken));
-    RETURN_IF_ERROR(TakePassDiscard(options, taken.pass_discard));
-    RETURN_IF_ERROR(TakeCleanInterval(options, taken));
-    if (const std::optional<std::string> node = options.Take("backing")) {
-      if (!node->empty()) {
-        return absl::NotFoundError(absl::StrFormat(
-            "Could not open backing file: Cannot find device='%s' nor node-name='%s'", *node,
-            *node));
-      }
-      taken.replaces_backing = true;
-    }
-    taken.backing = options.TakeChild("backing");
-    taken.replaces_backing |= taken.backing.has_value();
-    RETURN_IF_ERROR(TakeOneOf(options, "discard-no-unref", {"off"}));
-  } else {
-    ASSIGN_OR_RETURN(const std::optional<uint64_t> offset, options.TakeBytes("offset"));
-    taken.raw_window.offset = offset.value_or(0);
-    ASSIGN_OR_RETURN(taken.raw_window.size, options.TakeBytes("size"));
+  if (IsVoidName(name)) {
+    PutVoidName(name, options);
+    return ImageDescription(std::move(options));
   }
-  if (options.options().empty()) return taken;
-  return absl::InvalidArgumentError(
-      absl::StrFormat("Block format '%s' does not support the option '%s'", FormatName(format),
-                      options.options().begin()->first));
+  RETURN_IF_ERROR(TakeBlkdebugName(name, options));
+  const std::string prefix = PrefixOfFile(options);
+  ASSIGN_OR_RETURN(options[absl::StrCat(prefix, "filename")], LocalPath(name));
+  return ImageDescription(std::move(options));
 }
 
 }  // namespace ringcow

@@ -162,7 +162,6 @@ TEST_F(DescriptionTest, RefusesTheSame) {
 
 TEST_F(DescriptionTest, RefusesWhatItCannotDo) {
   for (const char* option : {R"("file.discard": "ignore")", R"("discard-no-unref": true)",
-                             R"("data-file": {"driver": "raw", "file.filename": "x", "size": 1})",
                              R"("cache.no-flush": true)"}) {
     const Outcome outcome =
         Read(/*by_qemu=*/false,

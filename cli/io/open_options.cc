@@ -3,7 +3,9 @@
 #include <optional>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
 #include "absl/strings/string_view.h"
+#include "cli/option_string.h"
 
 namespace ringcow {
 namespace {
@@ -51,6 +53,17 @@ absl::Status SetOpenOption(int key, const char* argument, TargetOptions& options
       break;
     default:
       break;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SetDriverOptions(const char* text, TargetOptions& options) {
+  const auto given = ParseOptionString(text);
+  if (!given.has_value()) {
+    return absl::InvalidArgumentError(absl::StrFormat("Invalid option list: %s", text));
+  }
+  for (const NamedValue& option : *given) {
+    options.driver_options[option.name] = option.value.value_or("on");
   }
   return absl::OkStatus();
 }

@@ -16,6 +16,9 @@ inline TargetOptions DefaultOpenOptions() {
 // nothing.
 absl::Status SetOpenOption(int key, const char* argument, TargetOptions& options);
 
+// -o: "name=value,name=value".
+absl::Status SetDriverOptions(const char* text, TargetOptions& options);
+
 }  // namespace ringcow
 
 #endif  // RINGCOW_CLI_IO_OPEN_OPTIONS_H_

@@ -72,6 +72,11 @@ std::string Session::Explain(const absl::Status& status) {
   return std::strerror(EIO);
 }
 
+bool Session::Say(const absl::Status& status) const {
+  if (!status.ok()) program_.Error(MessageOf(status));
+  return status.ok();
+}
+
 Task<absl::Status> Session::Close() {
   (void)co_await in_background_.Join();  // each said itself how it ended
   if (!target_.has_value()) co_return absl::OkStatus();

@@ -37,6 +37,9 @@ class Session {
   // the request itself met an I/O error.
   std::string Explain(const absl::Status& status);
 
+  // Says on the terminal what is wrong, if anything is; whether all is well.
+  bool Say(const absl::Status& status) const;
+
   // For commands.
   const Program& program() const { return program_; }
   Loop& loop() const { return host_.loop; }
@@ -87,7 +90,7 @@ std::string Usage(const IoCommand& command);
 std::vector<const IoCommand*> IoCommands();
 const IoCommand* FindIoCommand(const std::string& name);
 
-// Each is defined in the file of its name, aio_* in aio.cc; open, reopen and close in open.cc,
+// Each is defined in the file of its name, aio_* in aio.cc; open and close in open.cc,
 // abort and sigraise in signal.cc; break, remove_break, resume and wait_break in breakpoint.cc.
 extern const IoCommand kAbort;
 extern const IoCommand kAioFlush;

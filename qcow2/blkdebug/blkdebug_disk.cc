@@ -74,56 +74,17 @@ absl::StatusOr<std::unique_ptr<BlkdebugDisk>> BlkdebugDisk::Open(Disk& below,
 }
 
 BlkdebugDisk::BlkdebugDisk(Disk& below, DebugRules rules, const BlkdebugOptions& options)
-    : Disk(below.loop(),
-           {.name = below.name(),
-            .size = below.size(),
-            .alignment = std::max(below.alignment(), static_cast<uint32_t>(options.limits.align)),
-            .memory_alignment = 1,  // the one below has its own, and copies where it must
-            .max_chain = below.max_chain()}),
+    : StackedDisk(
+          below.loop(),
+          {.name = below.name(),
+           .size = below.size(),
+           .alignment = std::max(below.alignment(), static_cast<uint32_t>(options.limits.align)),
+           .memory_alignment = 1,  // the one below has its own, and copies where it must
+           .max_chain = below.max_chain()}),
       below_(below),
       options_(options),
       machine_(std::move(rules)),
-      breakpoints_(below.loop()),
-      lanes_{LaneState(below.loop()), LaneState(below.loop())} {}
-
-void BlkdebugDisk::Start(Request& request) { StartDetached(CarryOut(request)); }
-
-void BlkdebugDisk::StartChain(Chain& chain) { StartDetached(CarryOutChain(chain)); }
-
-Task<void> BlkdebugDisk::CarryOut(Request& request) {
-  LaneState& lane = StateOf(request.lane);
-  {
-    const Mutex::Guard guard = co_await lane.gate.Lock();
-  }
-  ++lane.running;
-  const int64_t result = co_await ResultOf(request);
-  if (--lane.running == 0) lane.is_idle.WakeAll();
-  Finish(request, result);
-}
-
-Task<void> BlkdebugDisk::CarryOutChain(Chain& chain) {
-  LaneState& lane = StateOf(chain.lane());
-  const bool is_drained = chain.drained();
-  std::optional<Mutex::Guard> guard = co_await lane.gate.Lock();
-  while (is_drained && lane.running > 0) co_await lane.is_idle.Wait();
-  if (!is_drained) guard.reset();
-  ++lane.running;
-  co_await CarryOutMembers(chain);
-  if (--lane.running == 0) lane.is_idle.WakeAll();
-}
-
-Task<void> BlkdebugDisk::CarryOutMembers(Chain& chain) {
-  bool is_broken = false;
-  // The last one that finishes ends the chain's life.
-  for (size_t left = chain.size(), i = 0; left > 0; --left, ++i) {
-    Request& member = chain.members()[i];
-    int64_t result = -ECANCELED;
-    if (!is_broken) result = co_await ResultOf(member);
-    is_broken |=
-        result < 0 || (member.is_transfer() && static_cast<uint64_t>(result) < member.length);
-    Finish(member, result);
-  }
-}
+      breakpoints_(below.loop()) {}
 
 Task<int64_t> BlkdebugDisk::ResultOf(Request& request) {
   switch (request.op) {
@@ -165,17 +126,9 @@ Task<int64_t> BlkdebugDisk::Transfer(const Request& request) {
   if (error == 0 && request.dsync) error = ErrnoOf(co_await below_.Fdatasync());
   if (!is_read) co_await Pass(DebugEvent::kPwritevDone);
   if (error == 0) co_return static_cast<int64_t>(request.length);
-  FollowSize();
+  // What failed in the end may have made the disk below longer.
+  FollowSize(below_.size());
   co_return -error;
-}
-
-// What failed in the end may have made the disk below longer.
-void BlkdebugDisk::FollowSize() {
-  if (below_.size() <= size()) return;
-  Request growth;
-  growth.op = Op::kAllocate;
-  growth.offset = HostOffset(below_.size());
-  Finish(growth, 0);
 }
 
 // Zeroing, and punching, which zeroes as well.

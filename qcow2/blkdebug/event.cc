@@ -28,6 +28,7 @@ constexpr NamedEvent kEvents[] = {
     {"pwritev", DebugEvent::kPwritev},
     {"pwritev_zero", DebugEvent::kPwritevZero},
     {"pwritev_done", DebugEvent::kPwritevDone},
+    {"cor_write", DebugEvent::kCorWrite},
     {"cluster_alloc", DebugEvent::kClusterAlloc},
     {"cluster_alloc_bytes", DebugEvent::kClusterAllocBytes},
     {"cluster_free", DebugEvent::kClusterFree},
@@ -64,7 +65,6 @@ constexpr absl::string_view kElsewhere[] = {
     "pwritev_rmw_after_tail",
     "l1_shrink_write_table",
     "l1_shrink_free_l2_clusters",
-    "cor_write",
     "cluster_alloc_space",
 };
 

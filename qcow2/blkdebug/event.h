@@ -28,6 +28,7 @@ enum class DebugEvent : uint8_t {
   kPwritev,
   kPwritevZero,
   kPwritevDone,
+  kCorWrite,  // what was read from a backing file is written to its overlay
   // Announced.
   kClusterAlloc,
   kClusterAllocBytes,
