@@ -60,8 +60,9 @@ Task<absl::StatusOr<SnapshotTable>> ReadSnapshotTable(Disk& disk, const Header& 
 
 Task<absl::StatusOr<SnapshotTable>> CheckSnapshotTable(Disk& disk, const Header& header,
                                                        Findings& findings) {
-  if (!CheckSnapshotTablePlace(header, findings) || header.nb_snapshots == 0)
+  if (!CheckSnapshotTablePlace(header, findings) || header.nb_snapshots == 0) {
     co_return SnapshotTable();
+  }
   absl::StatusOr<SnapshotTable> table =
       co_await ReadSnapshotTable(disk, header, SnapshotTableUse::kRead);
   if (table.ok()) {
