@@ -1,6 +1,7 @@
 #include "qcow2/check_image.h"
 
 #include <cerrno>
+#include <climits>
 #include <memory>
 #include <span>
 
@@ -51,7 +52,8 @@ Task<absl::Status> ImageCheck::CountReferences(EntryRepair repair) {
 }
 
 Task<absl::Status> ImageCheck::CountReferences(const SnapshotTable& snapshots, EntryRepair repair) {
-  if (counter_.clusters() > kMaxCheckedClusters) {
+  // QEMU's limit too. It bounds what is walked and reported for holes.
+  if (counter_.clusters() > INT_MAX) {
     findings_.Stop(EFBIG);
     co_return absl::OkStatus();
   }
@@ -90,7 +92,7 @@ Task<absl::Status> ImageCheck::CountAll(const SnapshotTable& snapshots, EntryRep
   CountCryptoHeader(header_, counter_);
   CO_RETURN_IF_ERROR(co_await CountBitmaps(disk_, header_, counter_));
   if (stopped()) co_return absl::OkStatus();
-  co_await refcounts_.CountBlocks(counter_, /*grows=*/repair == EntryRepair::kYes);
+  refcounts_.CountBlocks(counter_);
   if (!visitor.left_unaligned_zeroes()) co_return absl::OkStatus();
   // Only now is it known which tables something else claims too.
   EntryRepairVisitor repairer(counter_, disk_, external_data_);

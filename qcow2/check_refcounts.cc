@@ -49,7 +49,7 @@ bool StoredRefcounts::IsReadable(HostOffset block) const {
          block.value() <= kMaxFileOffset - geometry_.cluster_bytes();
 }
 
-Task<void> StoredRefcounts::CountBlocks(ReferenceCounter& counter, bool grows) {
+void StoredRefcounts::CountBlocks(ReferenceCounter& counter) {
   Findings& findings = counter.findings();
   for (uint64_t i = 0; i < entries(); ++i) {
     const RefcountTableEntry entry = Entry(i);
@@ -64,51 +64,20 @@ Task<void> StoredRefcounts::CountBlocks(ReferenceCounter& counter, bool grows) {
       findings.Corruption(StrFormat(
           "ERROR refcount block %d is not cluster aligned; refcount table entry corrupted", i));
       needs_rebuild_ = true;
-    } else if (geometry_.ClusterOf(block).value() < counter.clusters()) {
-      CountBlock(counter, i, block);
-    } else if (grows) {
-      co_await GrowOver(counter, i, block);
-    } else {
+      continue;
+    }
+    const ClusterIndex cluster = geometry_.ClusterOf(block);
+    if (cluster.value() >= counter.clusters()) {
       findings.Corruption(StrFormat("ERROR refcount block %d is outside image", i));
       has_block_outside_ = true;
+      continue;
+    }
+    counter.AddRange(block, geometry_.cluster_bytes());
+    if (const uint64_t references = counter.counts().Get(cluster); references != 1) {
+      findings.Corruption(StrFormat("ERROR refcount block %d refcount=%d", i, references));
+      needs_rebuild_ = true;
     }
   }
-}
-
-void StoredRefcounts::CountBlock(ReferenceCounter& counter, uint64_t index, HostOffset block) {
-  counter.AddRange(block, geometry_.cluster_bytes());
-  const uint64_t references = counter.counts().Get(geometry_.ClusterOf(block));
-  if (references == 1) return;
-  counter.findings().Corruption(
-      StrFormat("ERROR refcount block %d refcount=%d", index, references));
-  needs_rebuild_ = true;
-}
-
-bool StoredRefcounts::IsCovered(const ReferenceCounter& counter, HostOffset block) const {
-  const std::optional<HostOffset> covering =
-      ReadableBlockAt(geometry_.RefcountTableIndex(geometry_.ClusterOf(block)));
-  return covering.has_value() && geometry_.ClusterOf(*covering).value() < counter.clusters() &&
-         geometry_.ClusterOf(block).value() < kMaxCheckedClusters;
-}
-
-Task<void> StoredRefcounts::GrowOver(ReferenceCounter& counter, uint64_t index, HostOffset block) {
-  Findings& findings = counter.findings();
-  const std::string line = StrFormat("Repairing refcount block %d is outside image", index);
-  // Where no block has its refcount, all blocks are made anew, and the file need not become larger.
-  // It must not where that would give clusters to other entries that have none.
-  const bool is_useful = IsCovered(counter, block) && !counter.found_beyond_file();
-  const uint64_t size = block.value() + geometry_.cluster_bytes();
-  const absl::Status grown =
-      is_useful ? co_await disk_.Truncate(size) : ErrnoStatus(EINVAL, "of no use");
-  if (grown.ok()) {
-    findings.FixedCorruption(line);
-    counter.Grow(size);
-    counter.AddRange(block, geometry_.cluster_bytes());
-    co_return;
-  }
-  findings.Corruption(line);
-  findings.Report(StrFormat("ERROR could not resize image: %s", std::strerror(ErrnoOf(grown))));
-  needs_rebuild_ = true;
 }
 
 std::optional<HostOffset> StoredRefcounts::ReadableBlockAt(uint64_t index) const {

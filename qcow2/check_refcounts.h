@@ -36,9 +36,7 @@ class StoredRefcounts {
   Task<absl::Status> LoadTable();
 
   // Checks the entries of the refcount table, and counts a reference to each refcount block.
-  // With `grows` the file gets those that are behind its end, as blocks of zeroes, where that makes
-  // nothing worse.
-  Task<void> CountBlocks(ReferenceCounter& counter, bool grows);
+  void CountBlocks(ReferenceCounter& counter);
 
   // Reports each cluster of the file whose refcount is not the number of references counted. What
   // counter.counts() has for a cluster with references is from then on its refcount (unless that is
@@ -67,12 +65,6 @@ class StoredRefcounts {
     ClusterIndex begin;
     ClusterIndex end;
   };
-
-  // Lets the file have the block of entry `index`, which is behind its end.
-  Task<void> GrowOver(ReferenceCounter& counter, uint64_t index, HostOffset block);
-  // Whether a block that is there has the refcount of this one.
-  bool IsCovered(const ReferenceCounter& counter, HostOffset block) const;
-  void CountBlock(ReferenceCounter& counter, uint64_t index, HostOffset block);
 
   uint64_t entries() const { return table_.size() / kTableEntryBytes; }
   RefcountTableEntry Entry(uint64_t index) const;

@@ -25,11 +25,6 @@ ReferenceCounter::ReferenceCounter(const Geometry& geometry, uint64_t file_size,
       clusters_(geometry.ClustersFor(file_size_)),
       counts_(geometry.max_refcount()) {}
 
-void ReferenceCounter::Grow(uint64_t file_size) {
-  file_size_ = AlignUp(file_size, kSectorBytes);
-  clusters_ = std::max(clusters_, geometry_.ClustersFor(file_size_));
-}
-
 bool ReferenceCounter::IsClaimedBy(HostOffset offset, uint64_t uses) const {
   return offset.value() < file_size_ && counts_.Get(geometry_.ClusterOf(offset)) == uses;
 }

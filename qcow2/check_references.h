@@ -2,7 +2,6 @@
 #define RINGCOW_QCOW2_CHECK_REFERENCES_H_
 
 #include <cstdint>
-#include <limits>
 #include <span>
 #include <string>
 #include <vector>
@@ -20,10 +19,6 @@
 
 namespace ringcow {
 
-// How many clusters a file may have to be checked, as with QEMU. It bounds what is walked and
-// reported for holes.
-inline constexpr uint64_t kMaxCheckedClusters = std::numeric_limits<int32_t>::max();
-
 // Counts the references that an image's structures make to host clusters, and reports those that
 // point beyond the end of the file or are more than a refcount can hold.
 class ReferenceCounter {
@@ -39,9 +34,6 @@ class ReferenceCounter {
   // there would make that entry valid, on whatever is put there.
   bool found_beyond_file() const { return found_beyond_file_; }
   void set_found_beyond_file(bool found) { found_beyond_file_ = found; }
-
-  // The file has become longer.
-  void Grow(uint64_t file_size);
 
   // Whether nothing but the `uses` references to it that were counted claims the cluster at
   // `offset`: then, and only then, a repair may write there.
@@ -60,7 +52,7 @@ class ReferenceCounter {
   void AddClusters(uint64_t begin, uint64_t end, uint64_t weight);
 
   const Geometry geometry_;
-  uint64_t file_size_;  // in whole sectors, as QEMU has it
+  const uint64_t file_size_;  // in whole sectors, as QEMU has it
   Findings& findings_;
   uint64_t clusters_;
   bool found_beyond_file_ = false;

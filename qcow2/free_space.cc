@@ -54,14 +54,14 @@ Task<absl::StatusOr<AllocatedRun>> FreeSpace::Take(uint64_t count) {
 }
 
 Task<absl::StatusOr<AllocatedRun>> FreeSpace::TakeAt(ClusterRun run) {
-  // Refcounts that call the header or a table of the image free are wrong. Beyond the end of the
-  // file there is nothing that they could be wrong about.
+  // Refcounts that call the header or a table of the image free are wrong. Tables of snapshots may
+  // even be said to be where the file does not reach yet: a guest's bytes must not become one.
   const HostOffset begin = metadata_.geometry.OffsetOf(run.first);
+  const uint64_t bytes = run.count * metadata_.geometry.cluster_bytes();
+  CO_RETURN_IF_ERROR(metadata_.guard.BeforeWrite(begin, bytes, OverlapGuard::Own::kNothing));
   if (begin < metadata_.clusters_end) {
-    const uint64_t bytes =
-        std::min(run.count * metadata_.geometry.cluster_bytes(), metadata_.clusters_end - begin);
-    CO_RETURN_IF_ERROR(metadata_.guard.BeforeWrite(begin, bytes, OverlapGuard::Own::kNothing));
-    CO_RETURN_IF_ERROR(metadata_.CheckPlace(begin, bytes, "a cluster with refcount 0"));
+    const uint64_t in_file = std::min(bytes, metadata_.clusters_end - begin);
+    CO_RETURN_IF_ERROR(metadata_.CheckPlace(begin, in_file, "a cluster with refcount 0"));
   }
   CO_RETURN_IF_ERROR(co_await growth_.Cover(metadata_.geometry.OffsetOf(run.end())));
   CO_ASSIGN_OR_RETURN(const bool is_counted, co_await reservation_.Take(run));

@@ -76,7 +76,7 @@ Task<absl::Status> Repair::RepairRefcounts() {
   co_await check.Compare({.keeps_references = true});
 
   const StoredRefcounts& refcounts = check.refcounts();
-  if (refcounts.needs_rebuild()) {
+  if (refcounts.needs_rebuild() || (repairs_all() && refcounts.has_block_outside())) {
     if (repairs_all()) co_return co_await Rebuild(check);
     findings_.Report("ERROR need to rebuild refcount structures");
     findings_.Stop(EIO);

@@ -76,6 +76,7 @@ class Layout {
   const Geometry geometry_;
   std::map<uint64_t, ClusterIndex> blocks_;  // by index of the refcount table
   ClusterIndex first_free_;                  // behind the last block
+  ClusterIndex first_free_anywhere_;         // behind the last one that was not placed there
   ClusterIndex table_;
   uint64_t table_clusters_ = 0;
   uint64_t passes_ = 0;
@@ -108,13 +109,18 @@ absl::Status Layout::PlaceTable() {
   return absl::OkStatus();
 }
 
-// Not before the clusters whose refcounts it has, if there is room: that leaves the first ones,
-// which are sure to be in the file, to the table.
+// Not before the clusters whose refcounts it has, where the file has room: that leaves the first
+// ones to the table. A block device cannot become longer, nor can a file on a full disk.
 absl::StatusOr<ClusterIndex> Layout::PlaceBlock(uint64_t index) {
-  const ClusterIndex from = std::max(first_free_, geometry_.FirstClusterOfRefcountBlock(index));
-  absl::StatusOr<ClusterIndex> block = TakeUnreferenced(counter_, 1, from);
-  if (!block.ok()) return TakeUnreferenced(counter_, 1);
-  first_free_ = *block + 1;
+  first_free_ = std::max(first_free_, geometry_.FirstClusterOfRefcountBlock(index));
+  absl::StatusOr<ClusterIndex> block = TakeUnreferenced(counter_, 1, first_free_);
+  if (block.ok() && block->value() < counter_.clusters()) {
+    first_free_ = *block + 1;
+    return block;
+  }
+  if (block.ok()) counter_.counts().Set(*block, 0);
+  block = TakeUnreferenced(counter_, 1, first_free_anywhere_);
+  if (block.ok()) first_free_anywhere_ = *block + 1;
   return block;
 }
 

@@ -1,9 +1,7 @@
 // `check -r`, side by side with qemu-img: the same words, exit codes and JSON, and images that hold
 // the same and are clean.
 
-#include <cstdint>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -86,25 +84,6 @@ TEST_F(CheckRepairTest, Flags) {
   ExpectSame({"--repair=leaks", "a"});
   ExpectSame({"--repair=all", "a"});
   ExpectRepaired();
-}
-
-// The file gets it, where there is a block with its refcount.
-TEST_F(CheckRepairTest, RefcountBlocksBehindTheEndOfTheFile) {
-  constexpr size_t kSecondEntry = 65536 + 8;
-  const std::string near("\0\0\0\0\0\x10\0\0", 8);
-  const std::string far("\x7f\xff\xff\xff\xff\xff\0\0", 8);
-  for (const auto& [place, refcount] : {std::pair(near, kLeak), {near, kNone}, {far, kNone}}) {
-    Damage(kSecondEntry, place);
-    for (const ScratchDirectory* directory : {&ours_, &theirs_}) {
-      std::string image = ReadBytes(directory->File("a"));
-      image.replace(kRefcountBlock + 2 * 16, refcount.size(), refcount);
-      WriteBytes(directory->File("a"), image);
-    }
-    ExpectSame({"a"});
-    ExpectSame({"-r", "leaks", "a"});
-    ExpectSame({"-r", "all", "a"});
-    ExpectRepaired();
-  }
 }
 
 TEST_F(CheckRepairTest, SnapshotTables) {

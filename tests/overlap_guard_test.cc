@@ -33,6 +33,11 @@ constexpr uint64_t kRefcountBlock = 2 * kCluster;
 constexpr uint64_t kL1 = 3 * kCluster;
 constexpr uint64_t kL2 = 4 * kCluster;
 constexpr uint64_t kData = 5 * kCluster;
+constexpr uint64_t kEnd = 9 * kCluster;
+// In the header: how many clusters the refcount table and how many snapshots there are, 32 bits
+// each, and where the snapshot table is.
+constexpr uint64_t kTableClustersAndSnapshots = 56;
+constexpr uint64_t kSnapshotsOffset = 64;
 
 void Put64(DiskImage& image, uint64_t at, uint64_t value) {
   const Be64 bytes(value);
@@ -71,6 +76,12 @@ const Case kCases[] = {
      "Cluster allocation offset 0x50200 unaligned (L2 offset: 0x40000, L2 index: 0)"},
     {"RefcountBlockNotAligned",
      [](DiskImage& i) { Put64(i, kRefcountTable, kRefcountBlock + 512); }, kUnallocated},
+    {"SnapshotTableBehindTheEnd",
+     [](DiskImage& i) {
+       Put64(i, kSnapshotsOffset, kEnd);
+       Put64(i, kTableClustersAndSnapshots, uint64_t{1} << 32 | 1);
+     },
+     kUnallocated},
     {"HeaderFreeForL2Table", [](DiskImage& i) { PutRefcount(i, 0, 0); }, 600 << 20},
     {"L2TableInRefcountBlock", [](DiskImage& i) { Put64(i, kL1, kRefcountBlock | kCopied); },
      kUnallocated, "Preventing invalid write on metadata (overlaps with refcount block)"},
