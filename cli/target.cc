@@ -43,19 +43,27 @@ absl::StatusOr<DriverOptions> ParseImageOptions(const std::string& text) {
 }
 
 absl::StatusOr<ImageSource> SourceOfTarget(const std::string& name, const TargetOptions& options) {
-  if (options.image_options) {
-    // Who opens it says it in QEMU's words (CouldNotOpen).
-    if (!options.format.empty()) return absl::InvalidArgumentError("a format, and options");
-    ASSIGN_OR_RETURN(DriverOptions described, ParseImageOptions(name));
-    for (const auto& [option, value] : options.driver_options) described[option] = value;
-    return SourceOf(ImageDescription(std::move(described)), "");
-  }
-  if (options.driver_options.empty()) return SourceOf(name, options.format);
-  ASSIGN_OR_RETURN(ImageDescription described, DescriptionOf(name, options.driver_options));
-  return SourceOf(std::move(described), options.format);
+  const bool is_described = options.image_options || !options.driver_options.empty();
+  if (!is_described) return SourceOf(name, options.format);
+  ASSIGN_OR_RETURN(ImageDescription description, DescriptionOfTarget(name, options));
+  return SourceOf(std::move(description), "");
 }
 
 }  // namespace
+
+absl::StatusOr<ImageDescription> DescriptionOfTarget(const std::string& name,
+                                                     const TargetOptions& options) {
+  if (!options.image_options) {
+    ASSIGN_OR_RETURN(ImageDescription description, DescriptionOf(name, options.driver_options));
+    if (!options.format.empty()) description.Put("driver", options.format);
+    return description;
+  }
+  // Who opens it says it in QEMU's words (CouldNotOpen).
+  if (!options.format.empty()) return absl::InvalidArgumentError("a format, and options");
+  ASSIGN_OR_RETURN(DriverOptions described, ParseImageOptions(name));
+  for (const auto& [option, value] : options.driver_options) described[option] = value;
+  return ImageDescription(std::move(described));
+}
 
 absl::StatusOr<std::unique_ptr<Host>> Host::Create() {
   auto host = std::make_unique<Host>();

@@ -15,6 +15,7 @@
 #include "engine/worker_pool.h"
 #include "qcow2/guest_disk.h"
 #include "qcow2/image_chain.h"
+#include "qcow2/image_description.h"
 #include "qcow2/image_file.h"
 
 namespace ringcow {
@@ -48,6 +49,10 @@ struct TargetOptions {
   std::optional<size_t> also_writable = std::nullopt;  // see ImageChainOptions
   bool without_backing = false;                        // the same
 };
+
+// The whole of what `name` and `options` say of the image, as options. Errors as those of SourceOf.
+absl::StatusOr<ImageDescription> DescriptionOfTarget(const std::string& name,
+                                                     const TargetOptions& options);
 
 // For commands that need no more than the file, its backing files least of all. Errors do not name
 // it once more: "<program>: Could not open 'x': " goes before them.

@@ -3,9 +3,12 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <cstdlib>
+#include <string>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "cli/new_image.h"
 #include "engine/errno_status.h"
 #include "engine/status_macros.h"
@@ -25,35 +28,29 @@ absl::StatusOr<std::string> MakeTemporaryFile() {
   return path;
 }
 
-// What an overlay of the image has to know of it.
-Task<absl::StatusOr<CreateOptions>> OverlayOptions(Host& host, std::string name,
-                                                   TargetOptions options) {
+Task<absl::StatusOr<uint64_t>> SizeOf(Host& host, std::string name, TargetOptions options) {
   options.read_only = true;
   CO_ASSIGN_OR_RETURN(const Target image, co_await Target::Open(host, std::move(name), options));
-  if (image.chain().blkdebug() != nullptr) {
-    co_return absl::UnimplementedError("A temporary overlay of a blkdebug is not supported yet");
-  }
-  const std::string& path = image.file().disk().name();
-  char* const absolute = realpath(path.c_str(), nullptr);
-  if (absolute == nullptr) co_return ErrnoStatus(errno, path);
-  CreateOptions create;
-  create.virtual_size = image.guest().size();
-  create.backing_file = absolute;
-  create.backing_format = std::string(FormatName(image.file().format()));
-  std::free(absolute);
-  co_return create;
+  co_return image.guest().size();
 }
 
 }  // namespace
 
 Task<absl::StatusOr<Target>> OpenTemporaryOverlay(Host& host, std::string name,
                                                   TargetOptions options) {
-  CO_ASSIGN_OR_RETURN(const CreateOptions create, co_await OverlayOptions(host, name, options));
+  CreateOptions create;
+  CO_ASSIGN_OR_RETURN(create.virtual_size, co_await SizeOf(host, name, options));
+  CO_ASSIGN_OR_RETURN(const ImageDescription image, DescriptionOfTarget(name, options));
   CO_ASSIGN_OR_RETURN(const std::string path, MakeTemporaryFile());
   const absl::Status created = co_await CreateImageFile(host, path, ImageFormat::kQcow2, create);
   if (!created.ok()) {
     (void)unlink(path.c_str());
     co_return created;
+  }
+  options.image_options = false;
+  options.driver_options.clear();
+  for (const auto& [option, value] : image.options()) {
+    options.driver_options[absl::StrCat("backing.", option)] = value;
   }
   // Nobody needs it after a crash.
   options.format = "qcow2";

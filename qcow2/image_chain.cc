@@ -164,7 +164,7 @@ absl::StatusOr<std::optional<uint64_t>> SpaceTaken(const HostFile& host) {
 }
 
 bool IsOpen(const std::vector<Layer>& layers, const ImageSource& source) {
-  if (!source.is_plain_file()) return false;
+  if (!source.is_in_file()) return false;
   return std::any_of(layers.begin(), layers.end(), [&source](const Layer& layer) {
     const UringDisk* const file = layer.file.host().file();
     return file != nullptr && file->IsNamed(source.path);
@@ -181,10 +181,10 @@ absl::Status CheckBacking(const std::vector<Layer>& layers, const ImageSource& b
       absl::StrFormat("The backing chain has more than %d files", ImageChain::kMaxLayers));
 }
 
-Task<absl::Status> OpenDataFile(Rings& rings, const Links& links, const ImageFileOptions& options,
-                                Layer& layer) {
-  CO_ASSIGN_OR_RETURN(layer.data_file, co_await HostFile::Open(rings, *links.data_file, options));
-  if (links.has_external_data) co_return absl::OkStatus();
+Task<absl::Status> OpenDataFile(Rings& rings, const ImageSource& source, bool is_wanted,
+                                const ImageFileOptions& options, Layer& layer) {
+  CO_ASSIGN_OR_RETURN(layer.data_file, co_await HostFile::Open(rings, source, options));
+  if (is_wanted) co_return absl::OkStatus();
   co_return absl::InvalidArgumentError(
       "'data-file' can only be set for images with an external data file");
 }
@@ -204,8 +204,9 @@ Task<absl::StatusOr<std::vector<Layer>>> OpenFiles(Rings& rings, ImageSource sou
     if (!links.ok()) {
       co_return AtDepth(depth, WithoutName(links.status(), layers.back().file.disk()));
     }
-    if (links->data_file.has_value()) {
-      const absl::Status status = co_await OpenDataFile(rings, *links, options, layers.back());
+    if (const std::optional<ImageSource>& data = links->data_file; data.has_value()) {
+      const absl::Status status =
+          co_await OpenDataFile(rings, *data, links->has_external_data, options, layers.back());
       if (!status.ok()) co_return AtDepth(depth, status);
     }
     layers.back().caches = links->caches;

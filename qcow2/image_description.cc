@@ -52,8 +52,9 @@ absl::Status Flatten(const nlohmann::json& value, const std::string& name, int d
     options[name] = TextOf(value);
     return absl::OkStatus();
   }
-  if (depth > kMaxJsonDepth)
+  if (depth > kMaxJsonDepth) {
     return absl::InvalidArgumentError("The JSON options are nested too deep");
+  }
   for (const auto& [key, member] : value.items()) {
     RETURN_IF_ERROR(
         Flatten(member, name.empty() ? key : absl::StrCat(name, ".", key), depth + 1, options));

@@ -53,8 +53,8 @@ struct ImageSource {
   // Options of the format that make it another image, as they were said.
   std::map<std::string, std::string> distinctions = {};
 
-  // A file, and nothing between it and the image.
-  bool is_plain_file() const { return !nowhere.has_value() && image == nullptr && below.empty(); }
+  // All of it is in `path`, and in nothing else.
+  bool is_in_file() const { return !nowhere.has_value() && image == nullptr; }
 };
 
 // `name` is a path, "file:PATH", "blkdebug:CONFIG:PATH", "null-co://" or "json:{...}". A `format`
