@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -89,4 +90,8 @@ int Run(int argc, char** argv) {
 }  // namespace
 }  // namespace ringcow
 
-int main(int argc, char** argv) { return ringcow::Run(argc, argv); }
+int main(int argc, char** argv) {
+  // A file that may not become larger (ulimit -f) is an error like any other: EFBIG.
+  (void)std::signal(SIGXFSZ, SIG_IGN);
+  return ringcow::Run(argc, argv);
+}

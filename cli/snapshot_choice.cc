@@ -48,14 +48,14 @@ absl::Status CheckSnapshotExists(const Target& target, const SnapshotChoice& cho
   }
   const absl::Status usable =
       ValidateSnapshotL1Table(image->snapshots()[*index], image->geometry());
-  if (usable.ok()) return usable;
+  if (usable.ok()) return absl::OkStatus();
   return absl::Status(usable.code(), absl::StrCat("Failed to load snapshot: ", MessageOf(usable)));
 }
 
 absl::Status CheckSnapshotUsable(const Program& program, const Image& image,
                                  const Snapshot& snapshot) {
   const absl::Status usable = ValidateSnapshotL1Table(snapshot, image.geometry());
-  if (usable.ok()) return usable;
+  if (usable.ok()) return absl::OkStatus();
   program.Error(MessageOf(usable));
   return absl::Status(usable.code(), std::strerror(absl::IsOutOfRange(usable) ? EFBIG : EINVAL));
 }
