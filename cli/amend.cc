@@ -34,7 +34,7 @@ constexpr OptionSpec kOptions[] = {
     {'f', "format", "FMT", "the image's format; else it is guessed"},
     {'t', "cache", "MODE", "cache mode, writeback (default), none, ..."},
     {'o', "options", "OPTIONS", "NAME=VALUE[,...]: what to change; '-o help' lists them"},
-    {kForce, "force", nullptr, "what is dangerous, too: of what can be changed, nothing is"},
+    {kForce, "force", nullptr, "permit dangerous changes; none of these is one"},
     {kImageOptions, "image-opts", nullptr, kImageOptionsHelp},
     {kObject, "object", "OBJECT", nullptr, "is not supported yet"},
 };

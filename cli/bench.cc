@@ -20,7 +20,7 @@ enum LongOnly { kPattern = kFirstLongOnlyKey, kFlushInterval, kNoDrain, kImageOp
 
 constexpr OptionSpec kOptions[] = {
     {'h', "help", nullptr, "print this help and exit"},
-    {'q', "quiet", nullptr, "print what is always printed, as qemu-img bench does"},
+    {'q', "quiet", nullptr, "changes nothing, as in qemu-img bench"},
     {'f', "format", "FMT", "the image's format; else it is guessed"},
     {'t', "cache", "MODE", "none, writeback (default), writethrough, directsync or unsafe"},
     {'c', "count", "COUNT", "number of requests (default: 75000)"},
@@ -33,7 +33,7 @@ constexpr OptionSpec kOptions[] = {
     {kFlushInterval, "flush-interval", "COUNT", "flush after every COUNT requests"},
     {kNoDrain, "no-drain", nullptr, "go on with requests during a flush"},
     {'i', "aio", "io_uring", "how to do I/O: there is one way"},
-    {'n', "native", nullptr, "native AIO if possible, which here it never is"},
+    {'n', "native", nullptr, "native AIO if possible; here it is io_uring always"},
     {'U', "force-share", nullptr, "also when the image is in use elsewhere"},
     {kImageOptions, "image-opts", nullptr, kImageOptionsHelp},
 };

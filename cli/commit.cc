@@ -23,7 +23,7 @@ constexpr OptionSpec kOptions[] = {
     {'p', "progress", nullptr, "show how far it has come"},
     {'f', "format", "FMT", "the image's format; else it is guessed"},
     {'t', "cache", "MODE", "cache mode, writeback (default), none, ..."},
-    {'d', "drop", nullptr, "leave the image as it is"},
+    {'d', "drop", nullptr, "do not empty the image afterwards"},
     {'b', "base", "FILE", "which of its backing files to commit to; implies -d"},
     {'r', "rate", "RATE", "write so many bytes a second; 0: as many as can be"},
     {kImageOptions, "image-opts", nullptr, kImageOptionsHelp},
