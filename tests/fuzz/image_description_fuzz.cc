@@ -7,6 +7,7 @@
 #include "qcow2/format/image_format.h"
 #include "qcow2/image_description.h"
 #include "qcow2/image_source.h"
+#include "qcow2/options_of_format.h"
 #include "tests/fuzz/targets.h"
 
 namespace ringcow {
