@@ -16,7 +16,7 @@ class SpaceKeeper final : public ForwardingDisk {
     return disk().WriteZeroes(offset, length, ZeroManner::kKeepSpace);
   }
   Task<absl::Status> Discard(GuestOffset offset, uint64_t length) override {
-    if (offset.value() <= size() && length <= size() - offset.value()) co_return absl::OkStatus();
+    if (Has(offset, length)) co_return absl::OkStatus();
     co_return absl::OutOfRangeError("A discard beyond the end of the disk");
   }
 };

@@ -14,6 +14,7 @@
 #include "qcow2/format/image_format.h"
 #include "qcow2/format/options.h"
 #include "qcow2/image_chain.h"
+#include "qcow2/image_source.h"
 #include "qcow2/read_header.h"
 #include "qcow2/read_snapshots.h"
 
@@ -61,7 +62,7 @@ ImageInfo Above(ImageInfo below, const std::string& driver, const NodeName& name
   info.virtual_size = below.virtual_size;
   info.cluster_bytes = below.cluster_bytes;
   info.knows_dirt = below.knows_dirt;
-  below.role = NameOfChild(driver);
+  below.role = ChildOf(driver);
   if (below.role == "file") info.disk_bytes = below.disk_bytes;
   info.children.push_back(std::move(below));
   return info;

@@ -132,8 +132,4 @@ std::string NameOfDriver(const GuestDriver& driver) {
   return std::holds_alternative<CompressDriver>(driver) ? "compress" : "copy-on-read";
 }
 
-std::string NameOfChild(const std::string& driver) {
-  return driver == kBlkdebug ? "image" : "file";
-}
-
 }  // namespace ringcow

@@ -28,10 +28,9 @@ NodeName NameOfFile(const HostFile& host);
 NodeName NameOfImage(const ImageFile& file, size_t above);
 NodeName NameOfImage(const ImageFile& file);
 
-// QEMU's names of drivers, and of what they call the node that they lie on.
+// QEMU's names of drivers.
 std::string NameOfDriver(const DiskDriver& driver);
 std::string NameOfDriver(const GuestDriver& driver);
-std::string NameOfChild(const std::string& driver);
 
 }  // namespace ringcow
 

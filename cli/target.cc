@@ -2,7 +2,6 @@
 
 #include <map>
 #include <utility>
-#include <variant>
 
 #include "absl/strings/str_format.h"
 #include "cli/guessed_raw.h"
@@ -75,11 +74,8 @@ absl::StatusOr<std::unique_ptr<Host>> Host::Create() {
 
 Task<absl::StatusOr<ImageFile>> OpenImageFile(Host& host, std::string name, TargetOptions options) {
   CO_ASSIGN_OR_RETURN(ImageSource source, SourceOfTarget(name, options));
-  if (options.read_only) {
-    for (const GuestDriver& driver : source.above) {
-      if (!std::holds_alternative<CopyOnReadDriver>(driver)) continue;
-      co_return absl::PermissionDeniedError("Block node is read-only");
-    }
+  if (options.read_only && source.copies_on_read()) {
+    co_return absl::PermissionDeniedError("Block node is read-only");
   }
   co_return co_await ImageFile::Open(*host.rings, std::move(source), FileOptions(host, options));
 }

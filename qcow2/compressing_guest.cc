@@ -9,15 +9,14 @@
 namespace ringcow {
 
 Task<absl::Status> CompressingGuest::Write(GuestOffset offset, std::span<const std::byte> from) {
-  const bool is_inside = offset.value() <= size() && from.size() <= size() - offset.value();
-  if (from.empty() || !is_inside) co_return co_await disk().Write(offset, from);
+  if (from.empty() || !Has(offset, from.size())) co_return co_await disk().Write(offset, from);
   co_return co_await Change(offset, from.size(), from, ZeroManner::kKeepSpace);
 }
 
 Task<absl::Status> CompressingGuest::WriteZeroes(GuestOffset offset, uint64_t length,
                                                  ZeroManner manner) {
-  const bool is_inside = offset.value() <= size() && length <= size() - offset.value();
-  if (length == 0 || !is_inside) co_return co_await disk().WriteZeroes(offset, length, manner);
+  if (length == 0 || !Has(offset, length))
+    co_return co_await disk().WriteZeroes(offset, length, manner);
   co_return co_await Change(offset, length, {}, manner);
 }
 

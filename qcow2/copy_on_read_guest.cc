@@ -15,9 +15,8 @@ constexpr uint64_t kCopiedAtOnce = uint64_t{1} << 20;
 }  // namespace
 
 Task<absl::Status> CopyOnReadGuest::Read(GuestOffset offset, std::span<std::byte> into) {
-  const bool is_inside = offset.value() <= size() && into.size() <= size() - offset.value();
   // Whoever is outside is told so by the disk.
-  if (!is_inside || into.empty()) co_return co_await disk().Read(offset, into);
+  if (!Has(offset, into.size()) || into.empty()) co_return co_await disk().Read(offset, into);
   const GuestOffset end = std::min(AlignUp(offset + into.size(), unit_), GuestOffset(size()));
   GuestOffset begin = AlignDown(offset, unit_);
   while (begin < end) {

@@ -51,6 +51,10 @@ class GuestDisk {
   virtual ~GuestDisk() = default;
 
   virtual uint64_t size() const = 0;
+  // Whether [offset, offset + length) is inside [0, size()).
+  bool Has(GuestOffset offset, uint64_t length) const {
+    return offset.value() <= size() && length <= size() - offset.value();
+  }
   virtual Task<absl::Status> Read(GuestOffset offset, std::span<std::byte> into) = 0;
   virtual Task<absl::Status> Write(GuestOffset offset, std::span<const std::byte> from) = 0;
   // A Write, stored compressed where the format can and where that saves space. Whole clusters, the

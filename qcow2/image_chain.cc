@@ -280,16 +280,13 @@ Task<absl::Status> OpenImage(Layer& layer, OpenOptions options) {
 }
 
 Task<absl::Status> OpenGuest(Layer& layer, OpenOptions options) {
-  const std::vector<GuestDriver>& drivers = layer.file.host().source().above;
-  const auto copies = [](const GuestDriver& driver) {
-    return std::holds_alternative<CopyOnReadDriver>(driver);
-  };
-  if (options.read_only && std::any_of(drivers.begin(), drivers.end(), copies)) {
+  const ImageSource& source = layer.file.host().source();
+  if (options.read_only && source.copies_on_read()) {
     co_return absl::PermissionDeniedError("Block node is read-only");
   }
   // Right above an image it is the image that does it.
-  options.copy_on_read =
-      layer.file.format() == ImageFormat::kQcow2 && !drivers.empty() && copies(drivers.front());
+  options.copy_on_read = layer.file.format() == ImageFormat::kQcow2 && !source.above.empty() &&
+                         std::holds_alternative<CopyOnReadDriver>(source.above.front());
   CO_RETURN_IF_ERROR(co_await OpenImage(layer, options));
   co_return PutAbove(layer, options.copy_on_read ? 1 : 0, options.read_only);
 }
@@ -363,8 +360,7 @@ Task<absl::Status> ImageChain::WriteZeroes(GuestOffset offset, uint64_t length, 
 
 Task<absl::Status> ImageChain::Discard(GuestOffset offset, uint64_t length) {
   // What is outside of the disk is refused all the same.
-  const bool is_inside = offset.value() <= size() && length <= size() - offset.value();
-  if (!ignores_discards_ || !is_inside) co_return co_await top().Discard(offset, length);
+  if (!ignores_discards_ || !Has(offset, length)) co_return co_await top().Discard(offset, length);
   co_return absl::OkStatus();
 }
 

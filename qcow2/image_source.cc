@@ -1,5 +1,6 @@
 #include "qcow2/image_source.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/match.h"
@@ -31,8 +32,6 @@ bool IsDiskDriver(absl::string_view driver) {
   return IsFileDriver(driver) || IsVoidDriver(driver) || driver == kBlkdebug ||
          driver == kPreallocate;
 }
-
-std::string ChildOf(absl::string_view driver) { return driver == kBlkdebug ? "image" : "file"; }
 
 using Options = std::map<std::string, std::string>;
 
@@ -238,6 +237,8 @@ std::string PrefixOfFile(const Options& options) {
 
 }  // namespace
 
+std::string ChildOf(absl::string_view driver) { return driver == kBlkdebug ? "image" : "file"; }
+
 bool IsProtocol(absl::string_view driver) { return IsDiskDriver(driver) && driver != kPreallocate; }
 
 absl::StatusOr<ImageSource> SourceOf(absl::string_view name, absl::string_view format) {
@@ -268,6 +269,12 @@ absl::StatusOr<ImageSource> SourceOf(ImageDescription description, absl::string_
   std::string driver = description.Take("driver").value_or("");
   if (!format.empty()) driver = std::string(format);
   return SourceOfDriver(driver, std::move(description));
+}
+
+bool ImageSource::copies_on_read() const {
+  return std::ranges::any_of(above, [](const GuestDriver& driver) {
+    return std::holds_alternative<CopyOnReadDriver>(driver);
+  });
 }
 
 std::string NameOf(const ImageSource& source) {

@@ -55,6 +55,8 @@ struct ImageSource {
 
   // All of it is in `path`, and in nothing else.
   bool is_in_file() const { return !nowhere.has_value() && image == nullptr; }
+  // A copy-on-read lies on it, which wants to write.
+  bool copies_on_read() const;
 };
 
 // `name` is a path, "file:PATH", "blkdebug:CONFIG:PATH", "null-co://" or "json:{...}". A `format`
@@ -71,6 +73,9 @@ std::string NameOf(const ImageSource& source);
 // The same for what is below a format, its "file" or "data-file": a file unless it says otherwise.
 // Only path, nowhere, image, below, and how they are to be opened, are set.
 absl::Status TakeProtocol(ImageDescription options, ImageSource& source);
+
+// What QEMU calls the node that the driver lies on: "image" or "file".
+std::string ChildOf(absl::string_view driver);
 
 // Whether QEMU takes the driver for one that bytes come from, as "file", not one that makes
 // something of the bytes of another.

@@ -6,10 +6,11 @@
 #include <utility>
 
 #include "absl/strings/numbers.h"
-#include "absl/strings/str_format.h"
+#include "absl/strings/str_cat.h"
 #include "engine/status_macros.h"
 #include "qcow2/node_options.h"
 #include "qcow2/overlap_check_option.h"
+#include "qcow2/reworded.h"
 
 namespace ringcow {
 namespace {
@@ -86,9 +87,9 @@ absl::StatusOr<FormatOptions> TakeFormatOptions(ImageDescription options, ImageF
     RETURN_IF_ERROR(TakeCleanInterval(options, taken));
     if (const std::optional<std::string> node = options.Take("backing")) {
       if (!node->empty()) {
-        return absl::NotFoundError(absl::StrFormat(
-            "Could not open backing file: Cannot find device='%s' nor node-name='%s'", *node,
-            *node));
+        const absl::Status missing = NoSuchNode(*node);
+        return Reworded(
+            missing, absl::StrCat("Could not open backing file: ", std::string(missing.message())));
       }
       taken.replaces_backing = true;
     }

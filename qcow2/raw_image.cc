@@ -18,7 +18,7 @@ RawImage::RawImage(Disk& disk, bool read_only, RawWindow window)
 uint64_t RawImage::size() const { return AlignUp(stored(), kSectorBytes); }
 
 absl::Status RawImage::CheckRange(GuestOffset offset, uint64_t length) const {
-  if (offset.value() <= size() && length <= size() - offset.value()) return absl::OkStatus();
+  if (Has(offset, length)) return absl::OkStatus();
   return absl::OutOfRangeError(
       absl::StrFormat("'%s': %d bytes at guest offset %#x are beyond its "
                       "end at %#x",

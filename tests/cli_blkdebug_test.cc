@@ -15,7 +15,7 @@ namespace {
 
 using Words = std::vector<std::string>;
 
-class BlkdebugTest : public testing::Test {
+class BlkdebugTest : public SideBySideTest {
  protected:
   void SetUp() override {
     Make({"qemu-img", "create", "-q", "-f", "qcow2", "a", "1M"});
@@ -23,33 +23,13 @@ class BlkdebugTest : public testing::Test {
     CopyToThem("a");
   }
 
-  void Make(const Words& words) {
-    const Outcome outcome = Qemu(ours_.path(), words);
-    ASSERT_EQ(outcome.status, 0) << outcome;
-  }
-  void CopyToThem(const std::string& name) {
-    WriteBytes(theirs_.File(name), ReadBytes(ours_.File(name)));
-  }
   void Configure(const std::string& text) {
     for (const ScratchDirectory* directory : {&ours_, &theirs_}) {
       WriteBytes(directory->File("conf"), text);
     }
   }
 
-  Outcome ExpectSame(const Words& words, const std::string& input = "") {
-    Outcome ours = Ringcow(ours_.path(), words, input);
-    Outcome theirs = Qemu(theirs_.path(), words, input);
-    ours.out = WithoutTimes(ours.out);
-    theirs.out = WithoutTimes(theirs.out);
-    EXPECT_EQ(ours, theirs) << testing::PrintToString(words);
-    return ours;
-  }
-  Outcome ExpectSameIo(const std::string& file, const Words& commands) {
-    Words words = {"qemu-io", "-t", "none"};
-    for (const std::string& command : commands) words.insert(words.end(), {"-c", command});
-    words.push_back(file);
-    return ExpectSame(words);
-  }
+  using SideBySideTest::ExpectSameIo;
   // With these rules, in a list of options.
   Outcome ExpectSameIo(const std::string& rules, const Words& commands, const std::string& file) {
     return ExpectSameIo(
@@ -57,9 +37,6 @@ class BlkdebugTest : public testing::Test {
                      "',", rules, "}}"),
         commands);
   }
-
-  const ScratchDirectory ours_;
-  const ScratchDirectory theirs_;
 };
 
 bool Fails(const Outcome& outcome) { return absl::StrContains(outcome.out, "failed:"); }

@@ -197,4 +197,31 @@ std::string WithoutTimes(const std::string& text) {
   return std::regex_replace(plain, kSeconds, "completed in T seconds");
 }
 
+void SideBySideTest::Make(const std::vector<std::string>& words) {
+  const Outcome outcome = Qemu(ours_.path(), words);
+  ASSERT_EQ(outcome.status, 0) << outcome;
+}
+
+void SideBySideTest::CopyToThem(const std::string& name) {
+  WriteBytes(theirs_.File(name), ReadBytes(ours_.File(name)));
+}
+
+Outcome SideBySideTest::ExpectSame(const std::vector<std::string>& words,
+                                   const std::string& input) {
+  Outcome ours = Ringcow(ours_.path(), words, input);
+  Outcome theirs = Qemu(theirs_.path(), words, input);
+  ours.out = WithoutTimes(ours.out);
+  theirs.out = WithoutTimes(theirs.out);
+  EXPECT_EQ(ours, theirs) << testing::PrintToString(words);
+  return ours;
+}
+
+Outcome SideBySideTest::ExpectSameIo(const std::string& file,
+                                     const std::vector<std::string>& commands) {
+  std::vector<std::string> words = {"qemu-io", "-t", "none"};
+  for (const std::string& command : commands) words.insert(words.end(), {"-c", command});
+  words.push_back(file);
+  return ExpectSame(words);
+}
+
 }  // namespace ringcow

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "gtest/gtest.h"
+
 namespace ringcow {
 
 // How a child process ended.
@@ -66,6 +68,23 @@ bool Exists(const std::string& path);
 
 // "1.234 MiB/sec", "00.12 sec" and the like replaced by letters: what differs between two runs.
 std::string WithoutTimes(const std::string& text);
+
+// The same commands by both, in a directory for each: what they say, but for times, and their exit
+// statuses are the same.
+class SideBySideTest : public testing::Test {
+ protected:
+  // By QEMU, in our directory.
+  void Make(const std::vector<std::string>& words);
+  void CopyToThem(const std::string& name);
+
+  // What both did.
+  Outcome ExpectSame(const std::vector<std::string>& words, const std::string& input = "");
+  // qemu-io, with O_DIRECT.
+  Outcome ExpectSameIo(const std::string& file, const std::vector<std::string>& commands);
+
+  const ScratchDirectory ours_;
+  const ScratchDirectory theirs_;
+};
 
 }  // namespace ringcow
 

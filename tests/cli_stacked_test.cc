@@ -19,7 +19,7 @@ using Words = std::vector<std::string>;
 constexpr char kInA[] =
     "json:{'driver':'qcow2','file':{'driver':'qcow2','file':{'driver':'file','filename':'a'}}}";
 
-class StackedTest : public testing::Test {
+class StackedTest : public SideBySideTest {
  protected:
   void SetUp() override {
     Make({"qemu-img", "create", "-q", "-f", "qcow2", "plain", "1M"});
@@ -30,28 +30,6 @@ class StackedTest : public testing::Test {
     CopyToThem("a");
   }
 
-  void Make(const Words& words) {
-    const Outcome outcome = Qemu(ours_.path(), words);
-    ASSERT_EQ(outcome.status, 0) << outcome;
-  }
-  void CopyToThem(const std::string& name) {
-    WriteBytes(theirs_.File(name), ReadBytes(ours_.File(name)));
-  }
-
-  Outcome ExpectSame(const Words& words, const std::string& input = "") {
-    Outcome ours = Ringcow(ours_.path(), words, input);
-    Outcome theirs = Qemu(theirs_.path(), words, input);
-    ours.out = WithoutTimes(ours.out);
-    theirs.out = WithoutTimes(theirs.out);
-    EXPECT_EQ(ours, theirs) << testing::PrintToString(words);
-    return ours;
-  }
-  Outcome ExpectSameIo(const std::string& file, const Words& commands) {
-    Words words = {"qemu-io", "-t", "none"};
-    for (const std::string& command : commands) words.insert(words.end(), {"-c", command});
-    words.push_back(file);
-    return ExpectSame(words);
-  }
   Outcome Ours(const Words& words) { return Ringcow(ours_.path(), words); }
   // By QEMU: what the file is in each of the two directories.
   void ExpectEqualImages(const std::string& name) {
@@ -59,9 +37,6 @@ class StackedTest : public testing::Test {
         Qemu("/", {"qemu-img", "compare", ours_.File(name), theirs_.File(name)});
     EXPECT_EQ(compared.status, 0) << compared;
   }
-
-  const ScratchDirectory ours_;
-  const ScratchDirectory theirs_;
 };
 
 bool Fails(const Outcome& outcome) { return absl::StrContains(outcome.out, "ailed"); }

@@ -355,5 +355,27 @@ TEST_P(RepairTest, IsRepairedAgainAfterAFailure) {
   });
 }
 
+// As a block device, or a file on a full disk.
+TEST(RepairOfAFullDisk, NewRefcountBlocksFindRoomInTheFile) {
+  const TempFile file(".qcow2");
+  QemuImg({"create", "-q", "-f", "qcow2", "-o", "cluster_size=512", file.path(), "512k"});
+  QemuIo(file.path(), {"write -P 5 0 512k", "discard 0 64k"});
+  Patient patient(*DiskImage::LoadFile(file.path()));
+  uint64_t last_entry = patient.refcount_table();
+  while (patient.Get64(last_entry + 8) != 0) last_entry += 8;
+  EXPECT_GE(last_entry, patient.refcount_table() + 4 * 8) << "too few blocks to run out of room";
+  patient.Put64(last_entry, 0);
+  Loop loop;
+  SimDisk disk(loop, {.latency = 1, .record = false}, patient.image());
+  const uint64_t size = disk.size();
+  disk.SetFaults([size](const Request& request, uint64_t) {
+    const bool grows = request.op != Op::kRead && request.end().value() > size;
+    return grows ? Fault::Error(ENOSPC) : Fault::None();
+  });
+  EXPECT_EQ(Repair(disk), absl::OkStatus());
+  EXPECT_EQ(Findings(disk), "");
+  EXPECT_EQ(disk.size(), size);
+}
+
 }  // namespace
 }  // namespace ringcow
