@@ -15,8 +15,9 @@ Task<absl::Status> CompressingGuest::Write(GuestOffset offset, std::span<const s
 
 Task<absl::Status> CompressingGuest::WriteZeroes(GuestOffset offset, uint64_t length,
                                                  ZeroManner manner) {
-  if (length == 0 || !Has(offset, length))
+  if (length == 0 || !Has(offset, length)) {
     co_return co_await disk().WriteZeroes(offset, length, manner);
+  }
   co_return co_await Change(offset, length, {}, manner);
 }
 
