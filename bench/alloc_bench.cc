@@ -147,7 +147,8 @@ absl::Status RunBenchmarks(const Flags& flags, bool has_own_format) {
   ASSIGN_OR_RETURN(const ThrowAwayDirectory directory, ThrowAwayDirectory::Create(flags.dir));
   Loop loop;
   ASSIGN_OR_RETURN(const std::unique_ptr<Rings> rings,
-                   Rings::Create(loop, {.register_files = flags.register_files}));
+                   Rings::Create(loop, {.register_files = flags.register_files,
+                                        .sync_inline = flags.sync_inline}));
   std::vector<std::string> notices = rings->notices();
   ASSIGN_OR_RETURN(const std::string notice, Probe(*rings, directory));
   if (!notice.empty()) notices.push_back(notice);

@@ -170,7 +170,8 @@ absl::Status PrepareBarrierFile(const std::string& path) {
 absl::StatusOr<BarrierRun> RunBarriers(const std::string& path, const BarrierCase& a_case,
                                        uint32_t count, double stream_seconds) {
   Loop loop;
-  ASSIGN_OR_RETURN(const std::unique_ptr<Rings> rings, Rings::Create(loop));
+  ASSIGN_OR_RETURN(const std::unique_ptr<Rings> rings,
+                   Rings::Create(loop, {.sync_inline = a_case.sync_inline}));
   ASSIGN_OR_RETURN(const std::unique_ptr<UringDisk> disk, UringDisk::Open(*rings, path));
   Barriers barriers(*rings, *disk, a_case);
   return loop.Run(barriers.Run(count, stream_seconds));

@@ -22,6 +22,7 @@ struct BarrierCase {
   bool one_stage = false;
   // Meanwhile 32 writes of 4 KiB at a time go to random places of the guest's data.
   bool with_stream = false;
+  bool sync_inline = false;  // see Rings::Options
 };
 
 // Everything that one run of barriers did, one after the other.

@@ -38,11 +38,14 @@ struct Form {
   const char* name;
   PlanForm form;
   Lane chain_lane;
+  bool sync_inline = false;
 };
 constexpr Form kForms[] = {
     {"stages", PlanForm::kStages, Lane::kMetadata},
     {"chain", PlanForm::kChain, Lane::kMetadata},
     {"chain, data ring", PlanForm::kChain, Lane::kData},
+    {"chain, inline", PlanForm::kChain, Lane::kMetadata, true},
+    {"stages, inline", PlanForm::kStages, Lane::kMetadata, true},
     {"durable first", PlanForm::kDurable, Lane::kMetadata},
 };
 constexpr size_t kFormCount = std::size(kForms);
@@ -69,6 +72,7 @@ BarrierCase CaseOf(const Form& form, uint32_t tables, bool with_stream) {
   a_case.options.merge_gap = 0;
   a_case.tables = tables;
   a_case.with_stream = with_stream;
+  a_case.sync_inline = form.sync_inline;
   return a_case;
 }
 

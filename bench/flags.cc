@@ -38,6 +38,7 @@ to the same requests on a raw preallocated file, and prints a table. Needs no fl
   --merge-gap=BYTES  changes so close to each other become one write
   --chain-ring=RING  where chains are drained: metadata, or data (with the guest's requests)
   --register-files   keep the files in the rings' tables
+  --fsyncs-by-kernel leave each fsync to the kernel's threads, also one that nothing goes on beside
   --without=WHAT,... each case also without: reserve (refcounts raised ahead of need), record
                      (of them, to give them back after a crash), zeroes (written ahead while flushes are frequent), early (zero clusters entered
                      before their data is written), growth (of the file, in large steps),
@@ -116,6 +117,8 @@ bool SetSwitch(Flags& flags, absl::string_view name) {
     flags.targets = true;
   } else if (name == "register-files") {
     flags.register_files = true;
+  } else if (name == "fsyncs-by-kernel") {
+    flags.sync_inline = false;
   } else if (name == "quick") {
     flags.repetitions = 1;
     flags.catalog.divisor = 4;

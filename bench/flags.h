@@ -17,6 +17,7 @@ struct Flags {
   bool vs_qemu = false;
   bool targets = false;
   bool register_files = false;  // see Rings::Options
+  bool sync_inline = true;      // the same
   std::string report;           // where to write the page; empty: none
   std::string revision;         // of the sources, for the page
   bool help = false;

@@ -78,7 +78,7 @@ struct DiskCounters {
 
 // What a loop's rings did, for all their disks together.
 struct RingCounters {
-  uint64_t enters = 0;  // io_uring_enter calls
+  uint64_t enters = 0;  // io_uring_enter calls, and fdatasync calls in their place
   uint64_t sqes = 0;
   uint64_t cqes = 0;
 };

@@ -20,7 +20,7 @@ namespace {
 class RegisteredFilesTest : public testing::Test {
  protected:
   void SetUp() override {
-    rings_ = Rings::Create(loop_, {.register_files = true}).value();
+    rings_ = Rings::Create(loop_, {.register_files = true, .sync_inline = false}).value();
     const std::optional<unsigned> slot = rings_->RegisterFile(STDIN_FILENO);
     if (!slot.has_value()) GTEST_SKIP() << "before Linux 5.19";
     rings_->UnregisterFile(*slot);

@@ -168,29 +168,81 @@ void Ring::LayQueue() {
   while (first_ != nullptr) {
     const size_t count = first_->chain == nullptr ? 1 : first_->chain->size();
     if (in_flight_ + count + kOwnSqes > ring_.cq.ring_entries) return;
-    if (first_->chain != nullptr && first_->chain->drained() && !EndWatch()) return;
+    const bool drained = first_->chain != nullptr && first_->chain->drained();
+    if (drained && !EndWatch()) return;
     if (!MakeRoom(count)) return;
-    LayFirst(count);
+    LayFirst(count, drained);
   }
 }
 
-void Ring::LayFirst(size_t count) {
-  Chain* const chain = first_->chain;
+void Ring::LayFirst(size_t count, bool drained) {
   const bool alone = in_flight_ == 0;
+  const bool is_chain = first_->chain != nullptr;
   for (size_t i = 0; i < count; ++i) {
-    Request& request = *first_;
-    first_ = request.next;
+    Request& request = TakeFirst();
     io_uring_sqe& sqe = NextSqe();
     request.ring_client->Prepare(request, sqe);
     io_uring_sqe_set_data(&sqe, &request);
     if (i + 1 < count) sqe.flags |= IOSQE_IO_LINK;
-    if (i == 0 && chain != nullptr && chain->drained()) {
+    if (i == 0 && drained) {
       sqe.flags |= IOSQE_IO_DRAIN;
       drained_ = true;
     }
   }
+  one_chain_ = alone && is_chain;
+}
+
+Request& Ring::TakeFirst() {
+  Request& request = *first_;
+  first_ = request.next;
   if (first_ == nullptr) last_ = nullptr;
-  one_chain_ = alone && chain != nullptr;
+  return request;
+}
+
+bool Ring::HasLoneFsync() const {
+  if (first_ == nullptr || io_uring_sq_ready(&ring_) > 0) return false;
+  if (requests_ != (first_->chain == nullptr ? 1 : first_->chain->size())) return false;
+  for (const Request* request = first_; request != nullptr; request = request->next) {
+    if (request->op == Op::kFdatasync) return true;
+  }
+  return false;
+}
+
+void Ring::FinishLoneFsync() {
+  bool failed = false;
+  while (first_ != nullptr) {
+    if (failed) {
+      Complete(TakeFirst(), -ECANCELED);
+    } else if (first_->op == Op::kFdatasync) {
+      Request& request = TakeFirst();
+      ++counters_.enters;
+      Complete(request, request.ring_client->Synchronize());
+      failed = request.error != 0;
+    } else {
+      failed = !FinishUpToFsync();
+    }
+  }
+}
+
+// Whether all has succeeded. The requests stay where they are until the loop's next turn.
+bool Ring::FinishUpToFsync() {
+  const Request* const begin = first_;
+  size_t count = 0;
+  for (const Request* request = begin; request != nullptr && request->op != Op::kFdatasync;
+       request = request->next) {
+    ++count;
+  }
+  const size_t behind = requests_ - count;
+  LayFirst(count, /*drained=*/false);
+  while (requests_ > behind) {
+    Enter(static_cast<unsigned>(requests_ - behind));
+    Reap();
+  }
+  bool succeeded = true;
+  for (const Request* request = begin; request != first_; request = request->next) {
+    succeeded &= request->error == 0;
+  }
+  return succeeded;
 }
 
 bool Ring::MakeRoom(size_t sqes) {
@@ -289,9 +341,12 @@ void Ring::Dispatch(const io_uring_cqe& cqe) {
     watching_ = false;
     return;
   }
-  Request& request = *static_cast<Request*>(io_uring_cqe_get_data(&cqe));
+  Complete(*static_cast<Request*>(io_uring_cqe_get_data(&cqe)), cqe.res);
+}
+
+void Ring::Complete(Request& request, int result) {
   --requests_;
-  request.ring_client->Completed(request, cqe.res);
+  request.ring_client->Completed(request, result);
 }
 
 }  // namespace ringcow

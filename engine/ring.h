@@ -3,6 +3,7 @@
 
 #include <liburing.h>
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -24,6 +25,9 @@ class RingClient {
   virtual void Prepare(const Request& request, io_uring_sqe& sqe) = 0;
   // `result` is the CQE's: bytes or a negative errno.
   virtual void Completed(Request& request, int result) = 0;
+  // Does a kFdatasync in this thread, which waits for it, and returns what a CQE would say. For
+  // those that have any.
+  virtual int Synchronize() { return -EINVAL; }
 
  protected:
   ~RingClient() = default;
@@ -73,6 +77,14 @@ class Ring {
   // Calls Completed for what the kernel has completed. No system call.
   void Reap();
 
+  // Whether one request or one chain is all that there is on this ring, nothing of it was submitted
+  // yet, and it has an fsync.
+  bool HasLoneFsync() const;
+  // Sees it through, and reaps it. io_uring leaves an fsync to a worker thread, which it has to
+  // wake up and which wakes this one in turn; here this thread calls fdatasync. Meanwhile it takes
+  // nothing else up: only for when nothing else can come up.
+  void FinishLoneFsync();
+
   // Wakes this ring's next SubmitAndWait when `other` has completions. Costs an SQE each time. Does
   // nothing from the first drained chain on: a drain waits for every request before it, and those
   // behind it wait for each other (Linux 6.18), so a poll among them would hold up the ring.
@@ -96,7 +108,9 @@ class Ring {
   explicit Ring(RingCounters& counters) : counters_(counters) { ring_.ring_fd = -1; }
 
   void LayQueue();
-  void LayFirst(size_t count);
+  void LayFirst(size_t count, bool drained);
+  Request& TakeFirst();
+  bool FinishUpToFsync();
   bool MakeRoom(size_t sqes);
   io_uring_sqe& NextSqe();
   bool EndWatch();
@@ -106,6 +120,7 @@ class Ring {
   void CheckEntered(int result);
   void BreakCutChain();
   void Dispatch(const io_uring_cqe& cqe);
+  void Complete(Request& request, int result);
 
   RingCounters& counters_;
   unsigned batch_share_ = 0;

@@ -45,6 +45,7 @@ void Rings::Reap() {
 }
 
 void Rings::Wait() {
+  if (sync_inline_ && FinishedLoneFsync()) return;
   if (data_->requests() == 0) {
     metadata_->SubmitAndWait();
     return;
@@ -54,6 +55,16 @@ void Rings::Wait() {
     data_->Watch(*metadata_);
   }
   data_->SubmitAndWait();
+}
+
+// The loop has nothing else to do and nothing else to wait for: whatever a coroutine waits for in
+// the end is a request of these rings.
+bool Rings::FinishedLoneFsync() {
+  if (data_->requests() > 0 && metadata_->requests() > 0) return false;
+  Ring& busy = data_->requests() > 0 ? *data_ : *metadata_;
+  if (!busy.HasLoneFsync()) return false;
+  busy.FinishLoneFsync();
+  return true;
 }
 
 absl::Status Rings::RegisterMemory(std::span<std::byte> memory) {

@@ -46,6 +46,10 @@ class Rings final : public CompletionSource {
     // and such a file stays open, and an image locked, until then: who starts again at once finds
     // it in use.
     bool register_files = false;
+    // An fsync that is all there is to wait for, or the chain that has it, is called by the loop's
+    // thread. io_uring would wake a thread of its own to wait for the disk, and that one ours
+    // again.
+    bool sync_inline = true;
     // IORING_SETUP_* flags that may be used where the kernel has them. For measurements.
     unsigned allowed_flags = ~0U;
   };
@@ -95,11 +99,16 @@ class Rings final : public CompletionSource {
 
  private:
   Rings(Loop& loop, const Options& options)
-      : loop_(loop), file_slots_(options.register_files ? Ring::kFileSlots : 0) {}
+      : loop_(loop),
+        sync_inline_(options.sync_inline),
+        file_slots_(options.register_files ? Ring::kFileSlots : 0) {}
 
   Ring& LaneRing(Lane lane) { return lane == Lane::kData ? *data_ : *metadata_; }
 
+  bool FinishedLoneFsync();
+
   Loop& loop_;
+  const bool sync_inline_;
   RingCounters counters_;
   std::vector<std::string> notices_;
   std::vector<std::span<std::byte>> registered_memory_;  // by slot; empty: free

@@ -33,6 +33,8 @@ struct SimulatedKernel {
   unsigned unknown_setup_flags = 0;
   unsigned consumes_at_most = 0;       // SQEs, in the next call that waits; 0: no limit
   std::vector<unsigned> batches = {};  // what was waited for with a timeout, call by call
+  int fdatasync_error = 0;
+  unsigned fdatasyncs = 0;  // calls
 };
 SimulatedKernel simulated;
 
@@ -57,6 +59,12 @@ extern "C" int io_uring_submit_and_wait(io_uring* ring, unsigned wait_nr) {
     return static_cast<int>(syscall(__NR_io_uring_enter, ring->ring_fd, limit, 0, 0, nullptr, 0));
   }
   return Liburing(&io_uring_submit_and_wait, "io_uring_submit_and_wait")(ring, wait_nr);
+}
+
+extern "C" int fdatasync(int /*fd*/) {
+  ++simulated.fdatasyncs;
+  errno = simulated.fdatasync_error;
+  return simulated.fdatasync_error == 0 ? 0 : -1;
 }
 
 extern "C" int io_uring_submit_and_wait_timeout(io_uring* ring, io_uring_cqe** cqe,
@@ -244,8 +252,67 @@ TEST_F(RingsTest, SlowStorageIsNotPolled) {
   EXPECT_LE(batches, 30);
 }
 
-TEST_F(RingsTest, ALoneChainCostsOneEnterUntilItIsDurable) {
+// No other thread has to wake up for it, nor to wake this one.
+TEST_F(RingsTest, ALoneFsyncIsACallOfTheThread) {
   Open();
+  loop.Run([](RingsTest& test) -> Task<void> {
+    Chain chain = test.WriteFsyncWrite();
+    chain.Fdatasync();
+    EXPECT_EQ(co_await chain, absl::OkStatus());
+    EXPECT_EQ(simulated.fdatasyncs, 2U);
+    EXPECT_EQ(co_await test.disk->Fdatasync(), absl::OkStatus());
+    EXPECT_EQ(simulated.fdatasyncs, 3U);
+  }(*this));
+  EXPECT_EQ(rings->counters().enters, 5U);
+  EXPECT_EQ(rings->counters().sqes, 2U);
+  EXPECT_EQ(rings->counters().cqes, 2U);
+}
+
+TEST_F(RingsTest, WhatFailsBreaksALoneChain) {
+  Open();
+  loop.Run([](RingsTest& test) -> Task<void> {
+    Chain unwritten = test.disk->NewChain();
+    unwritten.Write(HostOffset(0), test.block.span(), Content::kL2)
+        .Write(HostOffset(uint64_t{1} << 63), test.block.span(), Content::kL2)  // EINVAL
+        .Fdatasync()
+        .Write(HostOffset(0), test.block.span(), Content::kL2);
+    EXPECT_EQ(ErrnoOf(co_await unwritten), EINVAL);
+    EXPECT_EQ(unwritten.error(2), ECANCELED);
+    EXPECT_EQ(unwritten.error(3), ECANCELED);
+    EXPECT_EQ(simulated.fdatasyncs, 0U);
+
+    simulated.fdatasync_error = EIO;
+    Chain not_durable = test.WriteFsyncWrite();
+    EXPECT_EQ(ErrnoOf(co_await not_durable), EIO);
+    EXPECT_EQ(not_durable.error(0), 0);
+    EXPECT_EQ(not_durable.error(2), ECANCELED);
+    EXPECT_EQ(ErrnoOf(co_await test.disk->Fdatasync()), EIO);
+  }(*this));
+  EXPECT_EQ(rings->outstanding(), 0U);
+}
+
+// The thread is the only one who could serve the others.
+TEST_F(RingsTest, AnFsyncAmongOthersIsTheKernels) {
+  Open();
+  for (const Lane lane : {Lane::kData, Lane::kMetadata}) {
+    loop.Run([](RingsTest& test, Lane other) -> Task<void> {
+      Pipe pipe;
+      Scope scope(test.loop);
+      scope.Spawn(AwaitOne(*test.client, other, &pipe));
+      EXPECT_EQ(co_await test.disk->Fdatasync(), absl::OkStatus());
+      Chain chain = test.WriteFsyncWrite();
+      if (other == Lane::kMetadata) chain.WithoutDrain();
+      EXPECT_EQ(co_await chain, absl::OkStatus());
+      EXPECT_EQ(scope.running(), 1U);
+      pipe.MakeReadable();
+      EXPECT_TRUE((co_await scope.Join()).ok());
+    }(*this, lane));
+  }
+  EXPECT_EQ(simulated.fdatasyncs, 0U);
+}
+
+TEST_F(RingsTest, ALoneChainCostsOneEnterUntilItIsDurable) {
+  Open({.sync_inline = false});
   loop.Run([](RingsTest& test) -> Task<void> {
     Chain chain = test.WriteFsyncWrite();
     EXPECT_EQ(co_await chain, absl::OkStatus());
@@ -348,7 +415,7 @@ Task<void> FailingChainBehind(Loop& loop, Disk& disk, FakeClient& client, Lane l
 }
 
 TEST_F(RingsTest, AChainIsSubmittedWholeHoweverFullTheSqIs) {
-  Open({.sq_entries = 8, .metadata_sq_entries = 8});
+  Open({.sq_entries = 8, .metadata_sq_entries = 8, .sync_inline = false});
   EXPECT_EQ(disk->max_chain(), 8U);
   for (const Lane lane : {Lane::kData, Lane::kMetadata}) {
     for (int singles = 0; singles <= 17; ++singles) {
@@ -363,7 +430,7 @@ class CutChainTest : public RingsTest, public testing::WithParamInterface<bool> 
 INSTANTIATE_TEST_SUITE_P(RegisteredFiles, CutChainTest, testing::Bool());
 
 TEST_P(CutChainTest, TheRestOfAChainThatTheKernelCutFails) {
-  Open({.register_files = GetParam()});
+  Open({.register_files = GetParam(), .sync_inline = false});
   loop.Run([](RingsTest& test) -> Task<void> {
     Chain chain = test.disk->NewChain();
     chain.Write(HostOffset(uint64_t{1} << 63), test.block.span(), Content::kL2);  // EINVAL
@@ -407,7 +474,7 @@ class OlderKernelTest : public RingsTest, public testing::WithParamInterface<Old
 
 TEST_P(OlderKernelTest, FallsBackFlagByFlagAndSaysSo) {
   simulated.unknown_setup_flags = GetParam().unknown_flags;
-  Open({.sq_entries = 8, .metadata_sq_entries = 8});
+  Open({.sq_entries = 8, .metadata_sq_entries = 8, .sync_inline = false});
   EXPECT_THAT(rings->notices(), SizeIs(GetParam().notices));
   loop.Run(FailingChainBehind(loop, *disk, *client, Lane::kMetadata, 17, block));
   loop.Run(FailingChainBehind(loop, *disk, *client, Lane::kData, 17, block));

@@ -223,6 +223,14 @@ void UringDisk::Completed(Request& request, int result) {
   Finish(request, result);
 }
 
+int UringDisk::Synchronize() {
+  int result = 0;
+  do {
+    result = fdatasync(fd_.get());
+  } while (result != 0 && errno == EINTR);
+  return result == 0 ? 0 : -errno;
+}
+
 // io_uring has no ftruncate before Linux 6.9.
 void UringDisk::TruncateNow(Request& request) {
   int result = 0;

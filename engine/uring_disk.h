@@ -75,6 +75,7 @@ class UringDisk final : public Disk, private RingClient {
   void Adopt(Request& request);
   void Prepare(const Request& request, io_uring_sqe& sqe) override;
   void Completed(Request& request, int result) override;
+  int Synchronize() override;
   std::optional<unsigned> SlotOfMemory(const Request& request) const;
   void TruncateNow(Request& request);
 

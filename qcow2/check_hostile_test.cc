@@ -14,6 +14,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/loop.h"
 #include "engine/testing/disk_image.h"
+#include "engine/testing/sanitized.h"
 #include "engine/testing/sim_disk.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -73,23 +74,24 @@ Checked Check(DiskImage image) {
 TEST(CheckHostileTest, MillionsOfL1EntriesWithOneL2Table) {
   constexpr uint64_t kCluster = uint64_t{2} << 20;
   constexpr uint64_t kL2Entries = kCluster / 8;
+  constexpr uint64_t kL1Entries = kIsSanitized ? kMaxL1Entries / 16 : kMaxL1Entries;
   DiskImage image;
   Header header = SmallHeader(21, kCluster);
   header.l1_table_offset = HostOffset(2 * kCluster);
-  header.l1_entries = static_cast<uint32_t>(kMaxL1Entries);
+  header.l1_entries = static_cast<uint32_t>(kL1Entries);
   PutHeader(image, header);
-  const uint64_t l2_table = header.l1_table_offset.value() + kMaxL1Bytes;
-  Fill64(image, header.l1_table_offset.value(), kMaxL1Entries, l2_table | kCopied);
+  const uint64_t l2_table = header.l1_table_offset.value() + 8 * kL1Entries;
+  Fill64(image, header.l1_table_offset.value(), kL1Entries, l2_table | kCopied);
   Fill64(image, l2_table, kL2Entries, l2_table + kCluster);
   image.Resize(l2_table + 2 * kCluster);
 
   const CheckResult result = Check(std::move(image)).result;
-  EXPECT_EQ(result.allocated_clusters, kMaxL1Entries * kL2Entries);
-  EXPECT_EQ(result.fragmented_clusters, kMaxL1Entries * (kL2Entries - 1));
-  const uint64_t overflows = kMaxL1Entries * kL2Entries + kMaxL1Entries - 2 * uint64_t{0xffff};
-  // Header, refcount table, 16 clusters of L1 table, L2 table and data cluster have no refcount;
-  // each of the L1 entries has COPIED.
-  EXPECT_EQ(result.corruptions, overflows + 20 + kMaxL1Entries);
+  EXPECT_EQ(result.allocated_clusters, kL1Entries * kL2Entries);
+  EXPECT_EQ(result.fragmented_clusters, kL1Entries * (kL2Entries - 1));
+  const uint64_t overflows = kL1Entries * kL2Entries + kL1Entries - 2 * uint64_t{0xffff};
+  // Header, refcount table, L1 table, L2 table and data cluster have no refcount; each of the L1
+  // entries has COPIED.
+  EXPECT_EQ(result.corruptions, overflows + 4 + 8 * kL1Entries / kCluster + kL1Entries);
 }
 
 TEST(CheckHostileTest, SnapshotsWhoseL1TablesOverlap) {

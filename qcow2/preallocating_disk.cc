@@ -89,7 +89,7 @@ Task<int64_t> PreallocatingDisk::Forward(const Request& request) {
     case Op::kAllocate:
       co_return result(co_await below_.Allocate(offset, request.length));
     case Op::kTruncate:
-      co_return co_await TruncateBelow(offset.value());
+      co_return -ErrnoOf(co_await below_.Truncate(offset.value()));
   }
   co_return -EOPNOTSUPP;
 }
@@ -101,14 +101,6 @@ Task<int64_t> PreallocatingDisk::ReadInside(const Request& request) {
   IoAwaiter read = below_.ReadV(request.offset, memory, request.content);
   (void)co_await read;  // told by the one above, with its own offset and length
   co_return read.error() != 0 ? -read.error() : static_cast<int64_t>(std::min(request.length, end));
-}
-
-// What is ahead goes first, so that what is added is new.
-Task<int64_t> PreallocatingDisk::TruncateBelow(uint64_t bytes) {
-  if (bytes > size() && below_.size() > size()) {
-    if (const int error = ErrnoOf(co_await below_.Truncate(size())); error != 0) co_return -error;
-  }
-  co_return -ErrnoOf(co_await below_.Truncate(bytes));
 }
 
 // Where that fails the request itself may still fit.

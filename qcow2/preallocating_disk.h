@@ -42,7 +42,6 @@ class PreallocatingDisk final : public StackedDisk {
   Task<int64_t> ResultOf(Request& request) override;
   Task<int64_t> Forward(const Request& request);
   Task<int64_t> ReadInside(const Request& request);
-  Task<int64_t> TruncateBelow(uint64_t bytes);
   Task<void> ReserveAhead(const Request& request);
 
   Disk& below_;

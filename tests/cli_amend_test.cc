@@ -5,9 +5,9 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "engine/testing/sanitized.h"
 #include "gtest/gtest.h"
 #include "tests/cli_harness.h"
-#include "tests/support/sanitized.h"
 
 namespace ringcow {
 namespace {

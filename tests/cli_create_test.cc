@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/testing/sanitized.h"
 #include "gtest/gtest.h"
 #include "tests/cli_harness.h"
 
@@ -311,16 +312,17 @@ class OverlayTest : public CreateTest {
 };
 
 TEST_F(OverlayTest, MakesTheSameOverlays) {
-  for (const Words& backing :
-       {Words{"-b", "base.qcow2", "-F", "qcow2"}, Words{"-b", "base.raw", "-F", "raw"},
-        Words{"-b", "base.qcow2", "-F", "raw"}, Words{"-b", "above.qcow2", "-F", "qcow2"},
-        Words{"-b", "./base.qcow2", "-F", "qcow2"}, Words{"-b", "file:base.qcow2", "-F", "qcow2"},
-        Words{"-F", "qcow2", "-o", "backing_file=base.qcow2"},
-        Words{"-o", "backing_file=base.qcow2,backing_fmt=qcow2"},
-        Words{"-b", "base.raw", "-F", "raw", "-o", "backing_file=other,backing_fmt=qcow2"},
-        Words{"-u", "-b", "missing", "-F", "qcow2", "-o", "size=3M"},
-        Words{"-u", "-b", "a,b", "-F", "raw", "-o", "size=3M"},
-        Words{"-b", R"(json:{"driver":"raw","file.filename":"base.raw"})", "-F", "raw"}}) {
+  for (const Words& backing : SomeOf(std::vector<Words>{
+           Words{"-b", "base.qcow2", "-F", "qcow2"}, Words{"-b", "base.raw", "-F", "raw"},
+           Words{"-b", "base.qcow2", "-F", "raw"}, Words{"-b", "above.qcow2", "-F", "qcow2"},
+           Words{"-b", "./base.qcow2", "-F", "qcow2"},
+           Words{"-b", "file:base.qcow2", "-F", "qcow2"},
+           Words{"-F", "qcow2", "-o", "backing_file=base.qcow2"},
+           Words{"-o", "backing_file=base.qcow2,backing_fmt=qcow2"},
+           Words{"-b", "base.raw", "-F", "raw", "-o", "backing_file=other,backing_fmt=qcow2"},
+           Words{"-u", "-b", "missing", "-F", "qcow2", "-o", "size=3M"},
+           Words{"-u", "-b", "a,b", "-F", "raw", "-o", "size=3M"},
+           Words{"-b", R"(json:{"driver":"raw","file.filename":"base.raw"})", "-F", "raw"}})) {
     Words words = {"-f", "qcow2", "a.qcow2"};
     words.insert(words.end(), backing.begin(), backing.end());
     ExpectSame(words);
@@ -345,27 +347,27 @@ TEST_F(OverlayTest, MakesTheSameOverlays) {
 }
 
 TEST_F(OverlayTest, RefusesTheSame) {
-  for (const Words& rest :
-       {Words{"-b", "base.qcow2"},
-        Words{"-b", "base.raw"},
-        Words{"-b", "missing", "-F", "qcow2"},
-        Words{"-b", "missing", "-F", "qcow2", "-o", "size=1M"},
-        Words{"-u", "-b", "missing", "-F", "qcow2"},
-        Words{"-u", "-b", "missing", "-o", "size=1M"},
-        Words{"-F", "qcow2", "-o", "size=1M"},
-        Words{"-F", "qcow2"},
-        Words{"-b", "base.raw", "-F", "qcow2"},
-        Words{"-b", "base.qcow2", "-F", "nope"},
-        Words{"-u", "-b", "base.qcow2", "-F", "nope", "-o", "size=1M"},
-        Words{"-b", "a.qcow2", "-F", "qcow2"},
-        Words{"-b", "", "-F", "qcow2"},
-        Words{"-o", "backing_file="},
-        Words{"-b", "orphan.qcow2", "-F", "qcow2"},
-        Words{"-b", "foo:bar", "-F", "raw"},
-        Words{"-b", "json:{}", "-F", "raw"},
-        Words{"-b", "base.qcow2", "-F", "qcow2", "-o", "preallocation=full"},
-        Words{"-b", "base.qcow2", "-F", "qcow2", "-o", "extended_l2=on,compat=0.10"},
-        Words{"-b", "base.qcow2", "-F", "qcow2", "-o", "extended_l2=on,cluster_size=8k"}}) {
+  for (const Words& rest : SomeOf(std::vector<Words>{
+           Words{"-b", "base.qcow2"},
+           Words{"-b", "base.raw"},
+           Words{"-b", "missing", "-F", "qcow2"},
+           Words{"-b", "missing", "-F", "qcow2", "-o", "size=1M"},
+           Words{"-u", "-b", "missing", "-F", "qcow2"},
+           Words{"-u", "-b", "missing", "-o", "size=1M"},
+           Words{"-F", "qcow2", "-o", "size=1M"},
+           Words{"-F", "qcow2"},
+           Words{"-b", "base.raw", "-F", "qcow2"},
+           Words{"-b", "base.qcow2", "-F", "nope"},
+           Words{"-u", "-b", "base.qcow2", "-F", "nope", "-o", "size=1M"},
+           Words{"-b", "a.qcow2", "-F", "qcow2"},
+           Words{"-b", "", "-F", "qcow2"},
+           Words{"-o", "backing_file="},
+           Words{"-b", "orphan.qcow2", "-F", "qcow2"},
+           Words{"-b", "foo:bar", "-F", "raw"},
+           Words{"-b", "json:{}", "-F", "raw"},
+           Words{"-b", "base.qcow2", "-F", "qcow2", "-o", "preallocation=full"},
+           Words{"-b", "base.qcow2", "-F", "qcow2", "-o", "extended_l2=on,compat=0.10"},
+           Words{"-b", "base.qcow2", "-F", "qcow2", "-o", "extended_l2=on,cluster_size=8k"}})) {
     Words words = {"-f", "qcow2", "a.qcow2"};
     words.insert(words.end(), rest.begin(), rest.end());
     ExpectSame(words);

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/testing/sanitized.h"
 #include "gtest/gtest.h"
 #include "tests/cli_harness.h"
 
@@ -85,13 +86,13 @@ const char* const kFormats[] = {"cluster_size=64k", "cluster_size=4k",
 
 TEST_F(RebaseTest, KeepsWhatTheGuestReads) {
   for (const char* options : kFormats) {
-    for (const Words& arguments :
-         std::vector<Words>{{"-b", "base", "-F", "raw", "top"},
-                            {"-b", "other", "-F", "qcow2", "top"},
-                            {"-b", "", "top"},
-                            {"-b", "mid", "-F", "qcow2", "top"},
-                            {"-t", "none", "-T", "none", "-b", "other", "-F", "qcow2", "top"},
-                            {"-c", "-b", "other", "-F", "qcow2", "top"}}) {
+    for (const Words& arguments : SomeOf(
+             std::vector<Words>{{"-b", "base", "-F", "raw", "top"},
+                                {"-b", "other", "-F", "qcow2", "top"},
+                                {"-b", "", "top"},
+                                {"-b", "mid", "-F", "qcow2", "top"},
+                                {"-t", "none", "-T", "none", "-b", "other", "-F", "qcow2", "top"},
+                                {"-c", "-b", "other", "-F", "qcow2", "top"}})) {
       SCOPED_TRACE(testing::Message() << options << " " << testing::PrintToString(arguments));
       MakeChain(options);
       RunBoth({"qemu-img", "convert", "-O", "raw", "top", "before"});
@@ -122,15 +123,15 @@ TEST_F(RebaseTest, CopiesNoMoreThanQemu) {
 TEST_F(RebaseTest, UnsafeChangesTheNameAlone) {
   const std::string name(1023, 'x');
   for (const Words& arguments :
-       std::vector<Words>{{"-u", "-b", "other", "-F", "qcow2", "top"},
-                          {"-u", "-b", "missing/file", "-F", "raw", "top"},
-                          {"-u", "-b", "base", "-F", "host_device", "top"},
-                          {"-u", "-b", "base", "-F", "file", "top"},
-                          {"-u", "-b", "base", "-F", "vmdk", "top"},
-                          {"-u", "top"},
-                          {"-u", "-b", "", "top"},
-                          {"-u", "-b", name, "-F", "raw", "-f", "qcow2", "top"},
-                          {"-u", "-p", "-b", "base", "-F", "raw", "top"}}) {
+       SomeOf(std::vector<Words>{{"-u", "-b", "other", "-F", "qcow2", "top"},
+                                 {"-u", "-b", "missing/file", "-F", "raw", "top"},
+                                 {"-u", "-b", "base", "-F", "host_device", "top"},
+                                 {"-u", "-b", "base", "-F", "file", "top"},
+                                 {"-u", "-b", "base", "-F", "vmdk", "top"},
+                                 {"-u", "top"},
+                                 {"-u", "-b", "", "top"},
+                                 {"-u", "-b", name, "-F", "raw", "-f", "qcow2", "top"},
+                                 {"-u", "-p", "-b", "base", "-F", "raw", "top"}})) {
     for (const char* options : kFormats) {
       MakeChain(options);
       EXPECT_EQ(Rebase(arguments).status, 0);

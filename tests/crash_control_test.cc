@@ -12,13 +12,13 @@
 #include "engine/counters.h"
 #include "engine/testing/disk_trace.h"
 #include "engine/testing/ignored_fsyncs.h"
+#include "engine/testing/sanitized.h"
 #include "engine/testing/sim_disk.h"
 #include "gtest/gtest.h"
 #include "tests/explorer/explore.h"
 #include "tests/explorer/prepare.h"
 #include "tests/explorer/scenario.h"
 #include "tests/explorer/scenario_run.h"
-#include "tests/support/sanitized.h"
 
 namespace ringcow {
 namespace {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/testing/sanitized.h"
 #include "gtest/gtest.h"
 #include "tests/explorer/explore.h"
 #include "tests/explorer/prepare.h"
@@ -13,13 +14,12 @@
 #include "tests/explorer/script.h"
 #include "tests/explorer/shrink.h"
 #include "tests/explorer/trial.h"
-#include "tests/support/sanitized.h"
 
 namespace ringcow {
 namespace {
 
 // What all scenarios have together, at least.
-constexpr size_t kStates = kIsSanitized ? 6'000 : 120'000;
+constexpr size_t kStates = kIsSanitized ? 3'000 : 120'000;
 
 size_t StatesOf(const Scenario& scenario) {
   size_t shares = 0;
@@ -42,7 +42,7 @@ TEST_P(CrashExplorerTest, LeaksAtWorst) {
     const Script script = MakeScript(scenario);
     ExploreOptions options;
     options.seed = seed;
-    if (kIsSanitized) options.budget = {.subsets = 8, .samples = 2, .torn = 3};
+    if (kIsSanitized) options.budget = {.subsets = 4, .samples = 1, .torn = 2};
     const Trial trial(scenario, prepared, script, options);
     ASSERT_FALSE(trial.failed()) << Report(scenario, script, prepared, options);
     ASSERT_GT(trial.exploration().states, 0U) << "seed " << seed;

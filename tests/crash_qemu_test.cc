@@ -11,6 +11,7 @@
 #include "absl/strings/str_format.h"
 #include "engine/aligned_buffer.h"
 #include "engine/loop.h"
+#include "engine/testing/sanitized.h"
 #include "engine/testing/sim_disk.h"
 #include "gtest/gtest.h"
 #include "qcow2/image.h"
@@ -19,7 +20,6 @@
 #include "tests/explorer/prepare.h"
 #include "tests/explorer/scenario.h"
 #include "tests/explorer/scenario_run.h"
-#include "tests/support/sanitized.h"
 #include "tests/support/tools.h"
 
 namespace ringcow {

@@ -15,6 +15,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/status_macros.h"
 #include "engine/testing/ignored_fsyncs.h"
+#include "engine/testing/sanitized.h"
 #include "engine/testing/sim_disk.h"
 #include "gtest/gtest.h"
 #include "qcow2/image.h"
@@ -25,7 +26,6 @@
 #include "tests/support/checked.h"
 #include "tests/support/hosts.h"
 #include "tests/support/image_model.h"
-#include "tests/support/sanitized.h"
 
 namespace ringcow {
 namespace {
@@ -276,7 +276,11 @@ TEST_P(CrashTransitionTest, EveryRequestFailsOnce) {
   }
 }
 
-TEST_P(CrashTransitionTest, ControlIgnoredFsyncsAreFound) {
+class CrashTransitionControl : public CrashTransitionTest {};
+INSTANTIATE_TEST_SUITE_P(All, CrashTransitionControl, testing::ValuesIn(SomeOf(kTransitions)),
+                         testing::PrintToStringParamName());
+
+TEST_P(CrashTransitionControl, IgnoredFsyncsAreFound) {
   EXPECT_NE(Violation(WithIgnoredFsyncs(disk_->trace(), [](size_t, Content) { return true; })), "");
 }
 

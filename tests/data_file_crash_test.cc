@@ -16,6 +16,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/scope.h"
 #include "engine/testing/ignored_fsyncs.h"
+#include "engine/testing/sanitized.h"
 #include "engine/testing/sim_disk.h"
 #include "gtest/gtest.h"
 #include "qcow2/format/big_endian.h"
@@ -30,7 +31,6 @@
 #include "tests/support/checked.h"
 #include "tests/support/hosts.h"
 #include "tests/support/image_model.h"
-#include "tests/support/sanitized.h"
 #include "tests/support/stamped_guest.h"
 
 namespace ringcow {

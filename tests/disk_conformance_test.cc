@@ -157,7 +157,7 @@ class Qcow2Guest {
   std::unique_ptr<Image> image_;
 };
 
-template <bool kDirect, bool kRegistered = false>
+template <bool kDirect, bool kRegistered = false, bool kSyncInline = true>
 class UringHost {
  public:
   static constexpr bool kKnowsMore = false;
@@ -165,7 +165,8 @@ class UringHost {
   static constexpr bool kCanBeFull = true;
 
   UringHost() : path_(testing::TempDir() + "/disk_conformance") {
-    rings_ = Rings::Create(loop_, {.register_files = kRegistered}).value();
+    const Rings::Options options{.register_files = kRegistered, .sync_inline = kSyncInline};
+    rings_ = Rings::Create(loop_, options).value();
     disk_ = UringDisk::Open(*rings_, path_,
                             {.direct = kDirect, .creation = UringDisk::Creation::kExclusive})
                 .value();
@@ -266,8 +267,8 @@ class DiskConformanceTest : public testing::Test {
   std::deque<std::vector<iovec>> vectors_;
 };
 
-using Hosts = testing::Types<SimHost<512>, SimHost<4096>, SimHost<1>, UringHost<true>,  //
-                             UringHost<false>, UringHost<true, true>, BlkdebugHost,     //
+using Hosts = testing::Types<SimHost<512>, SimHost<4096>, SimHost<1>, UringHost<true>,      //
+                             UringHost<false>, UringHost<true, true, false>, BlkdebugHost,  //
                              PreallocatingHost, GuestHost<RawGuest>, GuestHost<Qcow2Guest>>;
 TYPED_TEST_SUITE(DiskConformanceTest, Hosts);
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "engine/testing/sanitized.h"
 #include "engine/testing/sim_disk.h"
 #include "gtest/gtest.h"
 #include "qcow2/image.h"
@@ -15,7 +16,6 @@
 #include "tests/explorer/scenario.h"
 #include "tests/explorer/scenario_run.h"
 #include "tests/support/checked.h"
-#include "tests/support/sanitized.h"
 
 namespace ringcow {
 namespace {

@@ -220,6 +220,38 @@ TEST_P(ImageHostileTest, IsRefusedOrServed) {
   }
 }
 
+// What an L2 entry says of a place where no data cluster can be. No overlap check stands behind
+// that, and the table is in the cache at the second look.
+TEST(ImageHostile, EntriesOfWrongPlacesAreNeitherReadNorWritten) {
+  struct {
+    uint64_t (*place)(const DiskImage& image);
+    const char* where;
+  } const kPlaces[] = {
+      {L1, "lies in the L1 table"},
+      {RefcountTable, "lies in the refcount table"},
+      {[](const DiskImage& /*image*/) { return uint64_t{1} << 40; },
+       "lies behind the end of the file"},
+  };
+  for (const auto& [place, where] : kPlaces) {
+    DiskImage content = MakeImage(kFormats[1]);
+    Put64(content, L2(content), kCopied | place(content));
+    Loop loop;
+    SimDisk disk(loop, {.name = "hostile"}, content);
+    OpenOptions options;
+    options.overlap_check = OverlapCheck::kNone;
+    absl::StatusOr<std::unique_ptr<Image>> image = Open(disk, options);
+    ASSERT_TRUE(image.ok()) << image.status();
+    std::vector<std::byte> bytes(4096);
+    for (int look = 0; look < 2; ++look) {
+      const absl::Status status = loop.Run((*image)->Read(GuestOffset(0), bytes));
+      EXPECT_TRUE(absl::StrContains(status.message(), where)) << status;
+    }
+    EXPECT_NE(loop.Run((*image)->Write(GuestOffset(0), bytes)), absl::OkStatus());
+    EXPECT_EQ(disk.counters()[Content::kData].writes, 0U);
+    (void)loop.Run((*image)->Close());
+  }
+}
+
 // A few bytes of the metadata are changed at random; the parameter is the seed.
 class ImageFuzzTest : public testing::TestWithParam<uint64_t> {};
 INSTANTIATE_TEST_SUITE_P(Seed, ImageFuzzTest, testing::Range<uint64_t>(1, 41),

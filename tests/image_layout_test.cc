@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "engine/testing/disk_image.h"
+#include "engine/testing/sanitized.h"
 #include "gtest/gtest.h"
 #include "tests/support/hosts.h"
 #include "tests/support/qemu_options.h"
@@ -60,12 +61,13 @@ void ExpectQemusLayout(const CreateOptions& options) {
   ExpectEqualFiles(ours.path(), qemus.path());
 }
 
+constexpr Preallocation kPreallocations[] = {Preallocation::kMetadata, Preallocation::kOff,
+                                             Preallocation::kFalloc, Preallocation::kFull};
+
 class ImageLayoutTest : public testing::TestWithParam<Preallocation> {};
 
 INSTANTIATE_TEST_SUITE_P(Preallocations, ImageLayoutTest,
-                         testing::Values(Preallocation::kOff, Preallocation::kMetadata,
-                                         Preallocation::kFalloc, Preallocation::kFull),
-                         [](const auto& info) {
+                         testing::ValuesIn(SomeOf(kPreallocations)), [](const auto& info) {
                            return std::string(PreallocationName(info.param));
                          });
 

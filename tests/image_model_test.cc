@@ -13,11 +13,11 @@
 #include <vector>
 
 #include "engine/loop.h"
+#include "engine/testing/sanitized.h"
 #include "engine/testing/sim_disk.h"
 #include "gtest/gtest.h"
 #include "tests/support/checked.h"
 #include "tests/support/hosts.h"
-#include "tests/support/sanitized.h"
 #include "tests/support/tools.h"
 #include "tests/support/work_ahead.h"
 

@@ -2,6 +2,7 @@
 // tables that nobody uses.
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -11,6 +12,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/errno_status.h"
 #include "engine/testing/sim_disk.h"
 #include "gtest/gtest.h"
 #include "qcow2/image.h"
@@ -108,6 +110,30 @@ int64_t LeftOfCompressedClusters(bool passes) {
 TEST(ImageSpace, WhatIsReplacedGivesItsClustersBackOnRequest) {
   EXPECT_GT(LeftOfCompressedClusters(false), kBytes / 3);
   EXPECT_LT(LeftOfCompressedClusters(true), kBytes / 8);
+}
+
+// What was discarded is free from the next flush on, which a write on a full disk does not wait
+// for.
+TEST(ImageSpace, OnAFullDiskWhatWasDiscardedIsUsedAgain) {
+  Loop loop;
+  SimDisk disk(loop, {.record = false});
+  ASSERT_EQ(Create(disk, {.virtual_size = 8 << 20, .cluster_size = kCluster}), absl::OkStatus());
+  absl::StatusOr<std::unique_ptr<Image>> image = Open(disk);
+  ASSERT_TRUE(image.ok()) << image.status();
+  disk.SetSizeLimit(1 << 20, ENOSPC);
+  const Bytes bytes(kBytes, kNew);
+  uint64_t end = 0;
+  absl::Status status;
+  while (end < 4 << 20 &&
+         (status = loop.Run((*image)->Write(GuestOffset(end), bytes))) == absl::OkStatus()) {
+    end += kBytes;
+  }
+  ASSERT_EQ(ErrnoOf(status), ENOSPC) << status;
+  ASSERT_EQ(loop.Run((*image)->Discard(GuestOffset(0), 2 * kBytes)), absl::OkStatus());
+  EXPECT_EQ(loop.Run((*image)->Write(GuestOffset(end + kBytes), bytes)), absl::OkStatus());
+  ASSERT_EQ(loop.Run((*image)->Close()), absl::OkStatus());
+  image->reset();
+  EXPECT_EQ(Findings(disk), "");
 }
 
 TEST(ImageSpace, TablesThatNobodyUsesLeaveTheCache) {

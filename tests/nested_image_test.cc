@@ -20,6 +20,7 @@
 #include "absl/strings/str_cat.h"
 #include "engine/status_macros.h"
 #include "engine/testing/crash_point.h"
+#include "engine/testing/sanitized.h"
 #include "engine/testing/sim_disk.h"
 #include "gtest/gtest.h"
 #include "qcow2/forwarding_disk.h"
@@ -31,7 +32,6 @@
 #include "tests/support/checked.h"
 #include "tests/support/hosts.h"
 #include "tests/support/image_model.h"
-#include "tests/support/sanitized.h"
 
 namespace ringcow {
 namespace {

@@ -17,6 +17,7 @@
 #include "engine/loop.h"
 #include "engine/status_macros.h"
 #include "engine/testing/ignored_fsyncs.h"
+#include "engine/testing/sanitized.h"
 #include "engine/testing/sim_disk.h"
 #include "gtest/gtest.h"
 #include "qcow2/format/big_endian.h"
@@ -27,7 +28,6 @@
 #include "tests/explorer/first_violation.h"
 #include "tests/support/checked.h"
 #include "tests/support/hosts.h"
-#include "tests/support/sanitized.h"
 #include "tests/support/tools.h"
 
 namespace ringcow {
@@ -229,7 +229,7 @@ class RepairTest : public testing::TestWithParam<Base> {
   // For each damage that the image can have.
   template <typename Body>
   void ForEachDamage(const Body& body) {
-    for (const Damage& damage : kDamages) {
+    for (const Damage& damage : SomeOf(kDamages)) {
       if (damage.needs_snapshots && !GetParam().has_snapshots) continue;
       SCOPED_TRACE(damage.name);
       Patient patient(original_);

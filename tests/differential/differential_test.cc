@@ -12,13 +12,13 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "engine/testing/sanitized.h"
 #include "gtest/gtest.h"
 #include "tests/differential/hand.h"
 #include "tests/differential/image_setup.h"
 #include "tests/differential/model.h"
 #include "tests/differential/step.h"
 #include "tests/differential/twin.h"
-#include "tests/support/sanitized.h"
 #include "tests/support/tools.h"
 
 namespace ringcow {

@@ -1,5 +1,5 @@
-#ifndef RINGCOW_TESTS_SUPPORT_SANITIZED_H_
-#define RINGCOW_TESTS_SUPPORT_SANITIZED_H_
+#ifndef RINGCOW_ENGINE_TESTING_SANITIZED_H_
+#define RINGCOW_ENGINE_TESTING_SANITIZED_H_
 
 #include <cstddef>
 #include <cstdint>
@@ -22,7 +22,7 @@ inline constexpr bool kIsSanitized = false;
 #endif
 
 // Of requests that fail one by one, every so many do.
-inline constexpr uint64_t kFaultStride = kIsSanitized ? 11 : 1;
+inline constexpr uint64_t kFaultStride = kIsSanitized ? 17 : 1;
 
 // Of cases that are mostly somebody else's work (QEMU's, the crash explorer's), every so many are
 // tried.
@@ -40,4 +40,4 @@ auto SomeOf(const Cases& cases) {
 
 }  // namespace ringcow
 
-#endif  // RINGCOW_TESTS_SUPPORT_SANITIZED_H_
+#endif  // RINGCOW_ENGINE_TESTING_SANITIZED_H_
