@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -13,6 +14,7 @@
 #include "cli/output_format.h"
 #include "cli/target.h"
 #include "engine/status_macros.h"
+#include "qcow2/chain_files.h"
 #include "qcow2/repair.h"
 
 namespace ringcow {
@@ -125,7 +127,10 @@ Task<absl::StatusOr<CheckResult>> RepairAndCheck(Disk& disk, RepairScope scope, 
 
 // Nothing when the image's format has no checks.
 Task<absl::StatusOr<std::optional<CheckResult>>> OpenAndCheck(Host& host, Settings settings) {
-  CO_ASSIGN_OR_RETURN(ImageFile file, co_await OpenImageFile(host, settings.name, settings.target));
+  // As qemu-img check, which opens an image as for a guest.
+  CO_ASSIGN_OR_RETURN(std::vector<ChainFiles> files,
+                      co_await OpenFilesForCheck(host, settings.name, settings.target));
+  const ImageFile& file = files.front().file;
   const bool is_image = file.host().source().above.empty();
   if (file.format() != ImageFormat::kQcow2 || !is_image) co_return std::nullopt;
   CheckOptions options;
@@ -135,7 +140,9 @@ Task<absl::StatusOr<std::optional<CheckResult>>> OpenAndCheck(Host& host, Settin
           ? co_await RepairAndCheck(file.disk(), *settings.repair, settings, options)
           : co_await CheckImage(file.disk(), options);
   if (!result.ok()) co_return WithoutName(result.status(), file.disk());
-  CO_RETURN_IF_ERROR(co_await file.Close());
+  absl::Status closed;
+  for (ChainFiles& layer : files) closed.Update(co_await CloseChainFiles(layer));
+  CO_RETURN_IF_ERROR(closed);
   co_return *result;
 }
 

@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
+#include <span>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -57,10 +59,14 @@ int RunCommand(const Program& program, int argc, char** argv) {
   return program.Misused(absl::StrCat("Command not found: ", name));
 }
 
+// Whether the next word is the argument of this one.
+bool HasArgument(absl::string_view word) { return word == "-T" || word == "--trace"; }
+
 int RunImageTool(const Program& program, int argc, char** argv) {
   // What follows the command is the command's: the options before it are looked at alone.
   int own = 1;
-  while (own < argc && argv[own][0] == '-') ++own;
+  while (own < argc && argv[own][0] == '-') own += HasArgument(argv[own]) ? 2 : 1;
+  own = std::min(own, argc);
   char* const command = own < argc ? argv[own] : nullptr;
   argv[own] = nullptr;
   OptionParser options(program, kOptions, own, argv);

@@ -92,7 +92,12 @@ Task<absl::StatusOr<uint64_t>> BitmapBytes(const Target& source, uint64_t cluste
 Task<absl::StatusOr<Measured>> MeasureQcow2(const CreateOptions& options, const Target* source) {
   CreateOptions rounded = options;
   rounded.virtual_size = AlignUp(options.virtual_size, options.cluster_size);
-  CO_ASSIGN_OR_RETURN(const Geometry geometry, ValidateCreateOptions(rounded));
+  const absl::StatusOr<Geometry> valid = ValidateCreateOptions(rounded);
+  if (absl::IsOutOfRange(valid.status())) {
+    co_return absl::OutOfRangeError(
+        "The image size is too large (try using a larger cluster size)");
+  }
+  CO_ASSIGN_OR_RETURN(const Geometry geometry, valid);
   const bool is_preallocated = options.preallocation == Preallocation::kFalloc ||
                                options.preallocation == Preallocation::kFull;
   uint64_t data = 0;

@@ -48,6 +48,13 @@ absl::StatusOr<ImageSource> SourceOfTarget(const std::string& name, const Target
   return SourceOf(std::move(description), "");
 }
 
+// For who does not look at the guest's disk.
+absl::StatusOr<ImageSource> SourceOfFile(const std::string& name, const TargetOptions& options) {
+  ASSIGN_OR_RETURN(ImageSource source, SourceOfTarget(name, options));
+  if (!options.read_only || !source.copies_on_read()) return source;
+  return absl::PermissionDeniedError("Block node is read-only");
+}
+
 }  // namespace
 
 absl::StatusOr<ImageDescription> DescriptionOfTarget(const std::string& name,
@@ -73,11 +80,15 @@ absl::StatusOr<std::unique_ptr<Host>> Host::Create() {
 }
 
 Task<absl::StatusOr<ImageFile>> OpenImageFile(Host& host, std::string name, TargetOptions options) {
-  CO_ASSIGN_OR_RETURN(ImageSource source, SourceOfTarget(name, options));
-  if (options.read_only && source.copies_on_read()) {
-    co_return absl::PermissionDeniedError("Block node is read-only");
-  }
+  CO_ASSIGN_OR_RETURN(ImageSource source, SourceOfFile(name, options));
   co_return co_await ImageFile::Open(*host.rings, std::move(source), FileOptions(host, options));
+}
+
+Task<absl::StatusOr<std::vector<ChainFiles>>> OpenFilesForCheck(Host& host, std::string name,
+                                                                TargetOptions options) {
+  CO_ASSIGN_OR_RETURN(ImageSource source, SourceOfFile(name, options));
+  co_return co_await OpenChainFiles(*host.rings, std::move(source),
+                                    {.file = FileOptions(host, options), .for_check = true});
 }
 
 Task<absl::StatusOr<Target>> Target::Open(Host& host, std::string name, TargetOptions options) {

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "cli/cache_policy.h"
@@ -13,6 +14,7 @@
 #include "engine/rings.h"
 #include "engine/task.h"
 #include "engine/worker_pool.h"
+#include "qcow2/chain_files.h"
 #include "qcow2/guest_disk.h"
 #include "qcow2/image_chain.h"
 #include "qcow2/image_description.h"
@@ -57,6 +59,10 @@ absl::StatusOr<ImageDescription> DescriptionOfTarget(const std::string& name,
 // For commands that need no more than the file, its backing files least of all. Errors do not name
 // it once more: "<program>: Could not open 'x': " goes before them.
 Task<absl::StatusOr<ImageFile>> OpenImageFile(Host& host, std::string name, TargetOptions options);
+
+// The same with all the files that it needs: see ChainFilesOptions::for_check.
+Task<absl::StatusOr<std::vector<ChainFiles>>> OpenFilesForCheck(Host& host, std::string name,
+                                                                TargetOptions options);
 
 // An image open for I/O, as a guest sees it. Close it (guest().Close()) before it is destroyed, or
 // what was not flushed is lost.

@@ -16,6 +16,16 @@ PARTS = {
         'script': [(r'^echo\necho block-backup$', r"^echo\necho '=== Reading across")],
         'output': [(r'^\nblock-backup$', r'^\n=== Reading across')],
     },
+    # Debian's wording of bad sizes, and no encryption.
+    '049': {
+        'script': [(r'^    test_qemu_img create -f \$IMGFMT "\$TEST_IMG" -- \$s$',
+                    r'^    test_qemu_img create -f \$IMGFMT -o size='),
+                   (r'^test_qemu_img create -f \$IMGFMT --object secret', r'^echo "== Check lazy')],
+        'output': [(rf'^qemu-img create -f qcow2 TEST_DIR/t.qcow2 -- {size}$',
+                    rf'^qemu-img create -f qcow2 -o size={size}')
+                   for size in ('-1024', '-1k', '1kilobyte', 'foobar')]
+                  + [(r'^qemu-img create -f qcow2 --object secret', r'^== Check lazy')],
+    },
     '065': {
         'script': [(r'^class TestQCow3NotLazyQMP', r'^TestImageInfoSpecific = None')],
         'cases': 6,

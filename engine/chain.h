@@ -23,7 +23,9 @@ class Disk;
 // On io_uring the members are SQEs joined by IOSQE_IO_LINK, submitted by one io_uring_enter, with
 // IOSQE_IO_DRAIN at the head: the chain starts when all that was submitted on its ring before has
 // completed. A failed or short transfer breaks the link: the members behind it end with ECANCELED,
-// nothing of them is written. (IOSQE_IO_HARDLINK would go on; it is never used.)
+// nothing of them is written. (IOSQE_IO_HARDLINK would go on; it is never used.) A chain with an
+// fsync beside which there is nothing else on the rings is carried out piece by piece instead, each
+// fsync by the loop's thread (see Rings::Options::sync_inline).
 //
 // A read may be from another disk, and a write of what it read may follow: bytes are then copied
 // without the thread having to wake up in between.

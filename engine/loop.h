@@ -24,8 +24,9 @@ class CompletionSource {
   virtual void Reap() = 0;
   // Requests under way, the queued ones included. While it is zero, Wait is not called.
   virtual size_t outstanding() const = 0;
-  // Hands over what was queued, as Submit does, and blocks until Reap may have something to post:
-  // one call instead of two, because on io_uring each would be a system call.
+  // Hands over what was queued, as Submit does, and blocks until there is something to post, by
+  // Reap or posted already: one call instead of two, because on io_uring each would be a system
+  // call.
   virtual void Wait() = 0;
 };
 

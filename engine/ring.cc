@@ -61,6 +61,11 @@ absl::Status SetupError(int error) {
   }
 }
 
+// Enough for a chain of each length that is used.
+constexpr unsigned kFewestEntries = 16;
+constexpr char kSmallerRing[] =
+    "io_uring: a ring is smaller than usual, for want of memory that may be locked (ulimit -l)";
+
 // What user_data says when it is not a Request: these are never dereferenced.
 constexpr uint64_t kIgnored = 0;
 constexpr uint64_t kWatch = 1;
@@ -74,13 +79,15 @@ absl::StatusOr<std::unique_ptr<Ring>> Ring::Create(const Setup& setup, RingCount
                                                    std::vector<std::string>& notices) {
   auto ring = absl::WrapUnique(new Ring(counters));
   unsigned allowed = setup.flags;
+  unsigned sq_entries = setup.sq_entries;
   const OptionalFlags* next_to_drop = std::begin(kOptionalFlags);
   while (true) {
     io_uring_params params{};
     params.flags = Consistent(allowed) | IORING_SETUP_CQSIZE;
     // The longest chain must fit, or it would wait in the queue for good.
-    params.cq_entries = std::max(setup.cq_entries, 2 * setup.sq_entries + kOwnSqes);
-    const int result = io_uring_queue_init_params(setup.sq_entries, &ring->ring_, &params);
+    params.cq_entries =
+        std::max(setup.cq_entries / (setup.sq_entries / sq_entries), 2 * sq_entries + kOwnSqes);
+    const int result = io_uring_queue_init_params(sq_entries, &ring->ring_, &params);
     if (result == 0) {
       // A wait with a timeout needs no SQE of its own since Linux 5.11.
       if ((ring->ring_.features & IORING_FEAT_EXT_ARG) != 0) ring->batch_share_ = setup.batch_share;
@@ -90,6 +97,13 @@ absl::StatusOr<std::unique_ptr<Ring>> Ring::Create(const Setup& setup, RingCount
       return ring;
     }
     ring->ring_.ring_fd = -1;
+    // Of the memory that a user may lock rings of processes that ended a moment ago still have
+    // some.
+    if (result == -ENOMEM && sq_entries >= 2 * kFewestEntries) {
+      if (sq_entries == setup.sq_entries) notices.emplace_back(kSmallerRing);
+      sq_entries /= 2;
+      continue;
+    }
     while (next_to_drop != std::end(kOptionalFlags) && (allowed & next_to_drop->flags) == 0) {
       ++next_to_drop;
     }

@@ -38,7 +38,8 @@ class RingClient {
 // it never overflows; the rest waits in the queue.
 //
 // A chain's SQEs lie in the SQ together and are consumed by one io_uring_enter: a chain ends at the
-// submit boundary, and its second half would run although the first had failed.
+// submit boundary, and its second half would run although the first had failed. Where it is cut on
+// purpose, at the fsyncs of a lone chain, the ring waits for each part and looks at it.
 //
 // Belongs to the thread that created it (IORING_SETUP_SINGLE_ISSUER).
 class Ring {

@@ -56,6 +56,7 @@ class Rings final : public CompletionSource {
 
   // On the thread that will run the loop. Linux 5.15 is enough. Errors: one sentence that says why
   // there is no io_uring (the kernel has none, or it is forbidden here).
+  // Where memory is short the rings are smaller, and notices() says so.
   static absl::StatusOr<std::unique_ptr<Rings>> Create(Loop& loop, const Options& options);
   static absl::StatusOr<std::unique_ptr<Rings>> Create(Loop& loop) {
     return Create(loop, Options());

@@ -31,6 +31,7 @@ namespace {
 struct SimulatedKernel {
   int setup_error = 0;
   unsigned unknown_setup_flags = 0;
+  unsigned most_entries = ~0U;         // that there is memory for
   unsigned consumes_at_most = 0;       // SQEs, in the next call that waits; 0: no limit
   std::vector<unsigned> batches = {};  // what was waited for with a timeout, call by call
   int fdatasync_error = 0;
@@ -48,6 +49,7 @@ Function Liburing(Function, const char* name) {
 extern "C" int io_uring_queue_init_params(unsigned entries, io_uring* ring,
                                           io_uring_params* params) {
   if (simulated.setup_error != 0) return -simulated.setup_error;
+  if (entries > simulated.most_entries) return -ENOMEM;
   if ((params->flags & simulated.unknown_setup_flags) != 0) return -EINVAL;
   return Liburing(&io_uring_queue_init_params, "io_uring_queue_init_params")(entries, ring, params);
 }
@@ -268,6 +270,27 @@ TEST_F(RingsTest, ALoneFsyncIsACallOfTheThread) {
   EXPECT_EQ(rings->counters().cqes, 2U);
 }
 
+// The watch over the metadata ring is on the data ring still, and completes there when it likes.
+TEST_F(RingsTest, ALoneChainMayHaveAWatchBesideIt) {
+  Open();
+  loop.Run([](RingsTest& test) -> Task<void> {
+    Pipe metadata;
+    Scope scope(test.loop);
+    scope.Spawn(AwaitOne(*test.client, Lane::kMetadata, &metadata));
+    co_await test.client->Await(Lane::kData);  // the loop slept with both rings in use
+    metadata.MakeReadable();
+    EXPECT_TRUE((co_await scope.Join()).ok());
+    for (int i = 0; i < 3; ++i) {
+      Chain chain = test.disk->NewChain();
+      chain.Fdatasync().Write(HostOffset(0), test.block.span(), Content::kL2).Fdatasync();
+      chain.WithoutDrain().OnLane(i % 2 == 0 ? Lane::kData : Lane::kMetadata);
+      EXPECT_EQ(co_await chain, absl::OkStatus());
+    }
+  }(*this));
+  EXPECT_EQ(simulated.fdatasyncs, 6U);
+  EXPECT_EQ(rings->outstanding(), 0U);
+}
+
 TEST_F(RingsTest, WhatFailsBreaksALoneChain) {
   Open();
   loop.Run([](RingsTest& test) -> Task<void> {
@@ -425,16 +448,23 @@ TEST_F(RingsTest, AChainIsSubmittedWholeHoweverFullTheSqIs) {
   }
 }
 
-class CutChainTest : public RingsTest, public testing::WithParamInterface<bool> {};
+struct CutCase {
+  bool register_files;
+  bool sync_inline;
+};
+class CutChainTest : public RingsTest, public testing::WithParamInterface<CutCase> {};
 
-INSTANTIATE_TEST_SUITE_P(RegisteredFiles, CutChainTest, testing::Bool());
+INSTANTIATE_TEST_SUITE_P(Options, CutChainTest,
+                         testing::Values(CutCase{false, false}, CutCase{true, false},
+                                         CutCase{false, true}, CutCase{true, true}));
 
 TEST_P(CutChainTest, TheRestOfAChainThatTheKernelCutFails) {
-  Open({.register_files = GetParam(), .sync_inline = false});
+  Open({.register_files = GetParam().register_files, .sync_inline = GetParam().sync_inline});
   loop.Run([](RingsTest& test) -> Task<void> {
     Chain chain = test.disk->NewChain();
     chain.Write(HostOffset(uint64_t{1} << 63), test.block.span(), Content::kL2);  // EINVAL
-    while (chain.size() < 5) chain.Fdatasync();
+    while (chain.size() < 4) chain.Write(HostOffset(0), test.block.span(), Content::kL2);
+    chain.Fdatasync();
     simulated.consumes_at_most = 2;
     EXPECT_FALSE((co_await chain).ok());
     EXPECT_EQ(chain.error(1), ECANCELED);
@@ -442,6 +472,7 @@ TEST_P(CutChainTest, TheRestOfAChainThatTheKernelCutFails) {
     EXPECT_EQ(chain.error(3), ECANCELED);
     EXPECT_EQ(chain.error(4), ECANCELED);
     EXPECT_EQ(test.rings->counters().enters, 2U);
+    EXPECT_EQ(simulated.fdatasyncs, 0U);
 
     Chain next = test.WriteFsyncWrite();
     EXPECT_EQ(co_await next, absl::OkStatus());
@@ -458,6 +489,16 @@ TEST_F(RingsTest, SaysWhyThereIsNoIoUring) {
   EXPECT_EQ(ErrnoOf(Rings::Create(loop).status()), EPERM);
   simulated.setup_error = EINVAL;
   EXPECT_EQ(ErrnoOf(Rings::Create(loop).status()), EINVAL);
+}
+
+TEST_F(RingsTest, AreSmallerWhereMemoryIsShort) {
+  simulated.most_entries = 20;
+  Open();
+  EXPECT_EQ(disk->max_chain(), 16U);
+  EXPECT_THAT(rings->notices(), SizeIs(2)) << "one a ring";
+  loop.Run(FailingChainBehind(loop, *disk, *client, Lane::kMetadata, 17, block));
+  simulated.most_entries = 15;
+  EXPECT_EQ(ErrnoOf(Rings::Create(loop).status()), ENOMEM);
 }
 
 constexpr unsigned kSince518 = IORING_SETUP_SUBMIT_ALL;

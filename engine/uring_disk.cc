@@ -223,6 +223,8 @@ void UringDisk::Completed(Request& request, int result) {
   Finish(request, result);
 }
 
+// A local file system that was interrupted has not reported what failed before, so trying again
+// loses no error.
 int UringDisk::Synchronize() {
   int result = 0;
   do {

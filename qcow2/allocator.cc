@@ -21,13 +21,18 @@ Allocator::Allocator(Metadata& metadata, Growth& growth, const AheadOptions& ahe
 
 Task<absl::StatusOr<AllocatedRun>> Allocator::Allocate(uint64_t count) {
   const Mutex::Guard guard = co_await one_at_a_time_.Lock();
-  co_return co_await TakeCounted(count);
+  co_return co_await TakeCounted(count, FreeSpace::Fit::kAll);
 }
 
-Task<absl::StatusOr<AllocatedRun>> Allocator::TakeCounted(uint64_t count) {
+Task<absl::StatusOr<AllocatedRun>> Allocator::AllocateNext(uint64_t count) {
+  const Mutex::Guard guard = co_await one_at_a_time_.Lock();
+  co_return co_await TakeCounted(count, FreeSpace::Fit::kWhatFollows);
+}
+
+Task<absl::StatusOr<AllocatedRun>> Allocator::TakeCounted(uint64_t count, FreeSpace::Fit fit) {
   metadata_.Announce(DebugEvent::kClusterAlloc);
   for (;;) {
-    CO_ASSIGN_OR_RETURN(const AllocatedRun run, co_await free_space_.Take(count));
+    CO_ASSIGN_OR_RETURN(const AllocatedRun run, co_await free_space_.Take(count, fit));
     if (run.is_counted) co_return run;
     absl::StatusOr<bool> is_counted = co_await CountOrAddBlock(run);
     if (is_counted.ok() && *is_counted) co_return run;
@@ -56,7 +61,7 @@ Task<absl::StatusOr<HostOffset>> Allocator::AllocateBytes(uint64_t bytes) {
   HostOffset begin = packed_end;
   std::optional<AllocatedRun> fresh;
   if (begin.value() == 0 || begin + bytes > AlignUp(begin, geometry.cluster_bytes())) {
-    CO_ASSIGN_OR_RETURN(fresh, co_await TakeCounted(1));
+    CO_ASSIGN_OR_RETURN(fresh, co_await TakeCounted(1, FreeSpace::Fit::kAll));
     const HostOffset place = geometry.OffsetOf(fresh->first);
     if (begin.value() == 0 || place != AlignUp(begin, geometry.cluster_bytes())) begin = place;
   }

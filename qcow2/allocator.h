@@ -28,6 +28,10 @@ class Allocator {
   // EFBIG beyond what the format can describe; then none is allocated.
   Task<absl::StatusOr<AllocatedRun>> Allocate(uint64_t count);
 
+  // The same for what goes on where the last allocation ended: where there is room behind that, and
+  // not for `count`, as many as there is room for.
+  Task<absl::StatusOr<AllocatedRun>> AllocateNext(uint64_t count);
+
   // Allocates `count` neighbouring clusters behind `end`, from where on nothing is in use.
   // Before that it makes the refcount structures large enough for them and for `spare` more, so
   // that the run is not interrupted, nor what comes next: see RefcountGrowth::MakeRoom. For new
@@ -68,8 +72,8 @@ class Allocator {
   HostOffset taken_end() const { return free_space_.taken_end(); }
 
  private:
-  // Allocate, for who holds the lock.
-  Task<absl::StatusOr<AllocatedRun>> TakeCounted(uint64_t count);
+  // Allocate and AllocateNext, for who holds the lock.
+  Task<absl::StatusOr<AllocatedRun>> TakeCounted(uint64_t count, FreeSpace::Fit fit);
   // Where packing goes on, if the refcount there can be raised; else 0.
   Task<absl::StatusOr<HostOffset>> PackedEnd();
   // Gives every cluster of `run` a refcount of one; or, where a refcount block is missing, adds

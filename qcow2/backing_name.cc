@@ -24,7 +24,7 @@ absl::StatusOr<std::string> LocalPath(absl::string_view name) {
     // So that it is no protocol for who reads it again.
     return absl::StrCat(HasProtocol(name) ? "./" : "", name);
   }
-  return absl::InvalidArgumentError(
+  return absl::UnimplementedError(
       absl::StrFormat("Unknown protocol '%s'", name.substr(0, name.find(':'))));
 }
 

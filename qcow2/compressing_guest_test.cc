@@ -2,11 +2,17 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "engine/errno_status.h"
+#include "engine/loop.h"
 #include "engine/scope.h"
+#include "engine/task.h"
 #include "engine/testing/sim_disk.h"
 #include "gtest/gtest.h"
 #include "qcow2/create.h"

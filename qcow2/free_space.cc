@@ -45,8 +45,8 @@ FreeSpace::FreeSpace(Metadata& metadata, Refcounts& refcounts, Growth& growth,
       reservation_(metadata, refcounts),
       zero_from_(metadata.geometry.ClustersFor(metadata.disk.size())) {}
 
-Task<absl::StatusOr<AllocatedRun>> FreeSpace::Take(uint64_t count) {
-  CO_ASSIGN_OR_RETURN(const ClusterRun run, co_await Find(count));
+Task<absl::StatusOr<AllocatedRun>> FreeSpace::Take(uint64_t count, Fit fit) {
+  CO_ASSIGN_OR_RETURN(const ClusterRun run, co_await Find(count, fit));
   next_ = run.end();
   auto taken = co_await TakeAt(run);
   if (!taken.ok()) Return(run);
@@ -86,7 +86,7 @@ bool FreeSpace::TakeZeroes(ClusterRun run) {
   return is_zero;
 }
 
-Task<absl::StatusOr<ClusterRun>> FreeSpace::Find(uint64_t count) {
+Task<absl::StatusOr<ClusterRun>> FreeSpace::Find(uint64_t count, Fit fit) {
   const ClusterIndex limit(kMaxEntryHostOffset >> metadata_.geometry.cluster_bits());
   if (!blocks_differ_) CO_RETURN_IF_ERROR(refcounts_.CheckBlocksDiffer());
   blocks_differ_ = true;
@@ -101,6 +101,11 @@ Task<absl::StatusOr<ClusterRun>> FreeSpace::Find(uint64_t count) {
     while (run.count < count && run.end() < slice.clusters.end()) {
       if (reservation_.RunFrom(run.end()) > 0) break;
       const bool is_free = refcounts_.Get(slice, run.end()) == 0;
+      const bool follows = run.first == next_ && run.count > 0;
+      if (!is_free && follows && fit == Fit::kWhatFollows) {
+        count = run.count;
+        break;
+      }
       run = is_free ? ClusterRun{run.first, run.count + 1} : ClusterRun{run.end() + 1, 0};
     }
     if (run.end() > limit) {

@@ -14,8 +14,8 @@ namespace ringcow {
 
 // Knows which clusters are there by metadata alone: preallocated, and never written, so that they
 // are holes of the file. To ask the file system costs a call or two for each extent, so it is asked
-// only where much more of the file is in use than it takes on the host; QEMU draws the line there,
-// too.
+// only where much more of the image's file is in use than it takes on the host; QEMU draws the line
+// there, too, also where the data is in another file.
 class Holes {
  public:
   // `stored_bytes`: what the file takes on the host; nothing when nobody knows.

@@ -2,155 +2,27 @@
 
 #include <sys/stat.h>
 
-#include <algorithm>
-#include <bit>
 #include <cerrno>
 #include <cstdint>
-#include <limits>
-#include <map>
 #include <optional>
 #include <utility>
 
 #include "absl/memory/memory.h"
-#include "absl/strings/match.h"
-#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/errno_status.h"
 #include "engine/status_macros.h"
 #include "engine/zeroes.h"
-#include "qcow2/backing_name.h"
 #include "qcow2/compressing_guest.h"
 #include "qcow2/copy_on_read_guest.h"
 #include "qcow2/debugged_guest.h"
-#include "qcow2/format/header.h"
-#include "qcow2/format/unsupported.h"
+#include "qcow2/host_file.h"
 #include "qcow2/image_source.h"
 #include "qcow2/raw_image.h"
-#include "qcow2/read_header.h"
-#include "qcow2/reworded.h"
 
 namespace ringcow {
 namespace {
 
-using CacheBytes = ImageChain::CacheBytes;
 using Layer = ImageChain::Layer;
-
-// The other files that an image needs.
-struct Links {
-  std::optional<ImageSource> backing = std::nullopt;
-  std::optional<ImageSource> data_file = std::nullopt;
-  bool has_external_data = false;
-  ImageChain::CacheBytes caches = {};
-};
-
-// `status` of the layer with this many above it.
-absl::Status AtDepth(size_t depth, const absl::Status& status) {
-  std::string message;
-  for (size_t i = 0; i < depth; ++i) absl::StrAppend(&message, "Could not open backing file: ");
-  absl::StrAppend(&message, std::string(status.message()));
-  return Reworded(status, message);
-}
-
-// A description that tells how, and not what, is of the file with this name, if there is one.
-ImageDescription WithFile(const ImageDescription& description, const std::string& name) {
-  std::map<std::string, std::string> options = description.options();
-  const bool has_file = std::any_of(options.begin(), options.end(), [](const auto& option) {
-    return absl::StartsWith(option.first, "file") || option.first == "filename";
-  });
-  if (!has_file && !name.empty()) options["file.filename"] = name;
-  return ImageDescription(std::move(options));
-}
-
-// The backing file, if there is one: that of the description, or else of the header.
-absl::StatusOr<std::optional<ImageSource>> BackingOf(const ImageFile& file, const Header& header) {
-  const FormatOptions& options = file.format_options();
-  if (!options.replaces_backing && header.backing_file.empty()) return std::nullopt;
-  if (options.replaces_backing && !options.backing.has_value()) return std::nullopt;
-  const std::string named = FullBackingPath(file.host().path(), header.backing_file);
-  absl::StatusOr<ImageSource> source =
-      options.backing.has_value()
-          ? SourceOf(WithFile(*options.backing, header.backing_file.empty() ? "" : named), "")
-          : SourceOf(named, header.extensions.backing_format.value_or(""));
-  if (!source.ok()) return AtDepth(1, source.status());
-  return *std::move(source);
-}
-
-// The data file, if there is one: that of the description, or else of the header.
-absl::StatusOr<std::optional<ImageSource>> DataFileOf(const ImageFile& file, const Header& header) {
-  const std::optional<ImageSource>& described = file.format_options().data_file;
-  // It is refused when it has been opened, where the image cannot have one (see OpenDataFile).
-  if (described.has_value() || !header.external_data()) return described;
-  const std::optional<std::string>& name = header.extensions.external_data_file;
-  if (!name.has_value()) {
-    return absl::InvalidArgumentError("'data-file' is required for this image");
-  }
-  ImageSource source;
-  ASSIGN_OR_RETURN(source.path, LocalPath(*name));
-  return source;
-}
-
-// What "cache-size" leaves to the one is what the other does not take; else the L2 tables get all
-// that they need, if there is room for some refcount blocks beside them. As in QEMU.
-CacheBytes CacheBytesOf(const FormatOptions& options, const Geometry& geometry) {
-  constexpr uint64_t kLeastRefcountBlocks = 4;
-  const uint64_t both = options.cache_bytes;
-  const uint64_t l2_tables =
-      AlignUp(geometry.guest_clusters() * geometry.l2_entry_bytes(), geometry.cluster_bytes());
-  if (both == 0) return {std::min(options.l2_cache_bytes, l2_tables), options.refcount_cache_bytes};
-  uint64_t refcounts = options.refcount_cache_bytes;
-  if (options.l2_cache_bytes != 0) {
-    refcounts = both - options.l2_cache_bytes;
-  } else if (refcounts == 0) {
-    const uint64_t least = kLeastRefcountBlocks * geometry.cluster_bytes();
-    refcounts = both >= l2_tables + least ? both - l2_tables : std::min(both, least);
-  }
-  // 0 would mean that nothing was said.
-  return {std::max<uint64_t>(both - refcounts, 1), std::max<uint64_t>(refcounts, 1)};
-}
-
-absl::Status CheckEntryBytes(uint64_t bytes, const Geometry& geometry) {
-  if (bytes == 0) return absl::OkStatus();
-  constexpr uint64_t kLeast = 512;
-  if (std::has_single_bit(bytes) && bytes >= kLeast && bytes <= geometry.cluster_bytes()) {
-    return absl::OkStatus();
-  }
-  return absl::InvalidArgumentError(absl::StrFormat(
-      "L2 cache entry size must be a power of two between %d and the cluster size (%d)", kLeast,
-      geometry.cluster_bytes()));
-}
-
-absl::Status CheckCacheBytes(CacheBytes caches, uint64_t entry_bytes, const Geometry& geometry) {
-  constexpr uint64_t kMostEntries = std::numeric_limits<int32_t>::max();
-  constexpr uint64_t kDefaultEntryBytes = 4096;
-  if (entry_bytes == 0) entry_bytes = std::min(kDefaultEntryBytes, geometry.cluster_bytes());
-  if (caches.l2 / entry_bytes > kMostEntries) {
-    return absl::InvalidArgumentError("L2 cache size too big");
-  }
-  if (caches.refcounts / geometry.cluster_bytes() > kMostEntries) {
-    return absl::InvalidArgumentError("Refcount cache size too big");
-  }
-  return absl::OkStatus();
-}
-
-Task<absl::StatusOr<Links>> ReadLinks(const ImageFile& file) {
-  Links links;
-  if (file.format() != ImageFormat::kQcow2) co_return links;
-  CO_ASSIGN_OR_RETURN(const Header header, co_await ReadHeader(file.disk()));
-  // Before other files are looked for: what the image itself lacks is said first.
-  CO_RETURN_IF_ERROR(CheckSupported(header));
-  CO_ASSIGN_OR_RETURN(const Geometry geometry, GeometryOf(header));
-  CO_RETURN_IF_ERROR(CheckEntryBytes(file.format_options().l2_entry_bytes, geometry));
-  if (file.format_options().lazy_refcounts && header.version < 3) {
-    co_return absl::InvalidArgumentError(
-        "Lazy refcounts require a qcow2 image with at least qemu 1.1 compatibility level");
-  }
-  links.caches = CacheBytesOf(file.format_options(), geometry);
-  CO_RETURN_IF_ERROR(CheckCacheBytes(links.caches, file.format_options().l2_entry_bytes, geometry));
-  links.has_external_data = header.external_data();
-  CO_ASSIGN_OR_RETURN(links.data_file, DataFileOf(file, header));
-  CO_ASSIGN_OR_RETURN(links.backing, BackingOf(file, header));
-  co_return links;
-}
 
 // What the file takes on the host, where it is a file of the host.
 absl::StatusOr<std::optional<uint64_t>> SpaceTaken(const HostFile& host) {
@@ -161,63 +33,6 @@ absl::StatusOr<std::optional<uint64_t>> SpaceTaken(const HostFile& host) {
   }
   constexpr uint64_t kBlockBytes = 512;  // of st_blocks, whatever the file system
   return static_cast<uint64_t>(status.st_blocks) * kBlockBytes;
-}
-
-bool IsOpen(const std::vector<Layer>& layers, const ImageSource& source) {
-  if (!source.is_in_file()) return false;
-  return std::any_of(layers.begin(), layers.end(), [&source](const Layer& layer) {
-    const UringDisk* const file = layer.file.host().file();
-    return file != nullptr && file->IsNamed(source.path);
-  });
-}
-
-absl::Status CheckBacking(const std::vector<Layer>& layers, const ImageSource& backing) {
-  if (IsOpen(layers, backing)) {
-    return absl::InvalidArgumentError(
-        absl::StrFormat("Backing file '%s' creates an infinite loop.", backing.path));
-  }
-  if (layers.size() < ImageChain::kMaxLayers) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrFormat("The backing chain has more than %d files", ImageChain::kMaxLayers));
-}
-
-Task<absl::Status> OpenDataFile(Rings& rings, const ImageSource& source, bool is_wanted,
-                                const ImageFileOptions& options, Layer& layer) {
-  CO_ASSIGN_OR_RETURN(layer.data_file, co_await HostFile::Open(rings, source, options));
-  if (is_wanted) co_return absl::OkStatus();
-  co_return absl::InvalidArgumentError(
-      "'data-file' can only be set for images with an external data file");
-}
-
-// The files alone, from the image down.
-Task<absl::StatusOr<std::vector<Layer>>> OpenFiles(Rings& rings, ImageSource source,
-                                                   const ImageChainOptions& chain) {
-  ImageFileOptions options = chain.file;
-  std::vector<Layer> layers;
-  while (true) {
-    const size_t depth = layers.size();
-    absl::StatusOr<ImageFile> file = co_await ImageFile::Open(rings, std::move(source), options);
-    if (!file.ok()) co_return AtDepth(depth, file.status());
-    layers.push_back({.file = *std::move(file)});
-
-    absl::StatusOr<Links> links = co_await ReadLinks(layers.back().file);
-    if (!links.ok()) {
-      co_return AtDepth(depth, WithoutName(links.status(), layers.back().file.disk()));
-    }
-    if (const std::optional<ImageSource>& data = links->data_file; data.has_value()) {
-      const absl::Status status =
-          co_await OpenDataFile(rings, *data, links->has_external_data, options, layers.back());
-      if (!status.ok()) co_return AtDepth(depth, status);
-    }
-    layers.back().caches = links->caches;
-    std::optional<ImageSource>& backing = links->backing;
-    if (!backing.has_value() || chain.without_backing) co_return layers;
-    if (const absl::Status status = CheckBacking(layers, *backing); !status.ok()) {
-      co_return AtDepth(depth + 1, status);
-    }
-    source = *std::move(backing);
-    options.read_only = layers.size() != chain.also_writable;
-  }
 }
 
 absl::Status CannotCompress(absl::string_view driver) {
@@ -291,7 +106,7 @@ Task<absl::Status> OpenGuest(Layer& layer, OpenOptions options) {
   co_return PutAbove(layer, options.copy_on_read ? 1 : 0, options.read_only);
 }
 
-// What OpenFiles found out about the layer at `depth`, and what the caller wants.
+// What OpenChainFiles found out about the layer at `depth`, and what the caller wants.
 absl::StatusOr<OpenOptions> OptionsOf(const std::vector<Layer>& layers, size_t depth,
                                       const ImageChainOptions& chain) {
   const Layer& layer = layers[depth];
@@ -329,8 +144,12 @@ Task<absl::StatusOr<std::unique_ptr<ImageChain>>> ImageChain::Open(Rings& rings,
   const bool ignores_discards = source.ignores_discards;
   const DetectZeroes detect_zeroes = source.detect_zeroes;
   if (options.image.copy_on_read) source.above.emplace_back(CopyOnReadDriver());
-  CO_ASSIGN_OR_RETURN(std::vector<Layer> layers,
-                      co_await OpenFiles(rings, std::move(source), options));
+  CO_ASSIGN_OR_RETURN(
+      std::vector<ChainFiles> files,
+      co_await OpenChainFiles(rings, std::move(source),
+                              {options.file, options.also_writable, options.without_backing}));
+  std::vector<Layer> layers;
+  for (ChainFiles& of_layer : files) layers.push_back({std::move(of_layer)});
   // From the last backing file up, since each needs the one below it.
   for (size_t depth = layers.size(); depth-- > 0;) {
     CO_ASSIGN_OR_RETURN(OpenOptions layer_options, OptionsOf(layers, depth, options));
@@ -378,10 +197,7 @@ Task<absl::Status> ImageChain::CloseImages() {
 
 Task<absl::Status> ImageChain::CloseFiles() {
   absl::Status status;
-  for (Layer& layer : layers_) {
-    if (layer.data_file.has_value()) status.Update(co_await layer.data_file->Close());
-    status.Update(co_await layer.file.Close());
-  }
+  for (Layer& layer : layers_) status.Update(co_await CloseChainFiles(layer));
   co_return status;
 }
 

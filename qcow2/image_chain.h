@@ -13,8 +13,8 @@
 #include "absl/status/statusor.h"
 #include "engine/rings.h"
 #include "engine/task.h"
+#include "qcow2/chain_files.h"
 #include "qcow2/guest_disk.h"
-#include "qcow2/host_file.h"
 #include "qcow2/image.h"
 #include "qcow2/image_file.h"
 
@@ -42,23 +42,12 @@ struct ImageChainOptions {
 // is opened for, its backing files for reading.
 class ImageChain final : public GuestDisk {
  public:
-  // Longer chains are refused, as what a loop through links and renames could look like.
-  static constexpr size_t kMaxLayers = 200;
+  static constexpr size_t kMaxLayers = kMaxLayersOfChain;
 
-  // What a description says of an image's caches; 0: nothing.
-  struct CacheBytes {
-    uint64_t l2 = 0;
-    uint64_t refcounts = 0;
-  };
-
-  // One file of the chain.
-  struct Layer {
-    ImageFile file;
-    std::optional<HostFile> data_file = std::nullopt;  // the external one, if it has one
+  struct Layer : ChainFiles {
     std::unique_ptr<GuestDisk> guest = nullptr;
     Image* image = nullptr;            // `guest`, or what lies below it, if it is qcow2
     BlkdebugDisk* blkdebug = nullptr;  // the uppermost one above the image
-    CacheBytes caches = {};
   };
 
   // `rings` must outlive the chain. `name` is one that SourceOf takes. Errors are those of

@@ -39,7 +39,7 @@ Task<absl::StatusOr<ImageFile>> ImageFile::Open(Rings& rings, ImageSource source
                                                 ImageFileOptions options) {
   std::optional<ImageFormat> format = FormatByName(source.format);
   if (!format.has_value() && !source.format.empty()) {
-    co_return absl::InvalidArgumentError(absl::StrFormat("Unknown driver '%s'", source.format));
+    co_return absl::UnimplementedError(absl::StrFormat("Unknown driver '%s'", source.format));
   }
   ImageDescription described = std::move(source.options);
   CO_ASSIGN_OR_RETURN(HostFile host,

@@ -41,7 +41,7 @@ Task<absl::Status> WritePath::Write(GuestOffset offset, std::span<const std::byt
   CO_RETURN_IF_ERROR(found->status());
   const Mapping mapping = **found;
   if (mapping.bytes == from.size()) {
-    if (!MayWriteInPlace(mapping)) co_return co_await WriteChanging(offset, from);
+    if (!MayWriteInPlace(mapping)) co_return co_await WriteChanging(offset, from, Part::kFirst);
     CO_RETURN_IF_ERROR(GuardInPlace(mapping, from.size()));
     co_return co_await metadata_.data_disk.Write(mapping.host, from);
   }
@@ -52,8 +52,10 @@ Task<absl::Status> WritePath::WritePieces(GuestOffset offset, std::span<const st
                                           Mapping first) {
   Scope pieces(metadata_.disk.loop());
   absl::StatusOr<Mapping> mapping = first;
+  Part part = Part::kFirst;
   for (;;) {
-    pieces.Spawn(WritePiece(offset, from.first(mapping->bytes), *mapping));
+    pieces.Spawn(WritePiece(offset, from.first(mapping->bytes), *mapping, part));
+    if (!MayWriteInPlace(*mapping)) part = Part::kNext;
     offset += mapping->bytes;
     from = from.subspan(mapping->bytes);
     if (from.empty()) break;
@@ -66,8 +68,8 @@ Task<absl::Status> WritePath::WritePieces(GuestOffset offset, std::span<const st
 }
 
 Task<absl::Status> WritePath::WritePiece(GuestOffset offset, std::span<const std::byte> from,
-                                         Mapping mapping) {
-  if (!MayWriteInPlace(mapping)) co_return co_await WriteChanging(offset, from);
+                                         Mapping mapping, Part part) {
+  if (!MayWriteInPlace(mapping)) co_return co_await WriteChanging(offset, from, part);
   CO_RETURN_IF_ERROR(GuardInPlace(mapping, from.size()));
   co_return co_await metadata_.data_disk.Write(mapping.host, from);
 }
@@ -84,7 +86,8 @@ absl::Status WritePath::GuardInPlace(const Mapping& mapping, uint64_t length) co
   return metadata_.guard.BeforeWrite(mapping.host, length, OverlapGuard::Own::kNothing);
 }
 
-Task<absl::Status> WritePath::WriteChanging(GuestOffset offset, std::span<const std::byte> from) {
+Task<absl::Status> WritePath::WriteChanging(GuestOffset offset, std::span<const std::byte> from,
+                                            Part part) {
   const Geometry& geometry = metadata_.geometry;
   const GuestOffset end = AlignUp(offset + from.size(), geometry.cluster_bytes());
   while (!from.empty()) {
@@ -92,8 +95,9 @@ Task<absl::Status> WritePath::WriteChanging(GuestOffset offset, std::span<const 
     {
       RangeLock::Hold hold(changing_, geometry.ClusterStart(offset).value(), end.value());
       co_await hold;
-      CO_ASSIGN_OR_RETURN(placed, co_await Place(offset, from));
+      CO_ASSIGN_OR_RETURN(placed, co_await Place(offset, from, part));
     }
+    if (placed.is_new) part = Part::kNext;
     if (placed.host.has_value()) {
       CO_RETURN_IF_ERROR(
           co_await metadata_.data_disk.Write(*placed.host, from.first(placed.bytes)));
@@ -105,8 +109,10 @@ Task<absl::Status> WritePath::WriteChanging(GuestOffset offset, std::span<const 
 }
 
 Task<absl::Status> WritePath::WriteLocked(GuestOffset offset, std::span<const std::byte> from) {
+  Part part = Part::kFirst;
   while (!from.empty()) {
-    CO_ASSIGN_OR_RETURN(const Placed placed, co_await Place(offset, from));
+    CO_ASSIGN_OR_RETURN(const Placed placed, co_await Place(offset, from, part));
+    if (placed.is_new) part = Part::kNext;
     if (placed.host.has_value()) {
       CO_RETURN_IF_ERROR(
           co_await metadata_.data_disk.Write(*placed.host, from.first(placed.bytes)));
@@ -118,7 +124,8 @@ Task<absl::Status> WritePath::WriteLocked(GuestOffset offset, std::span<const st
 }
 
 Task<absl::StatusOr<WritePath::Placed>> WritePath::Place(GuestOffset offset,
-                                                         std::span<const std::byte> from) {
+                                                         std::span<const std::byte> from,
+                                                         Part part) {
   // Who held the lock before may have allocated some of it.
   CO_ASSIGN_OR_RETURN(Mapping mapping, co_await mapper_.Find(offset, from.size()));
   // What is shown already, though by a damaged entry without COPIED, holds the guest's bytes.
@@ -127,7 +134,7 @@ Task<absl::StatusOr<WritePath::Placed>> WritePath::Place(GuestOffset offset,
     CO_ASSIGN_OR_RETURN(mapping, co_await mapper_.Find(offset, from.size()));
   }
   if (!mapping.is_writable()) {
-    co_return co_await Allocate(offset, from.first(mapping.bytes), mapping);
+    co_return co_await Allocate(offset, from.first(mapping.bytes), mapping, part);
   }
   if (!IsShown()) CO_RETURN_IF_ERROR(co_await metadata_.write_back.Flush());
   CO_RETURN_IF_ERROR(GuardInPlace(mapping, mapping.bytes));
@@ -136,35 +143,45 @@ Task<absl::StatusOr<WritePath::Placed>> WritePath::Place(GuestOffset offset,
 
 Task<absl::StatusOr<WritePath::Placed>> WritePath::Allocate(GuestOffset offset,
                                                             std::span<const std::byte> from,
-                                                            Mapping mapping) {
+                                                            Mapping mapping, Part part) {
   const Geometry& geometry = metadata_.geometry;
   CO_ASSIGN_OR_RETURN(const Mapper::L2Slice slice, co_await mapper_.SliceForChange(offset));
   const uint64_t in_cluster = geometry.OffsetInCluster(offset);
   const uint64_t clusters = std::min(slice.entries, geometry.ClustersFor(in_cluster + from.size()));
-  from =
-      from.first(std::min<uint64_t>(from.size(), clusters * geometry.cluster_bytes() - in_cluster));
 
   // A cluster of the image's own that is not read from as yet, not here, needs no other.
   const bool keeps_cluster = mapping.has_cluster && mapping.copied;
-  if (keeps_cluster) CO_RETURN_IF_ERROR(GuardInPlace(mapping, from.size()));
   AllocatedRun run{{geometry.ClusterOf(mapping.host), clusters}};
-  CO_ASSIGN_OR_RETURN(FilledRun filled, ToFill(slice, clusters, offset, from.size(),
-                                               /*moves=*/!keeps_cluster));
   if (!keeps_cluster) {
-    CO_ASSIGN_OR_RETURN(run, co_await Clusters(offset, clusters));
+    CO_ASSIGN_OR_RETURN(run, co_await Clusters(offset, clusters, part));
   }
+  const uint64_t bytes = run.count * geometry.cluster_bytes() - in_cluster;
+  from = from.first(std::min<uint64_t>(from.size(), bytes));
+  absl::StatusOr<Placed> placed =
+      co_await PlaceIn(run, /*moves=*/!keeps_cluster, slice, mapping, offset, from);
+  if (!placed.ok() && !keeps_cluster && !metadata_.has_data_file()) {
+    absl::Status status = placed.status();
+    status.Update(co_await allocator_.Free(run));
+    co_return status;
+  }
+  co_return placed;
+}
+
+Task<absl::StatusOr<WritePath::Placed>> WritePath::PlaceIn(AllocatedRun run, bool moves,
+                                                           const Mapper::L2Slice& slice,
+                                                           Mapping mapping, GuestOffset offset,
+                                                           std::span<const std::byte> from) {
+  if (!moves) CO_RETURN_IF_ERROR(GuardInPlace(mapping, from.size()));
+  CO_ASSIGN_OR_RETURN(FilledRun filled, ToFill(slice, run.count, offset, from.size(), moves));
   filled.run = run;
-  const auto filling = co_await copy_on_write_.Prepare(filled, mapping, offset, from.size());
-  absl::Status status = filling.status();
-  if (status.ok() && enters_early_ && !MustFollowData(*filling)) {
-    status = co_await mapper_.Enter(slice, filled, filling->exposure);
-    if (status.ok()) co_return Placed{from.size(), filling->host_of_data()};
-  } else if (status.ok()) {
-    status = co_await FillAndEnter(slice, filled, *filling, from);
-    if (status.ok()) co_return Placed{from.size(), std::nullopt};
+  CO_ASSIGN_OR_RETURN(const CopyOnWrite::Filling filling,
+                      co_await copy_on_write_.Prepare(filled, mapping, offset, from.size()));
+  if (enters_early_ && !MustFollowData(filling)) {
+    CO_RETURN_IF_ERROR(co_await mapper_.Enter(slice, filled, filling.exposure));
+    co_return Placed{from.size(), filling.host_of_data(), moves};
   }
-  if (!keeps_cluster && !metadata_.has_data_file()) status.Update(co_await allocator_.Free(run));
-  co_return status;
+  CO_RETURN_IF_ERROR(co_await FillAndEnter(slice, filled, filling, from));
+  co_return Placed{from.size(), std::nullopt, moves};
 }
 
 bool WritePath::MustFollowData(const CopyOnWrite::Filling& filling) const {
@@ -205,9 +222,10 @@ Task<absl::Status> WritePath::ShowRawData(GuestOffset offset, uint64_t length) {
   co_return co_await metadata_.write_back.Flush();
 }
 
-Task<absl::StatusOr<AllocatedRun>> WritePath::Clusters(GuestOffset offset, uint64_t clusters) {
-  if (!metadata_.has_data_file()) return allocator_.Allocate(clusters);
-  return AtSameOffset(offset, clusters);
+Task<absl::StatusOr<AllocatedRun>> WritePath::Clusters(GuestOffset offset, uint64_t clusters,
+                                                       Part part) {
+  if (metadata_.has_data_file()) return AtSameOffset(offset, clusters);
+  return part == Part::kFirst ? allocator_.Allocate(clusters) : allocator_.AllocateNext(clusters);
 }
 
 // What the data file holds there is not known: a discard need not have cleared it.

@@ -40,26 +40,35 @@ class WritePath {
   Task<absl::Status> WriteLocked(GuestOffset offset, std::span<const std::byte> from);
 
  private:
+  // What follows a part for which clusters were allocated is put behind it where there is room.
+  enum class Part : uint8_t { kFirst, kNext };
+
   Task<absl::Status> WritePieces(GuestOffset offset, std::span<const std::byte> from,
                                  Mapping first);
   Task<absl::Status> WritePiece(GuestOffset offset, std::span<const std::byte> from,
-                                Mapping mapping);
+                                Mapping mapping, Part part);
   bool MayWriteInPlace(const Mapping& mapping) const;
   // Whether all that ShowRawData has entered is durable: until then nothing is written in place.
   bool IsShown() const;
   absl::Status GuardInPlace(const Mapping& mapping, uint64_t length) const;
-  Task<absl::Status> WriteChanging(GuestOffset offset, std::span<const std::byte> from);
+  Task<absl::Status> WriteChanging(GuestOffset offset, std::span<const std::byte> from, Part part);
 
   // What became of the front of some bytes to be written.
   struct Placed {
     uint64_t bytes = 0;
     // Where they are still to be written; their clusters are entered. Nothing when they are.
     std::optional<HostOffset> host;
+    bool is_new = false;  // in clusters that were allocated for them
   };
   // For a caller that holds `changing` for the first cluster of `from` at least.
-  Task<absl::StatusOr<Placed>> Place(GuestOffset offset, std::span<const std::byte> from);
+  Task<absl::StatusOr<Placed>> Place(GuestOffset offset, std::span<const std::byte> from,
+                                     Part part);
   Task<absl::StatusOr<Placed>> Allocate(GuestOffset offset, std::span<const std::byte> from,
-                                        Mapping mapping);
+                                        Mapping mapping, Part part);
+  // All of `from`, into `run`, which is `mapping`'s, unless the data moves.
+  Task<absl::StatusOr<Placed>> PlaceIn(AllocatedRun run, bool moves, const Mapper::L2Slice& slice,
+                                       Mapping mapping, GuestOffset offset,
+                                       std::span<const std::byte> from);
   // Whether the entry, durable without the data, would show what the guest must not see.
   bool MustFollowData(const CopyOnWrite::Filling& filling) const;
   Task<absl::Status> FillAndEnter(const Mapper::L2Slice& slice, FilledRun filled,
@@ -67,8 +76,8 @@ class WritePath {
   // Makes the tables show what they do not of a raw data file, there and in the rest of its
   // clusters, durably: zeroes, and space that is the guest's already.
   Task<absl::Status> ShowRawData(GuestOffset offset, uint64_t length);
-  // Host clusters for guest clusters from that of `offset` on.
-  Task<absl::StatusOr<AllocatedRun>> Clusters(GuestOffset offset, uint64_t clusters);
+  // Host clusters for guest clusters from that of `offset` on; fewer, maybe, for a later part.
+  Task<absl::StatusOr<AllocatedRun>> Clusters(GuestOffset offset, uint64_t clusters, Part part);
   Task<absl::StatusOr<AllocatedRun>> AtSameOffset(GuestOffset offset, uint64_t clusters);
   // What a write of `length` bytes into `clusters` guest clusters has to fill: whole subclusters,
   // and, when the data moves to another host cluster, all that had data in the old one. The run is

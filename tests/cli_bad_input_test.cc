@@ -125,11 +125,11 @@ TEST_F(BadInputTest, DamagedHeadersAreRefused) {
       {"extension beyond the cluster", 112, Be32(0x12345678) + Be32(0x10000)},
       {"extension huge", 112, Be32(0x12345678) + Be32(~0U)},
   };
-  for (const Damage& damage : SomeOf(damages)) {
+  for (const Damage& damage : damages) {
     std::string bytes = good_;
     bytes.replace(damage.offset, damage.bytes.size(), damage.bytes);
     WriteBytes(directory_.File("a"), bytes);
-    for (const Words& words : EveryCommand()) {
+    for (const Words& words : SomeOf(EveryCommand())) {
       SCOPED_TRACE(testing::Message() << damage.what << ": " << testing::PrintToString(words));
       const Outcome outcome = Try(words);
       ExpectOrderlyEnd(outcome);
@@ -168,10 +168,10 @@ TEST_F(BadInputTest, DamagedTablesAreReported) {
       {"refcounts full", 0x20000, std::string(0x10000, '\xff')},
       {"refcount of the header none", 0x20000, std::string(2, '\0')},
   };
-  for (const Damage& damage : SomeOf(damages)) {
+  for (const Damage& damage : damages) {
     std::string bytes = good_;
     bytes.replace(damage.offset, damage.bytes.size(), damage.bytes);
-    for (const Words& words : EveryCommand()) {
+    for (const Words& words : SomeOf(EveryCommand())) {
       SCOPED_TRACE(testing::Message() << damage.what << ": " << testing::PrintToString(words));
       WriteBytes(directory_.File("a"), bytes);
       const Outcome outcome = Try(words);
@@ -211,7 +211,7 @@ TEST_F(BadInputTest, OtherFormatsAreRefusedByName) {
   for (const auto& [format, mark] : marks) {
     const std::string bytes = mark + std::string(1 << 16, '\0');
     WriteBytes(directory_.File("a"), bytes);
-    for (const Words& words : EveryCommand()) {
+    for (const Words& words : SomeOf(EveryCommand())) {
       ExpectRefusal(Try(words), "'" + format + "'");
     }
     EXPECT_TRUE(ReadBytes(directory_.File("a")) == bytes);
@@ -310,6 +310,17 @@ TEST_F(BadInputTest, AFullDiskFailsTheWriteAndKeepsTheImage) {
   const int checked = Qemu(directory_.path(), {"qemu-img", "check", "a"}).status;
   EXPECT_TRUE(checked == 0 || checked == 3) << checked;  // at worst clusters are leaked
   EXPECT_EQ(Qemu(directory_.path(), {"qemu-io", "-c", "read -q -P 1 0 128k", "a"}), Outcome());
+}
+
+TEST(Program, WhatItCannotDoIsNotTakenForSomethingElse) {
+  for (const Words& words :
+       {Words{"qemu-img", "-T", "x", "info", "a"}, Words{"qemu-img", "--trace", "x", "info", "a"},
+        Words{"qemu-img", "--trace=x", "info", "a"}}) {
+    const Outcome outcome = Ringcow("/", words);
+    EXPECT_EQ(outcome.status, 1) << outcome;
+    EXPECT_NE(outcome.err.find("is not supported: there are no trace events"), std::string::npos)
+        << outcome;
+  }
 }
 
 TEST(Program, IsWhatItIsCalled) {

@@ -1,7 +1,12 @@
 // `check -r`, side by side with qemu-img: the same words, exit codes and JSON, and images that hold
 // the same and are clean.
 
+#include <unistd.h>
+
+#include <cstddef>
+#include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "gtest/gtest.h"
@@ -69,6 +74,63 @@ TEST_F(CheckRepairTest, Leaks) {
   Damage(kRefcountBlock + 2 * 5, kTooHigh);
   ExpectSame({"-q", "-r", "all", "a"});
   ExpectRepaired();
+}
+
+// What stops a guest does not stop a check.
+TEST_F(CheckRepairTest, HeadersOfImagesThatCannotBeUsed) {
+  const auto be = [](uint64_t value, int bytes) {
+    std::string text;
+    while (bytes-- > 0) text.push_back(static_cast<char>(value >> (8 * bytes)));
+    return text;
+  };
+  const std::vector<std::pair<size_t, std::string>> damages = {
+      {48, be(uint64_t{1} << 30, 8)},  // the refcount table behind the end of the file
+      {56, be(0, 4)},                  // of no clusters
+  };
+  for (const auto& [offset, bytes] : damages) {
+    SCOPED_TRACE(offset);
+    Damage(offset, bytes);
+    ExpectSame({"a"});
+    ExpectSame({"-r", "all", "a"});
+    ExpectRepaired();
+    ExpectSame({"a"});
+  }
+}
+
+// Nor does what only the guest would need.
+TEST_F(CheckRepairTest, BackingFilesOfOtherKinds) {
+  for (const ScratchDirectory* directory : {&ours_, &theirs_}) {
+    ASSERT_EQ(Qemu(directory->path(), {"qemu-img", "create", "-q", "-f", "vmdk", "base", "1M"}),
+              Outcome());
+    ASSERT_EQ(Qemu(directory->path(),
+                   {"qemu-img", "create", "-q", "-f", "qcow2", "-b", "base", "-F", "vmdk", "top"}),
+              Outcome());
+  }
+  ExpectSame({"top"});
+}
+
+// The image itself would be fine.
+TEST_F(CheckRepairTest, TheOtherFilesOfAnImageHaveToBeThere) {
+  for (const ScratchDirectory* directory : {&ours_, &theirs_}) {
+    const auto create = [directory](Words words) {
+      words.insert(words.begin(), {"qemu-img", "create", "-q", "-f", "qcow2"});
+      ASSERT_EQ(Qemu(directory->path(), words), Outcome());
+    };
+    create({"base", "1M"});
+    create({"-b", "base", "-F", "qcow2", "top"});
+    create({"-b", "top", "-F", "qcow2", "uppermost"});
+    create({"-o", "data_file=data", "with_data", "1M"});
+  }
+  for (const char* image : {"top", "uppermost", "with_data"}) ExpectSame({image});
+  ExpectSame({"--image-opts", "driver=qcow2,file.filename=top,data-file.filename=data"});
+  for (const ScratchDirectory* directory : {&ours_, &theirs_}) {
+    for (const char* gone : {"base", "data"}) unlink(directory->File(gone).c_str());
+  }
+  for (const char* image : {"top", "uppermost", "with_data"}) {
+    ExpectSame({image});
+    ExpectSame({"-r", "all", image});
+    ExpectSame({"--output=json", image});
+  }
 }
 
 TEST_F(CheckRepairTest, LostRefcounts) {
