@@ -47,7 +47,7 @@ struct ChainFilesOptions {
 // Errors are those of ImageFile::Open, and what a header, or a description that does not fit it,
 // makes impossible, at the depth of that file.
 Task<absl::StatusOr<std::vector<ChainFiles>>> OpenChainFiles(Rings& rings, ImageSource source,
-                                                             ChainFilesOptions options);
+                                                             ChainFilesOptions chain);
 // Both, also behind a failure, which is the first one.
 Task<absl::Status> CloseChainFiles(ChainFiles& files);
 

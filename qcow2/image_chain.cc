@@ -149,6 +149,7 @@ Task<absl::StatusOr<std::unique_ptr<ImageChain>>> ImageChain::Open(Rings& rings,
       co_await OpenChainFiles(rings, std::move(source),
                               {options.file, options.also_writable, options.without_backing}));
   std::vector<Layer> layers;
+  layers.reserve(files.size());
   for (ChainFiles& of_layer : files) layers.push_back({std::move(of_layer)});
   // From the last backing file up, since each needs the one below it.
   for (size_t depth = layers.size(); depth-- > 0;) {
