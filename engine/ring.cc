@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <iterator>
+#include <thread>
 
 #include "absl/memory/memory.h"
 #include "absl/status/status.h"
@@ -63,6 +65,8 @@ absl::Status SetupError(int error) {
 
 // Enough for a chain of each length that is used.
 constexpr unsigned kFewestEntries = 16;
+constexpr int kWaitsForMemory = 20;
+constexpr std::chrono::milliseconds kWaitForMemory(10);
 constexpr char kSmallerRing[] =
     "io_uring: a ring is smaller than usual, for want of memory that may be locked (ulimit -l)";
 
@@ -80,6 +84,7 @@ absl::StatusOr<std::unique_ptr<Ring>> Ring::Create(const Setup& setup, RingCount
   auto ring = absl::WrapUnique(new Ring(counters));
   unsigned allowed = setup.flags;
   unsigned sq_entries = setup.sq_entries;
+  int waits = kWaitsForMemory;
   const OptionalFlags* next_to_drop = std::begin(kOptionalFlags);
   while (true) {
     io_uring_params params{};
@@ -97,11 +102,15 @@ absl::StatusOr<std::unique_ptr<Ring>> Ring::Create(const Setup& setup, RingCount
       return ring;
     }
     ring->ring_.ring_fd = -1;
-    // Of the memory that a user may lock rings of processes that ended a moment ago still have
-    // some.
     if (result == -ENOMEM && sq_entries >= 2 * kFewestEntries) {
       if (sq_entries == setup.sq_entries) notices.emplace_back(kSmallerRing);
       sq_entries /= 2;
+      continue;
+    }
+    // Of the memory that a user may lock rings of processes that ended a moment ago have some
+    // still.
+    if (result == -ENOMEM && waits-- > 0) {
+      std::this_thread::sleep_for(kWaitForMemory);
       continue;
     }
     while (next_to_drop != std::end(kOptionalFlags) && (allowed & next_to_drop->flags) == 0) {

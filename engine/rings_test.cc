@@ -32,6 +32,7 @@ struct SimulatedKernel {
   int setup_error = 0;
   unsigned unknown_setup_flags = 0;
   unsigned most_entries = ~0U;         // that there is memory for
+  unsigned most_entries_later = 0;     // and when that was not enough for the smallest ring
   unsigned consumes_at_most = 0;       // SQEs, in the next call that waits; 0: no limit
   std::vector<unsigned> batches = {};  // what was waited for with a timeout, call by call
   int fdatasync_error = 0;
@@ -49,7 +50,10 @@ Function Liburing(Function, const char* name) {
 extern "C" int io_uring_queue_init_params(unsigned entries, io_uring* ring,
                                           io_uring_params* params) {
   if (simulated.setup_error != 0) return -simulated.setup_error;
-  if (entries > simulated.most_entries) return -ENOMEM;
+  if (entries > simulated.most_entries) {
+    if (entries <= 16) simulated.most_entries = simulated.most_entries_later;
+    return -ENOMEM;
+  }
   if ((params->flags & simulated.unknown_setup_flags) != 0) return -EINVAL;
   return Liburing(&io_uring_queue_init_params, "io_uring_queue_init_params")(entries, ring, params);
 }
@@ -499,6 +503,14 @@ TEST_F(RingsTest, AreSmallerWhereMemoryIsShort) {
   loop.Run(FailingChainBehind(loop, *disk, *client, Lane::kMetadata, 17, block));
   simulated.most_entries = 15;
   EXPECT_EQ(ErrnoOf(Rings::Create(loop).status()), ENOMEM);
+}
+
+// Others give it back a moment after they have ended.
+TEST_F(RingsTest, WaitForMemory) {
+  simulated.most_entries = 15;
+  simulated.most_entries_later = 16;
+  Open();
+  EXPECT_EQ(disk->max_chain(), 16U);
 }
 
 constexpr unsigned kSince518 = IORING_SETUP_SUBMIT_ALL;

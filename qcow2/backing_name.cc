@@ -3,8 +3,8 @@
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_format.h"
 #include "absl/strings/strip.h"
+#include "qcow2/foreign.h"
 
 namespace ringcow {
 namespace {
@@ -24,8 +24,7 @@ absl::StatusOr<std::string> LocalPath(absl::string_view name) {
     // So that it is no protocol for who reads it again.
     return absl::StrCat(HasProtocol(name) ? "./" : "", name);
   }
-  return absl::UnimplementedError(
-      absl::StrFormat("Unknown protocol '%s'", name.substr(0, name.find(':'))));
+  return UnknownProtocol(name.substr(0, name.find(':')));
 }
 
 std::string FullBackingPath(absl::string_view path, absl::string_view name) {

@@ -9,7 +9,7 @@
 namespace ringcow {
 
 // The path of the local file that `name` means, on a command line or in a header: "disk.qcow2",
-// "file:disk.qcow2". InvalidArgument for the names of other protocols ("nbd:...").
+// "file:disk.qcow2". UnknownProtocol for the names of others ("nbd:...").
 absl::StatusOr<std::string> LocalPath(absl::string_view name);
 
 // The backing file `name` of the image at `path`, as LocalPath takes it: a relative path begins in

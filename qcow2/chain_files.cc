@@ -14,6 +14,7 @@
 #include "engine/status_macros.h"
 #include "engine/uring_disk.h"
 #include "qcow2/backing_name.h"
+#include "qcow2/foreign.h"
 #include "qcow2/format/geometry.h"
 #include "qcow2/format/header.h"
 #include "qcow2/format/unsupported.h"
@@ -74,8 +75,9 @@ absl::StatusOr<std::optional<ImageSource>> DataFileOf(const ImageFile& file, con
   if (!name.has_value()) {
     return absl::InvalidArgumentError("'data-file' is required for this image");
   }
+  // A file's name and nothing else, whatever it begins with.
   ImageSource source;
-  ASSIGN_OR_RETURN(source.path, LocalPath(*name));
+  source.path = *name;
   return source;
 }
 
@@ -127,6 +129,9 @@ Task<absl::StatusOr<Links>> ReadLinks(const ImageFile& file, bool for_check) {
   if (file.format() != ImageFormat::kQcow2) co_return links;
   const HeaderChecks checks = for_check ? HeaderChecks::kForRepair : HeaderChecks::kForIo;
   CO_ASSIGN_OR_RETURN(const Header header, co_await ReadHeader(file.disk(), checks));
+  if (header.crypt_method == CryptMethod::kLuks && !header.extensions.crypto_header.has_value()) {
+    co_return absl::InvalidArgumentError("Missing CRYPTO header for crypt method 2");
+  }
   // Before other files are looked for: what the image itself lacks is said first.
   if (!for_check) CO_RETURN_IF_ERROR(CheckSupported(header));
   CO_ASSIGN_OR_RETURN(const Geometry geometry, GeometryOf(header));
@@ -140,7 +145,7 @@ Task<absl::StatusOr<Links>> ReadLinks(const ImageFile& file, bool for_check) {
   links.has_external_data = header.external_data();
   CO_ASSIGN_OR_RETURN(links.data_file, DataFileOf(file, header));
   absl::StatusOr<std::optional<ImageSource>> backing = BackingOf(file, header);
-  const bool ends_chain = for_check && absl::IsUnimplemented(backing.status());
+  const bool ends_chain = for_check && IsForeign(backing.status());
   if (!backing.ok() && !ends_chain) co_return backing.status();
   if (backing.ok()) links.backing = *std::move(backing);
   co_return links;
@@ -181,7 +186,7 @@ Task<absl::StatusOr<std::vector<ChainFiles>>> OpenChainFiles(Rings& rings, Image
   while (true) {
     const size_t depth = layers.size();
     absl::StatusOr<ImageFile> file = co_await ImageFile::Open(rings, std::move(source), options);
-    if (depth > 0 && chain.for_check && absl::IsUnimplemented(file.status())) co_return layers;
+    if (depth > 0 && chain.for_check && IsForeign(file.status())) co_return layers;
     if (!file.ok()) co_return AtDepth(depth, file.status());
     layers.push_back({.file = *std::move(file)});
 

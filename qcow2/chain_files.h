@@ -39,7 +39,7 @@ struct ChainFilesOptions {
   bool without_backing = false;  // the image alone
   // Nothing but to check the image, or to repair it: its header may be damaged as
   // HeaderChecks::kForRepair says, what it needs may be unsupported, and the chain ends before a
-  // backing file of a kind that ringcow does not know.
+  // backing file of a kind that only QEMU knows.
   bool for_check = false;
 };
 

@@ -8,6 +8,7 @@
 #include "absl/strings/strip.h"
 #include "engine/aligned_buffer.h"
 #include "engine/status_macros.h"
+#include "qcow2/foreign.h"
 #include "qcow2/reworded.h"
 
 namespace ringcow {
@@ -39,7 +40,7 @@ Task<absl::StatusOr<ImageFile>> ImageFile::Open(Rings& rings, ImageSource source
                                                 ImageFileOptions options) {
   std::optional<ImageFormat> format = FormatByName(source.format);
   if (!format.has_value() && !source.format.empty()) {
-    co_return absl::UnimplementedError(absl::StrFormat("Unknown driver '%s'", source.format));
+    co_return UnknownDriver(source.format);
   }
   ImageDescription described = std::move(source.options);
   CO_ASSIGN_OR_RETURN(HostFile host,
@@ -49,8 +50,8 @@ Task<absl::StatusOr<ImageFile>> ImageFile::Open(Rings& rings, ImageSource source
     CO_ASSIGN_OR_RETURN(const std::string probed, co_await ProbeDisk(host.disk()));
     format = FormatByName(probed);
     if (!format.has_value()) {
-      co_return absl::UnimplementedError(
-          absl::StrFormat("Image format '%s' is not supported, only qcow2 and raw are", probed));
+      co_return AsForeign(absl::UnimplementedError(
+          absl::StrFormat("Image format '%s' is not supported, only qcow2 and raw are", probed)));
     }
   }
   CO_ASSIGN_OR_RETURN(FormatOptions format_options,

@@ -9,6 +9,7 @@
 #include "absl/strings/strip.h"
 #include "engine/status_macros.h"
 #include "qcow2/backing_name.h"
+#include "qcow2/foreign.h"
 #include "qcow2/format/image_format.h"
 #include "qcow2/node_options.h"
 
@@ -129,7 +130,7 @@ absl::Status TakeDriver(const std::string& driver, ImageDescription options, Ima
     source.image = std::make_shared<const ImageSource>(std::move(image));
     return absl::OkStatus();
   }
-  return absl::UnimplementedError(absl::StrFormat("Unknown driver '%s'", driver));
+  return UnknownDriver(driver);
 }
 
 absl::StatusOr<GuestDriver> TakeGuestDriverOptions(const std::string& driver,
@@ -188,6 +189,8 @@ absl::StatusOr<ImageSource> SourceOfDriver(const std::string& driver,
     RETURN_IF_ERROR(TakeDriver(driver, std::move(description), source));
     return source;
   }
+  // Before its options, which nobody knows.
+  if (!driver.empty() && !IsFormat(driver)) return UnknownDriver(driver);
   source.format = driver;
   RETURN_IF_ERROR(TakeFileChild(description, source));
   RETURN_IF_ERROR(TakeNodeOptions(description, source));

@@ -107,6 +107,37 @@ TEST_F(CheckRepairTest, BackingFilesOfOtherKinds) {
               Outcome());
   }
   ExpectSame({"top"});
+  // What nobody knows is an error all the same.
+  for (const char* backing :
+       {"foo:bar", R"(json:{"driver":"qcow2","file":{"driver":"nonsense"}})"}) {
+    for (const ScratchDirectory* directory : {&ours_, &theirs_}) {
+      Qemu(directory->path(), {"qemu-img", "create", "-q", "-f", "qcow2", "-u", "-b", backing, "-F",
+                               "qcow2", "top", "1M"});
+    }
+    ExpectSame({"top"});
+  }
+  Damage(0, "");
+  ExpectSame({"--image-opts", "driver=qcow2,file.filename=a,backing.driver=nonsense"});
+  Damage(32, std::string("\0\0\0\2", 4));  // LUKS, without its header
+  ExpectSame({"a"});
+  ExpectSame({"-r", "all", "a"});
+}
+
+// A header names a file, which may look like something else.
+TEST_F(CheckRepairTest, TheDataFileIsNoProtocol) {
+  for (const ScratchDirectory* directory : {&ours_, &theirs_}) {
+    Qemu(directory->path(),
+         {"qemu-img", "create", "-q", "-f", "qcow2", "-o", "data_file=file_d", "b", "1M"});
+    std::string image = ReadBytes(directory->File("b"));
+    image.replace(image.find("file_d"), 6, "file:d");
+    WriteBytes(directory->File("b"), image);
+    WriteBytes(directory->File("d"), std::string(1 << 20, 'x'));
+  }
+  ExpectSame({"b"});
+  WriteBytes(ours_.File("file:d"), std::string(1 << 20, 'y'));
+  EXPECT_EQ(Ringcow(ours_.path(), {"qemu-io", "-c", "write -P 5 0 1M", "b"}).status, 0);
+  EXPECT_EQ(ReadBytes(ours_.File("file:d")), std::string(1 << 20, 5));
+  EXPECT_EQ(ReadBytes(ours_.File("d")), std::string(1 << 20, 'x'));
 }
 
 // The image itself would be fine.
