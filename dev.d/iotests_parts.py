@@ -60,6 +60,10 @@ PARTS = {
         'script': [(r' bitmap(?=; do$)', r'; do$')],
         'output': [(r'^\n=== Test pass bitmap', r'^\*\*\* done')],
     },
+    '298': {
+        'script': [(r'^class TestPreallocateFilter', r'^class TestTruncate')],
+        'cases': 10,
+    },
 }
 
 
