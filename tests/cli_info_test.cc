@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/testing/sanitized.h"
 #include "gtest/gtest.h"
 #include "tests/cli_harness.h"
 
@@ -49,7 +50,7 @@ TEST_F(InfoTest, OfFreshImages) {
                                                  "cluster_size=512,refcount_bits=1",
                                                  "cluster_size=2M,refcount_bits=64",
                                                  "extended_l2=on"};
-  for (const std::string& options : option_lists) {
+  for (const std::string& options : SomeOf(option_lists)) {
     for (const char* size : {"0", "1", "1023M", "1234567890", "5G", "2T"}) {
       if (options == "cluster_size=512,refcount_bits=1" && std::string(size) == "2T") continue;
       Make({"qemu-img", "create", "-q", "-f", "qcow2", "-o", options, "a", size});

@@ -129,7 +129,9 @@ class CrashTransitionTest : public testing::TestWithParam<Transition> {
   bool RunWithFault(FailureKind kind, uint64_t n, std::string& wrong);
   // Cuts the power all along `trace`. What is wrong with the first bad state, if there is one.
   std::string Violation(const DiskTrace& trace) {
-    return FirstViolation(trace, prepared_, StateBudget(), states_, [this](const DiskImage& state) {
+    const StateBudget budget =
+        kIsSanitized ? StateBudget{.subsets = 4, .samples = 2, .torn = 2} : StateBudget();
+    return FirstViolation(trace, prepared_, budget, states_, [this](const DiskImage& state) {
       return Judge(state, states_ % 20 == 0);
     });
   }
