@@ -60,7 +60,12 @@ int RunCommand(const Program& program, int argc, char** argv) {
 }
 
 // Whether the next word is the argument of this one.
-bool HasArgument(absl::string_view word) { return word == "-T" || word == "--trace"; }
+bool HasArgument(absl::string_view word) {
+  return std::ranges::any_of(kOptions, [word](const OptionSpec& option) {
+    if (option.argument == nullptr) return false;
+    return word == absl::StrFormat("-%c", option.key) || word == absl::StrCat("--", option.name);
+  });
+}
 
 int RunImageTool(const Program& program, int argc, char** argv) {
   // What follows the command is the command's: the options before it are looked at alone.

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <iterator>
 #include <thread>
+#include <utility>
 
 #include "absl/memory/memory.h"
 #include "absl/status/status.h"
@@ -63,12 +64,46 @@ absl::Status SetupError(int error) {
   }
 }
 
+// What is asked for, and can be done without.
+struct Wishes {
+  unsigned flags = 0;
+  unsigned sq_entries = 0;
+  unsigned cq_entries = 0;
+  const OptionalFlags* next_flags = std::begin(kOptionalFlags);
+  bool is_smaller = false;
+  int waits = 20;  // for memory
+};
+
 // Enough for a chain of each length that is used.
 constexpr unsigned kFewestEntries = 16;
-constexpr int kWaitsForMemory = 20;
 constexpr std::chrono::milliseconds kWaitForMemory(10);
-constexpr char kSmallerRing[] =
-    "io_uring: a ring is smaller than usual, for want of memory that may be locked (ulimit -l)";
+
+// Asks for less, or later, when all of it was answered with `error`. False: there is nothing left
+// to be done without.
+bool Lower(Wishes& wishes, int error, std::vector<std::string>& notices) {
+  if (error == ENOMEM && wishes.sq_entries >= 2 * kFewestEntries) {
+    if (!std::exchange(wishes.is_smaller, true)) {
+      notices.emplace_back(
+          "io_uring: a ring is smaller than usual, for want of memory that may be locked "
+          "(ulimit -l)");
+    }
+    wishes.sq_entries /= 2;
+    wishes.cq_entries /= 2;
+    return true;
+  }
+  // Of the memory that a user may lock rings of processes that ended a moment ago have some still.
+  if (error == ENOMEM && wishes.waits-- > 0) {
+    std::this_thread::sleep_for(kWaitForMemory);
+    return true;
+  }
+  wishes.next_flags = std::find_if(
+      wishes.next_flags, std::end(kOptionalFlags),
+      [&wishes](const OptionalFlags& optional) { return (wishes.flags & optional.flags) != 0; });
+  if (error != EINVAL || wishes.next_flags == std::end(kOptionalFlags)) return false;
+  wishes.flags &= ~wishes.next_flags->flags;
+  notices.push_back(absl::StrCat("io_uring: ", wishes.next_flags->without));
+  return true;
+}
 
 // What user_data says when it is not a Request: these are never dereferenced.
 constexpr uint64_t kIgnored = 0;
@@ -82,44 +117,24 @@ constexpr unsigned kOwnSqes = 2;
 absl::StatusOr<std::unique_ptr<Ring>> Ring::Create(const Setup& setup, RingCounters& counters,
                                                    std::vector<std::string>& notices) {
   auto ring = absl::WrapUnique(new Ring(counters));
-  unsigned allowed = setup.flags;
-  unsigned sq_entries = setup.sq_entries;
-  int waits = kWaitsForMemory;
-  const OptionalFlags* next_to_drop = std::begin(kOptionalFlags);
+  Wishes wishes{
+      .flags = setup.flags, .sq_entries = setup.sq_entries, .cq_entries = setup.cq_entries};
   while (true) {
     io_uring_params params{};
-    params.flags = Consistent(allowed) | IORING_SETUP_CQSIZE;
+    params.flags = Consistent(wishes.flags) | IORING_SETUP_CQSIZE;
     // The longest chain must fit, or it would wait in the queue for good.
-    params.cq_entries =
-        std::max(setup.cq_entries / (setup.sq_entries / sq_entries), 2 * sq_entries + kOwnSqes);
-    const int result = io_uring_queue_init_params(sq_entries, &ring->ring_, &params);
-    if (result == 0) {
-      // A wait with a timeout needs no SQE of its own since Linux 5.11.
-      if ((ring->ring_.features & IORING_FEAT_EXT_ARG) != 0) ring->batch_share_ = setup.batch_share;
-      ring->batch_nanoseconds_ = setup.batch_nanoseconds;
-      // Saves each call of the kernel looking the ring up (Linux 5.18); it does as well without.
-      (void)io_uring_register_ring_fd(&ring->ring_);
-      return ring;
-    }
+    params.cq_entries = std::max(wishes.cq_entries, 2 * wishes.sq_entries + kOwnSqes);
+    const int result = io_uring_queue_init_params(wishes.sq_entries, &ring->ring_, &params);
+    if (result == 0) break;
     ring->ring_.ring_fd = -1;
-    if (result == -ENOMEM && sq_entries >= 2 * kFewestEntries) {
-      if (sq_entries == setup.sq_entries) notices.emplace_back(kSmallerRing);
-      sq_entries /= 2;
-      continue;
-    }
-    // Of the memory that a user may lock rings of processes that ended a moment ago have some
-    // still.
-    if (result == -ENOMEM && waits-- > 0) {
-      std::this_thread::sleep_for(kWaitForMemory);
-      continue;
-    }
-    while (next_to_drop != std::end(kOptionalFlags) && (allowed & next_to_drop->flags) == 0) {
-      ++next_to_drop;
-    }
-    if (result != -EINVAL || next_to_drop == std::end(kOptionalFlags)) return SetupError(-result);
-    allowed &= ~next_to_drop->flags;
-    notices.push_back(absl::StrCat("io_uring: ", next_to_drop->without));
+    if (!Lower(wishes, -result, notices)) return SetupError(-result);
   }
+  // A wait with a timeout needs no SQE of its own since Linux 5.11.
+  if ((ring->ring_.features & IORING_FEAT_EXT_ARG) != 0) ring->batch_share_ = setup.batch_share;
+  ring->batch_nanoseconds_ = setup.batch_nanoseconds;
+  // Saves each call of the kernel looking the ring up (Linux 5.18); it does as well without.
+  (void)io_uring_register_ring_fd(&ring->ring_);
+  return ring;
 }
 
 Ring::~Ring() {
@@ -189,7 +204,7 @@ unsigned Ring::BatchSize() const {
 
 void Ring::LayQueue() {
   while (first_ != nullptr) {
-    const size_t count = first_->chain == nullptr ? 1 : first_->chain->size();
+    const size_t count = SizeOfFirst();
     if (in_flight_ + count + kOwnSqes > ring_.cq.ring_entries) return;
     const bool drained = first_->chain != nullptr && first_->chain->drained();
     if (drained && !EndWatch()) return;
@@ -215,6 +230,8 @@ void Ring::LayFirst(size_t count, bool drained) {
   one_chain_ = alone && is_chain;
 }
 
+size_t Ring::SizeOfFirst() const { return first_->chain == nullptr ? 1 : first_->chain->size(); }
+
 Request& Ring::TakeFirst() {
   Request& request = *first_;
   first_ = request.next;
@@ -224,7 +241,7 @@ Request& Ring::TakeFirst() {
 
 bool Ring::HasLoneFsync() const {
   if (first_ == nullptr || io_uring_sq_ready(&ring_) > 0) return false;
-  if (requests_ != (first_->chain == nullptr ? 1 : first_->chain->size())) return false;
+  if (requests_ != SizeOfFirst()) return false;
   for (const Request* request = first_; request != nullptr; request = request->next) {
     if (request->op == Op::kFdatasync) return true;
   }

@@ -110,6 +110,7 @@ class Ring {
 
   void LayQueue();
   void LayFirst(size_t count, bool drained);
+  size_t SizeOfFirst() const;  // of the queue: a request, or all members of its chain
   Request& TakeFirst();
   bool FinishUpToFsync();
   bool MakeRoom(size_t sqes);

@@ -21,18 +21,22 @@ Allocator::Allocator(Metadata& metadata, Growth& growth, const AheadOptions& ahe
 
 Task<absl::StatusOr<AllocatedRun>> Allocator::Allocate(uint64_t count) {
   const Mutex::Guard guard = co_await one_at_a_time_.Lock();
-  co_return co_await TakeCounted(count, FreeSpace::Fit::kAll);
+  co_return co_await TakeCounted(count);
 }
 
-Task<absl::StatusOr<AllocatedRun>> Allocator::AllocateNext(uint64_t count) {
+Task<absl::StatusOr<AllocatedRun>> Allocator::AllocateData(uint64_t count, bool goes_on) {
   const Mutex::Guard guard = co_await one_at_a_time_.Lock();
-  co_return co_await TakeCounted(count, FreeSpace::Fit::kWhatFollows);
+  absl::StatusOr<AllocatedRun> run =
+      co_await TakeCounted(count, goes_on ? std::optional(data_end_) : std::nullopt);
+  if (run.ok()) data_end_ = run->end();
+  co_return run;
 }
 
-Task<absl::StatusOr<AllocatedRun>> Allocator::TakeCounted(uint64_t count, FreeSpace::Fit fit) {
+Task<absl::StatusOr<AllocatedRun>> Allocator::TakeCounted(uint64_t count,
+                                                          std::optional<ClusterIndex> begin) {
   metadata_.Announce(DebugEvent::kClusterAlloc);
   for (;;) {
-    CO_ASSIGN_OR_RETURN(const AllocatedRun run, co_await free_space_.Take(count, fit));
+    CO_ASSIGN_OR_RETURN(const AllocatedRun run, co_await free_space_.Take(count, begin));
     if (run.is_counted) co_return run;
     absl::StatusOr<bool> is_counted = co_await CountOrAddBlock(run);
     if (is_counted.ok() && *is_counted) co_return run;
@@ -61,7 +65,7 @@ Task<absl::StatusOr<HostOffset>> Allocator::AllocateBytes(uint64_t bytes) {
   HostOffset begin = packed_end;
   std::optional<AllocatedRun> fresh;
   if (begin.value() == 0 || begin + bytes > AlignUp(begin, geometry.cluster_bytes())) {
-    CO_ASSIGN_OR_RETURN(fresh, co_await TakeCounted(1, FreeSpace::Fit::kAll));
+    CO_ASSIGN_OR_RETURN(fresh, co_await TakeCounted(1));
     const HostOffset place = geometry.OffsetOf(fresh->first);
     if (begin.value() == 0 || place != AlignUp(begin, geometry.cluster_bytes())) begin = place;
   }

@@ -2,6 +2,7 @@
 #define RINGCOW_QCOW2_ALLOCATOR_H_
 
 #include <cstdint>
+#include <optional>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -16,7 +17,8 @@
 
 namespace ringcow {
 
-// Gives out host clusters in the order in which QEMU would.
+// Gives out host clusters in the order in which QEMU would, but for a request over several L2
+// tables that finds gaps: what did not fit behind one of its parts comes after the others.
 //
 // Allocation is a change in memory: what refers to the clusters afterwards is ordered behind their
 // refcounts by Refcounts::OrderBefore. Until then a crash forgets them, or leaks them.
@@ -28,9 +30,9 @@ class Allocator {
   // EFBIG beyond what the format can describe; then none is allocated.
   Task<absl::StatusOr<AllocatedRun>> Allocate(uint64_t count);
 
-  // The same for what goes on where the last allocation ended: where there is room behind that, and
-  // not for `count`, as many as there is room for.
-  Task<absl::StatusOr<AllocatedRun>> AllocateNext(uint64_t count);
+  // The same for guest data. If it goes on with what data was allocated for last: right behind
+  // that, where there is room for any, and then as many of them as there is room for.
+  Task<absl::StatusOr<AllocatedRun>> AllocateData(uint64_t count, bool goes_on);
 
   // Allocates `count` neighbouring clusters behind `end`, from where on nothing is in use.
   // Before that it makes the refcount structures large enough for them and for `spare` more, so
@@ -72,8 +74,9 @@ class Allocator {
   HostOffset taken_end() const { return free_space_.taken_end(); }
 
  private:
-  // Allocate and AllocateNext, for who holds the lock.
-  Task<absl::StatusOr<AllocatedRun>> TakeCounted(uint64_t count, FreeSpace::Fit fit);
+  // FreeSpace::Take, and then their refcounts are one. For who holds the lock.
+  Task<absl::StatusOr<AllocatedRun>> TakeCounted(uint64_t count,
+                                                 std::optional<ClusterIndex> begin = std::nullopt);
   // Where packing goes on, if the refcount there can be raised; else 0.
   Task<absl::StatusOr<HostOffset>> PackedEnd();
   // Gives every cluster of `run` a refcount of one; or, where a refcount block is missing, adds
@@ -86,6 +89,7 @@ class Allocator {
   RefcountGrowth growth_;
   RefcountShrink shrink_;
   bool may_reserve_ = true;
+  ClusterIndex data_end_;  // of the last AllocateData
   Mutex one_at_a_time_;
 };
 

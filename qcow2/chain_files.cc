@@ -24,14 +24,6 @@
 #include "qcow2/reworded.h"
 
 namespace ringcow {
-
-absl::Status AtDepth(size_t depth, const absl::Status& status) {
-  std::string message;
-  for (size_t i = 0; i < depth; ++i) absl::StrAppend(&message, "Could not open backing file: ");
-  absl::StrAppend(&message, std::string(status.message()));
-  return Reworded(status, message);
-}
-
 namespace {
 
 // The other files that an image needs.

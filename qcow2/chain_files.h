@@ -51,9 +51,6 @@ Task<absl::StatusOr<std::vector<ChainFiles>>> OpenChainFiles(Rings& rings, Image
 // Both, also behind a failure, which is the first one.
 Task<absl::Status> CloseChainFiles(ChainFiles& files);
 
-// `status` of an image with so many above it: behind "Could not open backing file: " for each.
-absl::Status AtDepth(size_t depth, const absl::Status& status);
-
 }  // namespace ringcow
 
 #endif  // RINGCOW_QCOW2_CHAIN_FILES_H_

@@ -13,37 +13,23 @@
 #include "engine/loop.h"
 #include "engine/scope.h"
 #include "engine/task.h"
-#include "engine/testing/sim_disk.h"
 #include "gtest/gtest.h"
-#include "qcow2/create.h"
-#include "qcow2/image.h"
-#include "qcow2/raw_image.h"
+#include "qcow2/overlay_rig.h"
 
 namespace ringcow {
 namespace {
 
-constexpr uint64_t kCluster = 4096;
+constexpr uint64_t kCluster = OverlayRig::kCluster;
 // The last cluster is in it by half.
 constexpr uint64_t kBytes = (64 << 10) - kCluster / 2;
 
 // A cluster can be compressed once; what is around a part of it is the backing file's.
 class CompressingGuestTest : public testing::Test {
  protected:
-  void SetUp() override {
-    for (uint64_t i = 0; i < kBytes; ++i) {
-      expected_.push_back(static_cast<std::byte>(1 + i / 256 % 200));
-    }
-    ASSERT_EQ(loop_.Run(backing_.Resize(kBytes, Preallocation::kOff)), absl::OkStatus());
-    ASSERT_EQ(loop_.Run(backing_.Write(GuestOffset(0), expected_)), absl::OkStatus());
-    ASSERT_EQ(loop_.Run(CreateImage(disk_, {.virtual_size = kBytes,
-                                            .cluster_size = kCluster,
-                                            .backing_file = "backing",
-                                            .backing_format = "raw"})),
-              absl::OkStatus());
-    OpenOptions options;
-    options.backing = &backing_;
-    std::unique_ptr<Image> image = loop_.Run(Image::Open(disk_, options)).value();
-    guest_ = std::make_unique<CompressingGuest>(loop_, std::move(image), kCluster);
+  static std::vector<std::byte> Pattern() {
+    std::vector<std::byte> bytes(kBytes);
+    for (uint64_t i = 0; i < kBytes; ++i) bytes[i] = static_cast<std::byte>(1 + i / 256 % 200);
+    return bytes;
   }
   void TearDown() override { EXPECT_EQ(loop_.Run(guest_->Close()), absl::OkStatus()); }
 
@@ -69,12 +55,11 @@ class CompressingGuestTest : public testing::Test {
     return loop_.Run(guest_->Find(GuestOffset(offset), kBytes - offset)).value();
   }
 
-  Loop loop_;
-  SimDisk backing_disk_{loop_, {.seed = 1, .record = false}};
-  SimDisk disk_{loop_, {.seed = 2, .latency = 8, .record = false}};
-  RawImage backing_{backing_disk_, /*read_only=*/false};
-  std::unique_ptr<CompressingGuest> guest_;
-  std::vector<std::byte> expected_;
+  OverlayRig rig_{Pattern()};
+  Loop& loop_ = rig_.loop();
+  std::unique_ptr<CompressingGuest> guest_ =
+      std::make_unique<CompressingGuest>(loop_, rig_.Open(), kCluster);
+  std::vector<std::byte> expected_ = rig_.pattern();
 };
 
 TEST_F(CompressingGuestTest, PartsOfClustersKeepTheRest) {

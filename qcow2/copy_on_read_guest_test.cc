@@ -7,15 +7,13 @@
 #include "engine/scope.h"
 #include "engine/testing/sim_disk.h"
 #include "gtest/gtest.h"
-#include "qcow2/create.h"
-#include "qcow2/image.h"
-#include "qcow2/raw_image.h"
+#include "qcow2/overlay_rig.h"
 
 namespace ringcow {
 namespace {
 
 constexpr uint64_t kBytes = 256 << 10;
-constexpr uint64_t kCluster = 4096;
+constexpr uint64_t kCluster = OverlayRig::kCluster;
 
 // Each byte of the backing file tells where it is.
 std::vector<std::byte> Pattern() {
@@ -26,19 +24,6 @@ std::vector<std::byte> Pattern() {
 
 class CopyOnReadGuestTest : public testing::Test {
  protected:
-  void SetUp() override {
-    ASSERT_EQ(loop_.Run(backing_.Resize(kBytes, Preallocation::kOff)), absl::OkStatus());
-    ASSERT_EQ(loop_.Run(backing_.Write(GuestOffset(0), Pattern())), absl::OkStatus());
-    ASSERT_EQ(loop_.Run(CreateImage(disk_, {.virtual_size = kBytes,
-                                            .cluster_size = kCluster,
-                                            .backing_file = "backing",
-                                            .backing_format = "raw"})),
-              absl::OkStatus());
-    OpenOptions options;
-    options.backing = &backing_;
-    std::unique_ptr<Image> image = loop_.Run(Image::Open(disk_, options)).value();
-    guest_ = std::make_unique<CopyOnReadGuest>(loop_, std::move(image), kCluster, nullptr);
-  }
   void TearDown() override { EXPECT_EQ(loop_.Run(guest_->Close()), absl::OkStatus()); }
 
   uint64_t Allocated() {
@@ -51,11 +36,11 @@ class CopyOnReadGuestTest : public testing::Test {
     return bytes;
   }
 
-  Loop loop_;
-  SimDisk backing_disk_{loop_, {.seed = 1, .record = false}};
-  SimDisk disk_{loop_, {.seed = 2, .latency = 8, .record = false}};
-  RawImage backing_{backing_disk_, /*read_only=*/false};
-  std::unique_ptr<CopyOnReadGuest> guest_;
+  OverlayRig rig_{Pattern()};
+  Loop& loop_ = rig_.loop();
+  SimDisk& disk_ = rig_.disk();
+  std::unique_ptr<CopyOnReadGuest> guest_ =
+      std::make_unique<CopyOnReadGuest>(loop_, rig_.Open(), kCluster, nullptr);
 };
 
 TEST_F(CopyOnReadGuestTest, CopiesWholeClustersOnce) {

@@ -1,7 +1,7 @@
 #include "qcow2/foreign.h"
 
 #include <algorithm>
-#include <iterator>
+#include <span>
 #include <utility>
 
 #include "absl/strings/cord.h"
@@ -22,19 +22,19 @@ constexpr absl::string_view kProtocols[] = {
 
 constexpr char kForeign[] = "ringcow/foreign";
 
-}  // namespace
-
-absl::Status UnknownDriver(absl::string_view driver) {
-  absl::Status status = absl::InvalidArgumentError(absl::StrFormat("Unknown driver '%s'", driver));
-  const bool is_foreign = std::ranges::find(kDrivers, driver) != std::end(kDrivers);
+absl::Status Unknown(absl::string_view kind, absl::string_view name,
+                     std::span<const absl::string_view> those_of_qemu) {
+  absl::Status status = absl::InvalidArgumentError(absl::StrFormat("Unknown %s '%s'", kind, name));
+  const bool is_foreign = std::ranges::find(those_of_qemu, name) != those_of_qemu.end();
   return is_foreign ? AsForeign(std::move(status)) : status;
 }
 
+}  // namespace
+
+absl::Status UnknownDriver(absl::string_view driver) { return Unknown("driver", driver, kDrivers); }
+
 absl::Status UnknownProtocol(absl::string_view protocol) {
-  absl::Status status =
-      absl::InvalidArgumentError(absl::StrFormat("Unknown protocol '%s'", protocol));
-  const bool is_foreign = std::ranges::find(kProtocols, protocol) != std::end(kProtocols);
-  return is_foreign ? AsForeign(std::move(status)) : status;
+  return Unknown("protocol", protocol, kProtocols);
 }
 
 absl::Status AsForeign(absl::Status status) {

@@ -45,8 +45,9 @@ FreeSpace::FreeSpace(Metadata& metadata, Refcounts& refcounts, Growth& growth,
       reservation_(metadata, refcounts),
       zero_from_(metadata.geometry.ClustersFor(metadata.disk.size())) {}
 
-Task<absl::StatusOr<AllocatedRun>> FreeSpace::Take(uint64_t count, Fit fit) {
-  CO_ASSIGN_OR_RETURN(const ClusterRun run, co_await Find(count, fit));
+Task<absl::StatusOr<AllocatedRun>> FreeSpace::Take(uint64_t count,
+                                                   std::optional<ClusterIndex> begin) {
+  CO_ASSIGN_OR_RETURN(const ClusterRun run, co_await Find(count, begin));
   next_ = run.end();
   auto taken = co_await TakeAt(run);
   if (!taken.ok()) Return(run);
@@ -86,7 +87,8 @@ bool FreeSpace::TakeZeroes(ClusterRun run) {
   return is_zero;
 }
 
-Task<absl::StatusOr<ClusterRun>> FreeSpace::Find(uint64_t count, Fit fit) {
+Task<absl::StatusOr<ClusterRun>> FreeSpace::Find(uint64_t count,
+                                                 std::optional<ClusterIndex> begin) {
   const ClusterIndex limit(kMaxEntryHostOffset >> metadata_.geometry.cluster_bits());
   if (!blocks_differ_) CO_RETURN_IF_ERROR(refcounts_.CheckBlocksDiffer());
   blocks_differ_ = true;
@@ -101,8 +103,7 @@ Task<absl::StatusOr<ClusterRun>> FreeSpace::Find(uint64_t count, Fit fit) {
     while (run.count < count && run.end() < slice.clusters.end()) {
       if (reservation_.RunFrom(run.end()) > 0) break;
       const bool is_free = refcounts_.Get(slice, run.end()) == 0;
-      const bool follows = run.first == next_ && run.count > 0;
-      if (!is_free && follows && fit == Fit::kWhatFollows) {
+      if (!is_free && run.first == begin && run.count > 0) {
         count = run.count;
         break;
       }

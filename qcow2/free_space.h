@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -51,12 +52,11 @@ class FreeSpace {
   Task<void> ReserveAhead();
   Reservation& reservation() { return reservation_; }
 
-  // What kWhatFollows takes instead of the `count` clusters that were asked for: as many of them as
-  // are free where the search goes on, if the first one is.
-  enum class Fit : uint8_t { kAll, kWhatFollows };
   // `count` neighbouring free clusters, the file grown over them. ENOSPC, or EFBIG behind the last
-  // cluster that an L2 entry can name.
-  Task<absl::StatusOr<AllocatedRun>> Take(uint64_t count, Fit fit);
+  // cluster that an L2 entry can name. With `begin`, as many of them as are free from there on,
+  // where the search comes by and that one is.
+  Task<absl::StatusOr<AllocatedRun>> Take(uint64_t count,
+                                          std::optional<ClusterIndex> begin = std::nullopt);
 
   // Lets clusters be found again: they were not used after all, or their refcounts are 0 again.
   void Return(ClusterRun run) {
@@ -90,7 +90,7 @@ class FreeSpace {
   HostOffset taken_end() const { return metadata_.geometry.OffsetOf(taken_end_); }
 
  private:
-  Task<absl::StatusOr<ClusterRun>> Find(uint64_t count, Fit fit);
+  Task<absl::StatusOr<ClusterRun>> Find(uint64_t count, std::optional<ClusterIndex> begin);
   // The clusters that should be reserved, for what was taken lately.
   uint64_t WantedReserve() const;
   Task<absl::Status> Reserve(uint64_t count, bool writes_zeroes);

@@ -18,6 +18,7 @@
 #include "qcow2/host_file.h"
 #include "qcow2/image_source.h"
 #include "qcow2/raw_image.h"
+#include "qcow2/reworded.h"
 
 namespace ringcow {
 namespace {

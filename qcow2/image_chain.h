@@ -42,8 +42,6 @@ struct ImageChainOptions {
 // is opened for, its backing files for reading.
 class ImageChain final : public GuestDisk {
  public:
-  static constexpr size_t kMaxLayers = kMaxLayersOfChain;
-
   struct Layer : ChainFiles {
     std::unique_ptr<GuestDisk> guest = nullptr;
     Image* image = nullptr;            // `guest`, or what lies below it, if it is qcow2

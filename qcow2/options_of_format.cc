@@ -86,11 +86,7 @@ absl::StatusOr<FormatOptions> TakeFormatOptions(ImageDescription options, ImageF
     RETURN_IF_ERROR(TakePassDiscard(options, taken.pass_discard));
     RETURN_IF_ERROR(TakeCleanInterval(options, taken));
     if (const std::optional<std::string> node = options.Take("backing")) {
-      if (!node->empty()) {
-        const absl::Status missing = NoSuchNode(*node);
-        return Reworded(
-            missing, absl::StrCat("Could not open backing file: ", std::string(missing.message())));
-      }
+      if (!node->empty()) return AtDepth(1, NoSuchNode(*node));
       taken.replaces_backing = true;
     }
     taken.backing = options.TakeChild("backing");

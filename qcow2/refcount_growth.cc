@@ -16,7 +16,7 @@ namespace ringcow {
 Task<absl::Status> RefcountGrowth::AddBlock(uint64_t table_index) {
   metadata_.Announce(DebugEvent::kRefblockAlloc);
   const Geometry& geometry = metadata_.geometry;
-  CO_ASSIGN_OR_RETURN(const AllocatedRun run, co_await free_space_.Take(1, FreeSpace::Fit::kAll));
+  CO_ASSIGN_OR_RETURN(const AllocatedRun run, co_await free_space_.Take(1));
   const HostOffset block = geometry.OffsetOf(run.first);
   const uint64_t described_by = geometry.RefcountTableIndex(run.first);
   const bool describes_itself = described_by == table_index;

@@ -1,6 +1,9 @@
 #include "qcow2/reworded.h"
 
+#include <string>
+
 #include "absl/strings/cord.h"
+#include "absl/strings/str_cat.h"
 
 namespace ringcow {
 
@@ -10,6 +13,13 @@ absl::Status Reworded(const absl::Status& status, absl::string_view message) {
     reworded.SetPayload(url, payload);
   });
   return reworded;
+}
+
+absl::Status AtDepth(size_t depth, const absl::Status& status) {
+  std::string message;
+  for (size_t i = 0; i < depth; ++i) absl::StrAppend(&message, "Could not open backing file: ");
+  absl::StrAppend(&message, std::string(status.message()));
+  return Reworded(status, message);
 }
 
 }  // namespace ringcow

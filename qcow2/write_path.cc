@@ -157,31 +157,25 @@ Task<absl::StatusOr<WritePath::Placed>> WritePath::Allocate(GuestOffset offset,
   }
   const uint64_t bytes = run.count * geometry.cluster_bytes() - in_cluster;
   from = from.first(std::min<uint64_t>(from.size(), bytes));
-  absl::StatusOr<Placed> placed =
-      co_await PlaceIn(run, /*moves=*/!keeps_cluster, slice, mapping, offset, from);
-  if (!placed.ok() && !keeps_cluster && !metadata_.has_data_file()) {
-    absl::Status status = placed.status();
-    status.Update(co_await allocator_.Free(run));
-    co_return status;
-  }
-  co_return placed;
-}
 
-Task<absl::StatusOr<WritePath::Placed>> WritePath::PlaceIn(AllocatedRun run, bool moves,
-                                                           const Mapper::L2Slice& slice,
-                                                           Mapping mapping, GuestOffset offset,
-                                                           std::span<const std::byte> from) {
-  if (!moves) CO_RETURN_IF_ERROR(GuardInPlace(mapping, from.size()));
-  CO_ASSIGN_OR_RETURN(FilledRun filled, ToFill(slice, run.count, offset, from.size(), moves));
-  filled.run = run;
-  CO_ASSIGN_OR_RETURN(const CopyOnWrite::Filling filling,
-                      co_await copy_on_write_.Prepare(filled, mapping, offset, from.size()));
-  if (enters_early_ && !MustFollowData(filling)) {
-    CO_RETURN_IF_ERROR(co_await mapper_.Enter(slice, filled, filling.exposure));
-    co_return Placed{from.size(), filling.host_of_data(), moves};
+  absl::Status status;
+  if (keeps_cluster) status = GuardInPlace(mapping, from.size());
+  Placed placed{.bytes = from.size(), .is_new = !keeps_cluster};
+  absl::StatusOr<FilledRun> filled = ToFill(slice, run, offset, from.size(), placed.is_new);
+  status.Update(filled.status());
+  if (status.ok()) {
+    const auto filling = co_await copy_on_write_.Prepare(*filled, mapping, offset, from.size());
+    status = filling.status();
+    if (status.ok() && enters_early_ && !MustFollowData(*filling)) {
+      placed.host = filling->host_of_data();
+      status = co_await mapper_.Enter(slice, *filled, filling->exposure);
+    } else if (status.ok()) {
+      status = co_await FillAndEnter(slice, *filled, *filling, from);
+    }
   }
-  CO_RETURN_IF_ERROR(co_await FillAndEnter(slice, filled, filling, from));
-  co_return Placed{from.size(), std::nullopt, moves};
+  if (status.ok()) co_return placed;
+  if (placed.is_new && !metadata_.has_data_file()) status.Update(co_await allocator_.Free(run));
+  co_return status;
 }
 
 bool WritePath::MustFollowData(const CopyOnWrite::Filling& filling) const {
@@ -225,7 +219,7 @@ Task<absl::Status> WritePath::ShowRawData(GuestOffset offset, uint64_t length) {
 Task<absl::StatusOr<AllocatedRun>> WritePath::Clusters(GuestOffset offset, uint64_t clusters,
                                                        Part part) {
   if (metadata_.has_data_file()) return AtSameOffset(offset, clusters);
-  return part == Part::kFirst ? allocator_.Allocate(clusters) : allocator_.AllocateNext(clusters);
+  return allocator_.AllocateData(clusters, /*goes_on=*/part == Part::kNext);
 }
 
 // What the data file holds there is not known: a discard need not have cleared it.
@@ -234,15 +228,15 @@ Task<absl::StatusOr<AllocatedRun>> WritePath::AtSameOffset(GuestOffset offset, u
   co_return AllocatedRun{{first, clusters}};
 }
 
-absl::StatusOr<FilledRun> WritePath::ToFill(const Mapper::L2Slice& slice, uint64_t clusters,
+absl::StatusOr<FilledRun> WritePath::ToFill(const Mapper::L2Slice& slice, const AllocatedRun& run,
                                             GuestOffset offset, uint64_t length, bool moves) const {
   const Geometry& geometry = metadata_.geometry;
   const uint64_t unit = geometry.subcluster_bytes();
   FilledRun filled{
-      .run = {}, .begin = AlignDown(offset, unit), .end = AlignUp(offset + length, unit)};
+      .run = run, .begin = AlignDown(offset, unit), .end = AlignUp(offset + length, unit)};
   if (!moves || !geometry.extended_l2()) return filled;
   ASSIGN_OR_RETURN(const ExtendedL2Entry first, mapper_.EntryAt(slice, 0));
-  ASSIGN_OR_RETURN(const ExtendedL2Entry last, mapper_.EntryAt(slice, clusters - 1));
+  ASSIGN_OR_RETURN(const ExtendedL2Entry last, mapper_.EntryAt(slice, run.count - 1));
   filled.begin =
       std::min(filled.begin, geometry.ClusterStart(offset) + FirstWithData(first, geometry) * unit);
   filled.end = std::max(

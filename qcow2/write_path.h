@@ -57,7 +57,7 @@ class WritePath {
   struct Placed {
     uint64_t bytes = 0;
     // Where they are still to be written; their clusters are entered. Nothing when they are.
-    std::optional<HostOffset> host;
+    std::optional<HostOffset> host = std::nullopt;
     bool is_new = false;  // in clusters that were allocated for them
   };
   // For a caller that holds `changing` for the first cluster of `from` at least.
@@ -65,10 +65,6 @@ class WritePath {
                                      Part part);
   Task<absl::StatusOr<Placed>> Allocate(GuestOffset offset, std::span<const std::byte> from,
                                         Mapping mapping, Part part);
-  // All of `from`, into `run`, which is `mapping`'s, unless the data moves.
-  Task<absl::StatusOr<Placed>> PlaceIn(AllocatedRun run, bool moves, const Mapper::L2Slice& slice,
-                                       Mapping mapping, GuestOffset offset,
-                                       std::span<const std::byte> from);
   // Whether the entry, durable without the data, would show what the guest must not see.
   bool MustFollowData(const CopyOnWrite::Filling& filling) const;
   Task<absl::Status> FillAndEnter(const Mapper::L2Slice& slice, FilledRun filled,
@@ -79,10 +75,9 @@ class WritePath {
   // Host clusters for guest clusters from that of `offset` on; fewer, maybe, for a later part.
   Task<absl::StatusOr<AllocatedRun>> Clusters(GuestOffset offset, uint64_t clusters, Part part);
   Task<absl::StatusOr<AllocatedRun>> AtSameOffset(GuestOffset offset, uint64_t clusters);
-  // What a write of `length` bytes into `clusters` guest clusters has to fill: whole subclusters,
-  // and, when the data moves to another host cluster, all that had data in the old one. The run is
-  // left to the caller.
-  absl::StatusOr<FilledRun> ToFill(const Mapper::L2Slice& slice, uint64_t clusters,
+  // What a write of `length` bytes has to fill of `run`: whole subclusters, and, when the data
+  // moves to another host cluster, all that had data in the old one.
+  absl::StatusOr<FilledRun> ToFill(const Mapper::L2Slice& slice, const AllocatedRun& run,
                                    GuestOffset offset, uint64_t length, bool moves) const;
 
   Metadata& metadata_;

@@ -55,6 +55,40 @@ TEST_F(MapTest, ShowsEveryKindOfCluster) {
   }
 }
 
+// Where data goes is QEMU's choice, too: the parts of a write, whose L2 tables are new or are
+// there, there, behind each other as far as there is room.
+TEST_F(MapTest, DataGoesWhereQemuPutsIt) {
+  const Words gaps = {"discard 40k 4k", "discard 64k 24k", "discard 200k 20k", "discard 300k 100k",
+                      "discard 500k 3k"};
+  for (const bool has_tables : {false, true}) {
+    // Version 2: what is discarded leaves no zero cluster behind.
+    Make("compat=0.10,cluster_size=512", "a", "8M", {});
+    Words prepare = {"qemu-io", "-d", "unmap"};
+    for (int table = 0; has_tables && table < 256; ++table) {
+      const std::string place = std::to_string(32 * table) + "k 512";
+      prepare.insert(prepare.end(), {"-c", "write " + place, "-c", "discard " + place});
+    }
+    prepare.insert(prepare.end(), {"-c", "write 0 1M"});
+    for (const std::string& gap : gaps) prepare.insert(prepare.end(), {"-c", gap});
+    prepare.emplace_back("a");
+    ASSERT_EQ(Qemu(scratch_.path(), prepare).status, 0);
+    std::filesystem::copy_file(scratch_.File("a"), scratch_.File("b"),
+                               std::filesystem::copy_options::overwrite_existing);
+    const Words writes = {"qemu-io",      "-c", "write 2M 96k", "-c",
+                          "write 3M 33k", "-c", "write 4M 30k"};
+    const auto with = [](Words words, const char* image) {
+      words.emplace_back(image);
+      return words;
+    };
+    EXPECT_EQ(Ringcow(scratch_.path(), with(writes, "a")).status, 0);
+    EXPECT_EQ(Qemu(scratch_.path(), with(writes, "b")).status, 0);
+    const Words map = {"qemu-img", "map", "--output=json"};
+    EXPECT_EQ(Qemu(scratch_.path(), with(map, "a")), Qemu(scratch_.path(), with(map, "b")))
+        << has_tables;
+    EXPECT_EQ(Qemu(scratch_.path(), {"qemu-img", "check", "a"}).status, 0);
+  }
+}
+
 TEST_F(MapTest, NamesTheDataFile) {
   for (const char* options : {"data_file=d", "data_file=d,data_file_raw=on"}) {
     SCOPED_TRACE(options);

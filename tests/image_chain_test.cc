@@ -169,16 +169,16 @@ TEST_F(ImageChainTest, RefusesWhatIsTooDeep) {
   bytes << std::ifstream(Path("template"), std::ios::binary).rdbuf();
   const size_t at = bytes.str().find("xxx");
   ASSERT_NE(at, std::string::npos);
-  for (size_t i = 1; i <= ImageChain::kMaxLayers; ++i) {
+  for (size_t i = 1; i <= kMaxLayersOfChain; ++i) {
     std::ofstream(Path(name(i)), std::ios::binary) << bytes.str().replace(at, 3, name(i - 1));
   }
   MakeBase(name(0));
-  auto deepest = Open(name(ImageChain::kMaxLayers - 1));
+  auto deepest = Open(name(kMaxLayersOfChain - 1));
   ASSERT_EQ(deepest.status(), absl::OkStatus());
-  EXPECT_EQ((*deepest)->layers().size(), ImageChain::kMaxLayers);
+  EXPECT_EQ((*deepest)->layers().size(), kMaxLayersOfChain);
   EXPECT_EQ(ReadAll(**deepest)[77777], std::byte{1});
   deepest->reset();
-  const auto deeper = Open(name(ImageChain::kMaxLayers));
+  const auto deeper = Open(name(kMaxLayersOfChain));
   EXPECT_NE(deeper.status().message().find("The backing chain has more than 200 files"),
             std::string::npos)
       << deeper.status();

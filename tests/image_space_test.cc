@@ -16,6 +16,7 @@
 #include "engine/testing/sim_disk.h"
 #include "gtest/gtest.h"
 #include "qcow2/image.h"
+#include "qcow2/raw_image.h"
 #include "tests/support/checked.h"
 #include "tests/support/hosts.h"
 
@@ -110,6 +111,30 @@ int64_t LeftOfCompressedClusters(bool passes) {
 TEST(ImageSpace, WhatIsReplacedGivesItsClustersBackOnRequest) {
   EXPECT_GT(LeftOfCompressedClusters(false), kBytes / 3);
   EXPECT_LT(LeftOfCompressedClusters(true), kBytes / 8);
+}
+
+// Its data could not be filled up with the backing file's, and no table names its clusters.
+TEST(ImageSpace, AWriteThatFailedGivesItsClustersBack) {
+  Loop loop;
+  SimDisk backing_disk(loop, {.record = false});
+  RawImage backing(backing_disk, /*read_only=*/false);
+  ASSERT_EQ(loop.Run(backing.Resize(1 << 20, Preallocation::kFull)), absl::OkStatus());
+  SimDisk disk(loop, {.record = false});
+  ASSERT_EQ(Create(disk, {.virtual_size = 1 << 20,
+                          .cluster_size = kCluster,
+                          .backing_file = "backing",
+                          .backing_format = "raw"}),
+            absl::OkStatus());
+  OpenOptions options;
+  options.backing = &backing;
+  absl::StatusOr<std::unique_ptr<Image>> image = Open(disk, options);
+  ASSERT_TRUE(image.ok()) << image.status();
+  backing_disk.SetFaults([](const Request&, uint64_t) { return Fault::Error(EIO); });
+  const Bytes bytes(100, kNew);
+  EXPECT_EQ(ErrnoOf(loop.Run((*image)->Write(GuestOffset(1000), bytes))), EIO);
+  ASSERT_EQ(loop.Run((*image)->Close()), absl::OkStatus());
+  image->reset();
+  EXPECT_EQ(Findings(disk), "");
 }
 
 // What was discarded is free from the next flush on, which a write on a full disk does not wait

@@ -64,6 +64,8 @@ const Case kCases[] = {
     {"DataInL1Table", [](DiskImage& i) { Put64(i, kL2, kL1 | kCopied); }, 0},
     {"DataInRefcountBlock", [](DiskImage& i) { Put64(i, kL2, kRefcountBlock | kCopied); }, 0},
     {"DataInRefcountTable", [](DiskImage& i) { Put64(i, kL2, kRefcountTable | kCopied); }, 0},
+    {"ZeroClusterInRefcountBlock",
+     [](DiskImage& i) { Put64(i, kL2, kRefcountBlock | kCopied | 1); }, 0},
     {"L2TableFree", [](DiskImage& i) { PutRefcount(i, kL2 / kCluster, 0); }, kUnallocated},
     {"RefcountBlockFree", [](DiskImage& i) { PutRefcount(i, kRefcountBlock / kCluster, 0); },
      kUnallocated},
