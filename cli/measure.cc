@@ -89,15 +89,17 @@ Task<absl::StatusOr<uint64_t>> BitmapBytes(const Target& source, uint64_t cluste
   co_return bytes + AlignUp(directory, cluster_bytes);
 }
 
+absl::Status InMeasuresWords(const absl::Status& status) {
+  if (!absl::IsOutOfRange(status)) return status;
+  return absl::OutOfRangeError("The image size is too large (try using a larger cluster size)");
+}
+
 Task<absl::StatusOr<Measured>> MeasureQcow2(const CreateOptions& options, const Target* source) {
   CreateOptions rounded = options;
   rounded.virtual_size = AlignUp(options.virtual_size, options.cluster_size);
   const absl::StatusOr<Geometry> valid = ValidateCreateOptions(rounded);
-  if (absl::IsOutOfRange(valid.status())) {
-    co_return absl::OutOfRangeError(
-        "The image size is too large (try using a larger cluster size)");
-  }
-  CO_ASSIGN_OR_RETURN(const Geometry geometry, valid);
+  if (!valid.ok()) co_return InMeasuresWords(valid.status());
+  const Geometry& geometry = *valid;
   const bool is_preallocated = options.preallocation == Preallocation::kFalloc ||
                                options.preallocation == Preallocation::kFull;
   uint64_t data = 0;
@@ -132,8 +134,9 @@ Task<absl::StatusOr<Measured>> MeasureFor(const Settings& settings, const Target
                                                          MessageOf(set), settings.format));
   }
   CO_RETURN_IF_ERROR(values.Set({"size", absl::StrCat(size)}));
-  CO_ASSIGN_OR_RETURN(const CreateOptions options, CreateOptionsOf(*format, values));
-  if (*format == ImageFormat::kQcow2) co_return co_await MeasureQcow2(options, source);
+  const absl::StatusOr<CreateOptions> options = CreateOptionsOf(*format, values);
+  if (!options.ok()) co_return InMeasuresWords(options.status());
+  if (*format == ImageFormat::kQcow2) co_return co_await MeasureQcow2(*options, source);
   const uint64_t bytes = AlignUp(size, kSectorBytes);
   co_return Measured{.required = bytes, .fully_allocated = bytes};
 }

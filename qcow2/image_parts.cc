@@ -56,7 +56,9 @@ Image::Parts::Parts(Disk& disk, const CheckedHeader& read, const OpenOptions& op
       frees(metadata, allocator, requests, options.pass_discard),
       mapper(metadata, allocator, frees),
       reader(metadata, mapper, options.backing),
-      writer(metadata, mapper, allocator, reader, changing, options.enter_zero_clusters_early),
+      // Who stops a request to look at it wants others that write to its cluster to wait.
+      writer(metadata, mapper, allocator, reader, changing,
+             options.enter_zero_clusters_early && options.events == nullptr),
       compressor(metadata, mapper, allocator, writer, changing, options.workers),
       zeroer(metadata, mapper, reader, writer, changing, options.backing != nullptr),
       copier(metadata, mapper, reader, writer, zeroer, changing),

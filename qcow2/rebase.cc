@@ -40,24 +40,24 @@ class Rebase {
       : chain_(chain),
         image_(*chain.image()),
         options_(std::move(options)),
-        // A cluster of which there are subclusters already cannot become a compressed one.
-        compresses_(options_.compresses && !image_.geometry().extended_l2()),
-        unit_(image_.geometry().subcluster_bytes()),
         old_(std::move(old_bytes)),
         new_(std::move(new_bytes)) {}
 
   Task<absl::Status> Run();
 
  private:
-  // Bytes that the image does not have itself, in whole units.
+  // Bytes that the image does not have itself, in whole units: of a unit it has all, or nothing.
   struct Piece {
     uint64_t offset = 0;
     uint64_t bytes = 0;
+    uint64_t unit = 0;
+    bool compressed = false;  // may be: a unit is a cluster
     bool behind_old = false;  // the old backing file ends before them
   };
 
   // How many bytes from `offset` on the image has itself; 0, and a piece: none.
   Task<absl::StatusOr<uint64_t>> FindPiece(uint64_t offset, Piece& piece);
+  Task<absl::StatusOr<bool>> HasNoneOf(uint64_t offset, uint64_t bytes);
   // Bytes at its beginning that will come from the same layer as before.
   Task<absl::StatusOr<uint64_t>> SharedBytes(Piece piece);
   Task<absl::StatusOr<bool>> StaysZero(Piece piece);
@@ -71,20 +71,40 @@ class Rebase {
   const ImageChain& chain_;
   Image& image_;
   const RebaseOptions options_;
-  const bool compresses_;
-  const uint64_t unit_;
   const IoMemory old_;
   const IoMemory new_;
 };
 
 Task<absl::StatusOr<uint64_t>> Rebase::FindPiece(uint64_t offset, Piece& piece) {
+  const Geometry& geometry = image_.geometry();
   const uint64_t most = std::min(kBytesAtOnce, image_.size() - offset);
   CO_ASSIGN_OR_RETURN(const GuestExtent extent, co_await image_.Find(GuestOffset(offset), most));
   if (extent.allocated) co_return extent.bytes;
-  // A unit has all of its bytes, or none, wherever the backing file ends.
-  const uint64_t bytes = std::min(AlignUp(extent.bytes, unit_), most);
-  piece = {offset, bytes, extent.zero && bytes == extent.bytes};
+  uint64_t unit = geometry.subcluster_bytes();
+  // A cluster of which the image has subclusters already cannot become a compressed one.
+  const uint64_t cluster = geometry.cluster_bytes() - offset % geometry.cluster_bytes();
+  bool compressed = options_.compresses;
+  if (compressed && unit < geometry.cluster_bytes()) {
+    const bool is_begin = cluster == geometry.cluster_bytes();
+    CO_ASSIGN_OR_RETURN(const bool has_none, co_await HasNoneOf(offset, std::min(cluster, most)));
+    compressed = is_begin && has_none;
+  }
+  if (compressed) unit = geometry.cluster_bytes();
+  // Wherever the backing file ends.
+  uint64_t bytes = std::min(AlignUp(extent.bytes, unit), most);
+  if (unit < geometry.cluster_bytes() && options_.compresses) bytes = std::min(bytes, cluster);
+  piece = {offset, bytes, unit, compressed, extent.zero && bytes == extent.bytes};
   co_return uint64_t{0};
+}
+
+Task<absl::StatusOr<bool>> Rebase::HasNoneOf(uint64_t offset, uint64_t bytes) {
+  for (const uint64_t end = offset + bytes; offset < end;) {
+    CO_ASSIGN_OR_RETURN(const GuestExtent extent,
+                        co_await image_.Find(GuestOffset(offset), end - offset));
+    if (extent.allocated) co_return false;
+    offset += extent.bytes;
+  }
+  co_return true;
 }
 
 Task<absl::StatusOr<uint64_t>> Rebase::SharedBytes(Piece piece) {
@@ -96,7 +116,7 @@ Task<absl::StatusOr<uint64_t>> Rebase::SharedBytes(Piece piece) {
       co_await FindInChain(chain_, GuestOffset(piece.offset), piece.bytes, /*first_depth=*/1));
   const bool is_all = found.extent.bytes == piece.bytes;
   if (found.depth < *options_.depth) co_return uint64_t{0};
-  co_return is_all ? piece.bytes : AlignDown(found.extent.bytes, unit_);
+  co_return is_all ? piece.bytes : AlignDown(found.extent.bytes, piece.unit);
 }
 
 Task<absl::StatusOr<bool>> Rebase::StaysZero(Piece piece) {
@@ -114,20 +134,22 @@ Task<absl::Status> Rebase::Write(Piece piece, std::span<const std::byte> bytes) 
   if (piece.behind_old && image_.geometry().version() >= 3) {
     co_return co_await image_.WriteZeroes(offset, piece.bytes, ZeroManner::kKeepSpace);
   }
-  if (compresses_) co_return co_await image_.WriteCompressed(offset, bytes);
+  if (piece.compressed) co_return co_await image_.WriteCompressed(offset, bytes);
   co_return co_await image_.Write(offset, bytes);
 }
 
 Task<absl::Status> Rebase::WriteDifferences(Piece piece) {
   for (uint64_t begin = 0; begin < piece.bytes;) {
-    uint64_t end = std::min(begin + unit_, piece.bytes);
+    uint64_t end = std::min(begin + piece.unit, piece.bytes);
     const bool differs = Differs(begin, end);
-    while (end < piece.bytes && Differs(end, std::min(end + unit_, piece.bytes)) == differs) {
-      end = std::min(end + unit_, piece.bytes);
+    while (end < piece.bytes && Differs(end, std::min(end + piece.unit, piece.bytes)) == differs) {
+      end = std::min(end + piece.unit, piece.bytes);
     }
     if (differs) {
-      CO_RETURN_IF_ERROR(co_await Write({piece.offset + begin, end - begin, piece.behind_old},
-                                        old_.span().subspan(begin, end - begin)));
+      Piece part = piece;
+      part.offset += begin;
+      part.bytes = end - begin;
+      CO_RETURN_IF_ERROR(co_await Write(part, old_.span().subspan(begin, end - begin)));
     }
     begin = end;
   }

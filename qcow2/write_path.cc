@@ -30,6 +30,7 @@ WritePath::WritePath(Metadata& metadata, Mapper& mapper, Allocator& allocator, R
     : metadata_(metadata),
       mapper_(mapper),
       allocator_(allocator),
+      reader_(reader),
       copy_on_write_(metadata, reader),
       changing_(changing),
       enters_early_(enters_early) {}
@@ -54,6 +55,8 @@ Task<absl::Status> WritePath::WritePieces(GuestOffset offset, std::span<const st
   absl::StatusOr<Mapping> mapping = first;
   Part part = Part::kFirst;
   for (;;) {
+    mapping = co_await WithNextNew(*mapping, offset, from.size());
+    if (!mapping.ok()) break;
     pieces.Spawn(WritePiece(offset, from.first(mapping->bytes), *mapping, part));
     if (!MayWriteInPlace(*mapping)) part = Part::kNext;
     offset += mapping->bytes;
@@ -72,6 +75,26 @@ Task<absl::Status> WritePath::WritePiece(GuestOffset offset, std::span<const std
   if (!MayWriteInPlace(mapping)) co_return co_await WriteChanging(offset, from, part);
   CO_RETURN_IF_ERROR(GuardInPlace(mapping, from.size()));
   co_return co_await metadata_.data_disk.Write(mapping.host, from);
+}
+
+// They share one allocation, and one write, whatever their clusters were.
+Task<absl::StatusOr<Mapping>> WritePath::WithNextNew(Mapping mapping, GuestOffset offset,
+                                                     uint64_t bytes) {
+  const uint64_t table = metadata_.geometry.bytes_per_l2_table();
+  bytes = std::min(bytes, AlignDown(offset, table) + table - offset);
+  while (NeedsNewCluster(mapping) && mapping.bytes < bytes) {
+    CO_ASSIGN_OR_RETURN(const Mapping next,
+                        co_await mapper_.Find(offset + mapping.bytes, bytes - mapping.bytes));
+    if (!NeedsNewCluster(next)) break;
+    mapping.has_cluster = mapping.copied = false;
+    if (!reader_.IsZero(next)) mapping.kind = next.kind;
+    mapping.bytes += next.bytes;
+  }
+  co_return mapping;
+}
+
+bool WritePath::NeedsNewCluster(const Mapping& mapping) {
+  return !mapping.has_cluster || !mapping.copied;
 }
 
 bool WritePath::MayWriteInPlace(const Mapping& mapping) const {
@@ -133,6 +156,9 @@ Task<absl::StatusOr<WritePath::Placed>> WritePath::Place(GuestOffset offset,
     CO_RETURN_IF_ERROR(co_await ShowRawData(offset, mapping.bytes));
     CO_ASSIGN_OR_RETURN(mapping, co_await mapper_.Find(offset, from.size()));
   }
+  if (mapping.bytes < from.size()) {
+    CO_ASSIGN_OR_RETURN(mapping, co_await WithNextNew(mapping, offset, from.size()));
+  }
   if (!mapping.is_writable()) {
     co_return co_await Allocate(offset, from.first(mapping.bytes), mapping, part);
   }
@@ -150,7 +176,7 @@ Task<absl::StatusOr<WritePath::Placed>> WritePath::Allocate(GuestOffset offset,
   const uint64_t clusters = std::min(slice.entries, geometry.ClustersFor(in_cluster + from.size()));
 
   // A cluster of the image's own that is not read from as yet, not here, needs no other.
-  const bool keeps_cluster = mapping.has_cluster && mapping.copied;
+  const bool keeps_cluster = !NeedsNewCluster(mapping);
   AllocatedRun run{{geometry.ClusterOf(mapping.host), clusters}};
   if (!keeps_cluster) {
     CO_ASSIGN_OR_RETURN(run, co_await Clusters(offset, clusters, part));

@@ -47,6 +47,11 @@ class WritePath {
                                  Mapping first);
   Task<absl::Status> WritePiece(GuestOffset offset, std::span<const std::byte> from,
                                 Mapping mapping, Part part);
+  // `mapping` of `offset`, and what follows it in up to `bytes` bytes of its L2 table as long as
+  // that needs new clusters, too. If any of it may read as something else than zeroes, its kind
+  // says so.
+  Task<absl::StatusOr<Mapping>> WithNextNew(Mapping mapping, GuestOffset offset, uint64_t bytes);
+  static bool NeedsNewCluster(const Mapping& mapping);
   bool MayWriteInPlace(const Mapping& mapping) const;
   // Whether all that ShowRawData has entered is durable: until then nothing is written in place.
   bool IsShown() const;
@@ -83,6 +88,7 @@ class WritePath {
   Metadata& metadata_;
   Mapper& mapper_;
   Allocator& allocator_;
+  ReadPath& reader_;
   CopyOnWrite copy_on_write_;
   RangeLock& changing_;
   const bool enters_early_;

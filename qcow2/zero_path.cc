@@ -42,9 +42,9 @@ ZeroPath::ZeroPath(Metadata& metadata, Mapper& mapper, ReadPath& reader, WritePa
       changing_(changing),
       has_backing_(has_backing) {}
 
-GuestOffset ZeroPath::AlignEndUp(GuestOffset end) const {
+GuestOffset ZeroPath::AlignEndUp(GuestOffset end, uint64_t unit) const {
   const bool is_last = end.value() == metadata_.geometry.virtual_size();
-  return is_last ? AlignUp(end, metadata_.geometry.cluster_bytes()) : end;
+  return is_last ? AlignUp(end, unit) : end;
 }
 
 Task<absl::Status> ZeroPath::WriteZeroes(GuestOffset offset, uint64_t length, ZeroManner manner) {
@@ -52,7 +52,7 @@ Task<absl::Status> ZeroPath::WriteZeroes(GuestOffset offset, uint64_t length, Ze
     co_return co_await ZeroRawData({offset, offset + length}, manner);
   }
   const uint64_t unit = metadata_.geometry.subcluster_bytes();
-  const GuestOffset end = AlignEndUp(offset + length);
+  const GuestOffset end = AlignEndUp(offset + length, unit);
   const GuestOffset first = AlignUp(offset, unit);
   const GuestOffset last = AlignDown(end, unit);
   if (first > last) co_return co_await ZeroPart({offset, end}, manner);
@@ -79,7 +79,9 @@ Task<absl::Status> ZeroPath::ZeroLocked(GuestOffset offset, uint64_t length) {
   const auto zeroed = [](ExtendedL2Entry entry, SubclusterRange subclusters) {
     return Zeroed(entry, subclusters, ZeroManner::kKeepSpace);
   };
-  co_return co_await ChangeLocked({offset, AlignEndUp(offset + length)}, Holes::kFill, zeroed);
+  co_return co_await ChangeLocked(
+      {offset, AlignEndUp(offset + length, metadata_.geometry.subcluster_bytes())}, Holes::kFill,
+      zeroed);
 }
 
 ZeroPath::Range ZeroPath::InDataFile(Range range) const {
@@ -162,8 +164,9 @@ Task<absl::Status> ZeroPath::Discard(GuestOffset offset, uint64_t length) {
   const Geometry& geometry = metadata_.geometry;
   const bool has_zero_clusters = geometry.version() >= 3;
   if (!has_zero_clusters && has_backing_) co_return absl::OkStatus();
-  const Range clusters{AlignUp(offset, geometry.cluster_bytes()),
-                       AlignDown(AlignEndUp(offset + length), geometry.cluster_bytes())};
+  const Range clusters{
+      AlignUp(offset, geometry.cluster_bytes()),
+      AlignDown(AlignEndUp(offset + length, geometry.cluster_bytes()), geometry.cluster_bytes())};
   if (metadata_.has_raw_data_file()) {
     co_return co_await ZeroRawData(clusters, ZeroManner::kMayUnmap);
   }
@@ -182,7 +185,9 @@ Task<absl::Status> ZeroPath::Unmap(GuestOffset offset, uint64_t length) {
   const auto unmapped = [](ExtendedL2Entry, SubclusterRange) {
     return std::optional(ExtendedL2Entry());
   };
-  co_return co_await Change({offset, AlignEndUp(offset + length)}, Holes::kLeave, unmapped);
+  co_return co_await Change(
+      {offset, AlignEndUp(offset + length, metadata_.geometry.cluster_bytes())}, Holes::kLeave,
+      unmapped);
 }
 
 Task<absl::Status> ZeroPath::Change(Range units, Holes holes, NextEntry next) {

@@ -63,8 +63,8 @@ class ZeroPath {
   // Where there is no L2 table.
   enum class Holes { kFill, kLeave };
 
-  // The end of the virtual disk counts as the end of a cluster.
-  GuestOffset AlignEndUp(GuestOffset end) const;
+  // The end of the virtual disk counts as the end of a `unit`: a cluster or a subcluster.
+  GuestOffset AlignEndUp(GuestOffset end, uint64_t unit) const;
   // Changes the entries of whole subclusters.
   Task<absl::Status> Change(Range units, Holes holes, NextEntry next);
   // The same under the caller's lock, inside one L2 table.

@@ -350,6 +350,7 @@ TEST_F(ConvertTest, Measures) {
            {"-O", "bogus", "a"},
            {"-O", "qcow2", "-o", "cluster_size=1", "a"},
            {"-O", "qcow2", "-o", "bogus=1", "a"},
+           {"-O", "qcow2", "-o", "extended_l2=on", "--size", "1025T"},
            {"-l", "s", "a"},
            {"-f", "qcow2"}}) {
     Words words = {"measure"};

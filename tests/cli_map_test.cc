@@ -89,6 +89,40 @@ TEST_F(MapTest, DataGoesWhereQemuPutsIt) {
   }
 }
 
+// New clusters behind each other, and none of them in the gap that has room for one, for what was
+// compressed, zero, a snapshot's and nothing so far.
+TEST_F(MapTest, ClustersOfAllKindsAreReplacedAsOneRun) {
+  Make("cluster_size=64k", "a", "4M",
+       {"write 0 64k", "write -c 64k 64k", "write -c 128k 64k", "write -z 192k 64k",
+        "write 320k 64k", "write 2M 64k", "write 3M 64k"});
+  ASSERT_EQ(Qemu(scratch_.path(), {"qemu-img", "snapshot", "-c", "s", "a"}).status, 0);
+  ASSERT_EQ(Qemu(scratch_.path(), {"qemu-io", "-c", "write 1M 64k", "-c", "write 1088k 64k", "-c",
+                                   "discard 1M 64k", "a"})
+                .status,
+            0);
+  std::filesystem::copy_file(scratch_.File("a"), scratch_.File("b"));
+  Words write = {"qemu-io", "-c", "write -P 9 70k 300k", "a"};
+  EXPECT_EQ(Ringcow(scratch_.path(), write).status, 0);
+  write.back() = "b";
+  EXPECT_EQ(Qemu(scratch_.path(), write).status, 0);
+  EXPECT_EQ(Qemu(scratch_.path(), {"qemu-img", "map", "--output=json", "a"}),
+            Qemu(scratch_.path(), {"qemu-img", "map", "--output=json", "b"}));
+  EXPECT_EQ(Qemu(scratch_.path(), {"qemu-img", "compare", "a", "b"}).status, 0);
+  EXPECT_EQ(Qemu(scratch_.path(), {"qemu-img", "check", "a"}).status, 0);
+}
+
+// Those subclusters that begin before it, and no others, as a larger disk shows.
+TEST_F(MapTest, ZeroesUpToTheEndOfTheDisk) {
+  for (const char* name : {"a", "b"}) Make("extended_l2=on", name, "2083k", {});
+  EXPECT_EQ(Ringcow(scratch_.path(), {"qemu-io", "-c", "write -z 2048k 35k", "a"}).status, 0);
+  EXPECT_EQ(Qemu(scratch_.path(), {"qemu-io", "-c", "write -z 2048k 35k", "b"}).status, 0);
+  for (const char* name : {"a", "b"}) {
+    ASSERT_EQ(Qemu(scratch_.path(), {"qemu-img", "resize", "-q", name, "3M"}).status, 0);
+  }
+  EXPECT_EQ(Qemu(scratch_.path(), {"qemu-img", "map", "--output=json", "a"}),
+            Qemu(scratch_.path(), {"qemu-img", "map", "--output=json", "b"}));
+}
+
 TEST_F(MapTest, NamesTheDataFile) {
   for (const char* options : {"data_file=d", "data_file=d,data_file_raw=on"}) {
     SCOPED_TRACE(options);

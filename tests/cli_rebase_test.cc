@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_format.h"
 #include "engine/testing/sanitized.h"
 #include "gtest/gtest.h"
 #include "tests/cli_harness.h"
@@ -106,6 +107,33 @@ TEST_F(RebaseTest, KeepsWhatTheGuestReads) {
       EXPECT_EQ(kept.status, 0) << kept;
     }
   }
+}
+
+// All of a cluster of which something is needed, unless the image has some of it itself.
+TEST_F(RebaseTest, CompressesWholeClustersOfSubclusters) {
+  RunBoth({"qemu-img", "create", "-q", "-f", "qcow2", "mid", "320k"});
+  RunBoth({"qemu-io", "-c", "write -P 1 10k 2k", "-c", "write -P 2 70k 2k", "-c", "write 256k 2k",
+           "mid"});
+  RunBoth({"qemu-img", "create", "-q", "-f", "qcow2", "-o", "extended_l2=on", "-b", "mid", "-F",
+           "qcow2", "top", "322k"});
+  RunBoth({"qemu-io", "-c", "write -P 3 66k 2k", "top"});
+  RunBoth({"qemu-img", "convert", "-O", "raw", "top", "before"});
+  EXPECT_EQ(Ringcow(ours_.path(), {"qemu-img", "rebase", "-c", "-b", "", "top"}), Outcome());
+  const Outcome kept = Qemu(ours_.path(), {"qemu-img", "compare", "before", "top"});
+  EXPECT_EQ(kept.status, 0) << kept;
+  const Outcome map = Qemu(ours_.path(), {"qemu-img", "map", "--output=json", "top"});
+  const auto says = [&map](uint64_t start, uint64_t length, bool compressed) {
+    const std::string extent =
+        absl::StrFormat("\"start\": %d, \"length\": %d, \"depth\": 0, \"present\": true, "
+                        "\"zero\": false, \"data\": true, \"compressed\": %s",
+                        start, length, compressed ? "true" : "false");
+    return map.out.find(extent) != std::string::npos;
+  };
+  EXPECT_TRUE(says(0, 64 << 10, true)) << map;
+  EXPECT_TRUE(says(66 << 10, 2 << 10, false)) << map;
+  EXPECT_TRUE(says(70 << 10, 2 << 10, false)) << map;
+  EXPECT_TRUE(says(256 << 10, 64 << 10, true)) << map;
+  EXPECT_EQ(Qemu(ours_.path(), {"qemu-img", "check", "top"}).status, 0);
 }
 
 // Nothing is copied that need not be.
