@@ -308,10 +308,12 @@ Task<absl::Status> Mapper::Enter(const L2Slice& slice, const FilledRun& filled, 
     if (!IsCovered(slice)) CO_RETURN_IF_ERROR(co_await OrderBehindRecord(slice));
     if (exposure == Exposure::kOther) metadata_.write_back.DependsOnFlush(table);
   }
+  const GuestOffset first = geometry.ClusterStart(filled.begin);
+  const GuestOffset begin = AlignDown(filled.begin, geometry.subcluster_bytes());
+  const GuestOffset end = AlignUp(filled.end, geometry.subcluster_bytes());
   for (uint64_t i = 0; i < run.count; ++i) {
     const SubclusterRange subclusters =
-        SubclustersIn(geometry, geometry.ClusterStart(filled.begin) + i * geometry.cluster_bytes(),
-                      filled.begin, filled.end);
+        SubclustersIn(geometry, first + i * geometry.cluster_bytes(), begin, end);
     const SubclusterBitmap bitmap = LoadSlot(slice, i).bitmap();
     Replace(
         slice, i,

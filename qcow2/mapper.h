@@ -26,8 +26,8 @@ enum class Exposure : uint8_t {
   kOther,  // stale bytes: the data must be durable first
 };
 
-// Host clusters that hold guest bytes: all of [begin, end), which is whole subclusters. The first
-// cluster of `run` is that of `begin`, the last that of `end`.
+// Host clusters that hold guest bytes: all of [begin, end), and of the subclusters that it begins
+// and ends in. The first cluster of `run` is that of `begin`, the last that of `end`.
 struct FilledRun {
   AllocatedRun run;
   GuestOffset begin;

@@ -23,6 +23,12 @@ uint64_t EndOfData(ExtendedL2Entry entry, const Geometry& geometry) {
   return std::bit_width(entry.bitmap().allocated());
 }
 
+bool IsNormal(ExtendedL2Entry entry, const Geometry& geometry, GuestOffset offset) {
+  const uint64_t subcluster =
+      geometry.OffsetInCluster(offset) / (geometry.cluster_bytes() / kSubclustersPerCluster);
+  return entry.kind(subcluster) == L2Entry::Kind::kNormal;
+}
+
 }  // namespace
 
 WritePath::WritePath(Metadata& metadata, Mapper& mapper, Allocator& allocator, ReadPath& reader,
@@ -55,7 +61,7 @@ Task<absl::Status> WritePath::WritePieces(GuestOffset offset, std::span<const st
   absl::StatusOr<Mapping> mapping = first;
   Part part = Part::kFirst;
   for (;;) {
-    mapping = co_await WithNextNew(*mapping, offset, from.size());
+    mapping = co_await WithNext(*mapping, offset, from.size());
     if (!mapping.ok()) break;
     pieces.Spawn(WritePiece(offset, from.first(mapping->bytes), *mapping, part));
     if (!MayWriteInPlace(*mapping)) part = Part::kNext;
@@ -77,17 +83,27 @@ Task<absl::Status> WritePath::WritePiece(GuestOffset offset, std::span<const std
   co_return co_await metadata_.data_disk.Write(mapping.host, from);
 }
 
-// They share one allocation, and one write, whatever their clusters were.
-Task<absl::StatusOr<Mapping>> WritePath::WithNextNew(Mapping mapping, GuestOffset offset,
-                                                     uint64_t bytes) {
+// One allocation and one write for clusters of all kinds, where all need new ones, or none does and
+// they are neighbours. Guest bytes among those that have their place already are written there
+// while the lock is held, which others who write to them do not ask for.
+Task<absl::StatusOr<Mapping>> WritePath::WithNext(Mapping mapping, GuestOffset offset,
+                                                  uint64_t bytes) {
+  if (metadata_.has_raw_data_file()) co_return mapping;
   const uint64_t table = metadata_.geometry.bytes_per_l2_table();
   bytes = std::min(bytes, AlignDown(offset, table) + table - offset);
-  while (NeedsNewCluster(mapping) && mapping.bytes < bytes) {
+  while (mapping.bytes < bytes) {
     CO_ASSIGN_OR_RETURN(const Mapping next,
                         co_await mapper_.Find(offset + mapping.bytes, bytes - mapping.bytes));
-    if (!NeedsNewCluster(next)) break;
-    mapping.has_cluster = mapping.copied = false;
-    if (!reader_.IsZero(next)) mapping.kind = next.kind;
+    if (NeedsNewCluster(next) != NeedsNewCluster(mapping)) break;
+    if (!NeedsNewCluster(next)) {
+      if (next.host != mapping.host + mapping.bytes) break;
+      const bool is_all_normal = mapping.kind == Mapping::Kind::kNormal;
+      const bool is_normal = next.kind == Mapping::Kind::kNormal;
+      if (!is_normal && (is_all_normal || !reader_.IsZero(next))) mapping.kind = next.kind;
+    } else {
+      mapping.has_cluster = mapping.copied = false;
+      if (!reader_.IsZero(next)) mapping.kind = next.kind;
+    }
     mapping.bytes += next.bytes;
   }
   co_return mapping;
@@ -157,7 +173,7 @@ Task<absl::StatusOr<WritePath::Placed>> WritePath::Place(GuestOffset offset,
     CO_ASSIGN_OR_RETURN(mapping, co_await mapper_.Find(offset, from.size()));
   }
   if (mapping.bytes < from.size()) {
-    CO_ASSIGN_OR_RETURN(mapping, co_await WithNextNew(mapping, offset, from.size()));
+    CO_ASSIGN_OR_RETURN(mapping, co_await WithNext(mapping, offset, from.size()));
   }
   if (!mapping.is_writable()) {
     co_return co_await Allocate(offset, from.first(mapping.bytes), mapping, part);
@@ -258,15 +274,22 @@ absl::StatusOr<FilledRun> WritePath::ToFill(const Mapper::L2Slice& slice, const 
                                             GuestOffset offset, uint64_t length, bool moves) const {
   const Geometry& geometry = metadata_.geometry;
   const uint64_t unit = geometry.subcluster_bytes();
+  const GuestOffset last_byte = offset + (length - 1);
   FilledRun filled{
       .run = run, .begin = AlignDown(offset, unit), .end = AlignUp(offset + length, unit)};
-  if (!moves || !geometry.extended_l2()) return filled;
+  if (moves && !geometry.extended_l2()) return filled;
   ASSIGN_OR_RETURN(const ExtendedL2Entry first, mapper_.EntryAt(slice, 0));
   ASSIGN_OR_RETURN(const ExtendedL2Entry last, mapper_.EntryAt(slice, run.count - 1));
+  if (!moves) {
+    // Bytes that keep their place may be written meanwhile by others, who ask for no lock.
+    if (IsNormal(first, geometry, offset)) filled.begin = offset;
+    if (IsNormal(last, geometry, last_byte)) filled.end = offset + length;
+    return filled;
+  }
   filled.begin =
       std::min(filled.begin, geometry.ClusterStart(offset) + FirstWithData(first, geometry) * unit);
-  filled.end = std::max(
-      filled.end, geometry.ClusterStart(offset + (length - 1)) + EndOfData(last, geometry) * unit);
+  filled.end =
+      std::max(filled.end, geometry.ClusterStart(last_byte) + EndOfData(last, geometry) * unit);
   return filled;
 }
 

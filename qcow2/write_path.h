@@ -47,10 +47,9 @@ class WritePath {
                                  Mapping first);
   Task<absl::Status> WritePiece(GuestOffset offset, std::span<const std::byte> from,
                                 Mapping mapping, Part part);
-  // `mapping` of `offset`, and what follows it in up to `bytes` bytes of its L2 table as long as
-  // that needs new clusters, too. If any of it may read as something else than zeroes, its kind
-  // says so.
-  Task<absl::StatusOr<Mapping>> WithNextNew(Mapping mapping, GuestOffset offset, uint64_t bytes);
+  // `mapping` of `offset`, and what follows it in up to `bytes` bytes of its L2 table and can be
+  // written with it. Its kind is that of a part that is neither zero nor, in its place, normal.
+  Task<absl::StatusOr<Mapping>> WithNext(Mapping mapping, GuestOffset offset, uint64_t bytes);
   static bool NeedsNewCluster(const Mapping& mapping);
   bool MayWriteInPlace(const Mapping& mapping) const;
   // Whether all that ShowRawData has entered is durable: until then nothing is written in place.
@@ -80,8 +79,9 @@ class WritePath {
   // Host clusters for guest clusters from that of `offset` on; fewer, maybe, for a later part.
   Task<absl::StatusOr<AllocatedRun>> Clusters(GuestOffset offset, uint64_t clusters, Part part);
   Task<absl::StatusOr<AllocatedRun>> AtSameOffset(GuestOffset offset, uint64_t clusters);
-  // What a write of `length` bytes has to fill of `run`: whole subclusters, and, when the data
-  // moves to another host cluster, all that had data in the old one.
+  // What a write of `length` bytes has to fill of `run`: whole subclusters, but not the rest of one
+  // that has its data there; and, when the data moves to another host cluster, all that had data in
+  // the old one.
   absl::StatusOr<FilledRun> ToFill(const Mapper::L2Slice& slice, const AllocatedRun& run,
                                    GuestOffset offset, uint64_t length, bool moves) const;
 

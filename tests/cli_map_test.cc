@@ -111,6 +111,30 @@ TEST_F(MapTest, ClustersOfAllKindsAreReplacedAsOneRun) {
   EXPECT_EQ(Qemu(scratch_.path(), {"qemu-img", "check", "a"}).status, 0);
 }
 
+// One write for clusters that have their place, whatever they are, so that the second fault is
+// none.
+TEST_F(MapTest, NeighboursThatHaveTheirPlaceAreWrittenAsOne) {
+  for (const char* options : {"cluster_size=64k", "cluster_size=64k,extended_l2=on"}) {
+    SCOPED_TRACE(options);
+    Make(options, "a", "4M", {"write -P 1 0 192k", "write -z 64k 64k", "write -P 2 1M 64k"});
+    const Words map = {"qemu-img", "map", "--output=json", "-s", "1M", "a"};
+    const Outcome before = Qemu(scratch_.path(), map);
+    const std::string node = R"(json:{"driver": "qcow2", "file": {"driver": "blkdebug", "image":
+        {"driver": "file", "filename": "a"}, "set-state": [{"event": "write_aio", "new_state": 2}],
+        "inject-error": [{"event": "write_aio", "state": 2}]}})";
+    const Outcome written =
+        Ringcow(scratch_.path(), {"qemu-io", "-t", "writeback", "-c", "write -P 3 10k 180k", node});
+    EXPECT_EQ(written.status, 0) << written;
+    EXPECT_EQ(Qemu(scratch_.path(), map), before);
+    const Outcome read =
+        Qemu(scratch_.path(), {"qemu-io", "-c", "read -P 1 0 10k", "-c", "read -P 3 10k 180k", "-c",
+                               "read -P 1 190k 2k", "-c", "read -P 2 1M 64k", "a"});
+    EXPECT_EQ(read.status, 0) << read;
+    EXPECT_EQ(read.out.find("failed"), std::string::npos) << read;
+    EXPECT_EQ(Qemu(scratch_.path(), {"qemu-img", "check", "a"}).status, 0);
+  }
+}
+
 // Those subclusters that begin before it, and no others, as a larger disk shows.
 TEST_F(MapTest, ZeroesUpToTheEndOfTheDisk) {
   for (const char* name : {"a", "b"}) Make("extended_l2=on", name, "2083k", {});

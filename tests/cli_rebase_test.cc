@@ -123,10 +123,10 @@ TEST_F(RebaseTest, CompressesWholeClustersOfSubclusters) {
   EXPECT_EQ(kept.status, 0) << kept;
   const Outcome map = Qemu(ours_.path(), {"qemu-img", "map", "--output=json", "top"});
   const auto says = [&map](uint64_t start, uint64_t length, bool compressed) {
-    const std::string extent =
-        absl::StrFormat("\"start\": %d, \"length\": %d, \"depth\": 0, \"present\": true, "
-                        "\"zero\": false, \"data\": true, \"compressed\": %s",
-                        start, length, compressed ? "true" : "false");
+    const std::string extent = absl::StrFormat(
+        "\"start\": %d, \"length\": %d, \"depth\": 0, \"present\": true, "
+        "\"zero\": false, \"data\": true, \"compressed\": %s",
+        start, length, compressed ? "true" : "false");
     return map.out.find(extent) != std::string::npos;
   };
   EXPECT_TRUE(says(0, 64 << 10, true)) << map;

@@ -1,5 +1,6 @@
 // Requests that take long, while what they use is changed under them.
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -81,6 +82,29 @@ TEST_P(SlowRequestTest, AWriteChangesNobodyElsesBytes) {
     ASSERT_EQ(loop_.Run(image_->Read(GuestOffset(i * kCluster), found)), absl::OkStatus());
     EXPECT_EQ(found, foreign_) << "cluster " << i;
   }
+  EXPECT_EQ(loop_.Run(image_->Close()), absl::OkStatus());
+  EXPECT_EQ(Findings(disk_), "");
+}
+
+// The second part of a cluster is written with the cluster behind it, which is zero in its place,
+// while others write the first part of it.
+TEST_P(SlowRequestTest, AWriteOfNeighboursTakesNothingElseAlong) {
+  std::vector<std::byte> both(2 * kCluster, std::byte{1});
+  ASSERT_EQ(loop_.Run(image_->Write(GuestOffset(0), both)), absl::OkStatus());
+  ASSERT_EQ(loop_.Run(image_->WriteZeroes(GuestOffset(kCluster), kCluster, ZeroManner::kKeepSpace)),
+            absl::OkStatus());
+  constexpr uint64_t kHalf = kCluster / 2;
+  const std::vector<std::byte> late = Filled(3);
+  Scope scope(loop_);
+  scope.Spawn(image_->Write(GuestOffset(kHalf), std::span(late)));
+  scope.Spawn(image_->Write(GuestOffset(0), std::span(foreign_).first(kHalf)));
+  ASSERT_EQ(loop_.Run(scope.Join()), absl::OkStatus());
+
+  std::vector<std::byte> expected(2 * kCluster, std::byte{0});
+  std::copy_n(foreign_.begin(), kHalf, expected.begin());
+  std::copy(late.begin(), late.end(), expected.begin() + kHalf);
+  ASSERT_EQ(loop_.Run(image_->Read(GuestOffset(0), both)), absl::OkStatus());
+  EXPECT_EQ(both, expected);
   EXPECT_EQ(loop_.Run(image_->Close()), absl::OkStatus());
   EXPECT_EQ(Findings(disk_), "");
 }
