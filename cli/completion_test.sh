@@ -29,6 +29,12 @@ expect 'ringcow convert --sk' --skip-broken-bitmaps
 expect 'ringcow info -f ' qcow2 raw
 expect 'ringcow commit -t wr' writeback writethrough
 expect 'ringcow info --output ' json
+expect 'ringcow check -r ' leaks all
+expect 'ringcow resize --preallocation f' falloc full
+expect 'ringcow create -o c' compat= cluster_size= compression_type=
+expect 'ringcow create -o compat = 1.1,lazy' 1.1,lazy_refcounts=
+expect 'ringcow create -o compat = 1.1,lazy_refcounts = on,da' on,data_file=
+expect 'ringcow amend -o ' refcount_bits=
 
 for command in $(_ringcow_commands "$ringcow"); do
   grep -q "^\.B $command\$" "$here/ringcow.1" && continue

@@ -9,9 +9,19 @@ _ringcow_options() {
   "$1" "$2" --help 2>/dev/null |
     sed -n 's/^  \(-[^ ]*\), \(--[^ ]*\).*/\1 \2/p; s/^      *\(--[^ ]*\).*/\1/p'
 }
+# The names in a list NAME=VALUE,... for qcow2: behind what is there already.
+_ringcow_format_options() {
+  local begin= command=create
+  [[ $3 == *,* ]] && begin=${3%,*},
+  [[ $2 == amend ]] && command=amend
+  "$1" "$command" -f qcow2 -o help 2>/dev/null | sed -n "s|^  \([a-z_]*\)=<.*|$begin\1=|p"
+}
 
 _ringcow() {
-  local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
+  # Bash takes an '=' for a word of its own.
+  local at=$COMP_CWORD
+  while ((at > 3)) && [[ ${COMP_WORDS[at - 1]} == = ]]; do at=$((at - 2)); done
+  local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[at - 1]}
   local program=${COMP_WORDS[0]} command=${COMP_WORDS[1]}
   COMPREPLY=()
   if ((COMP_CWORD == 1)); then
@@ -25,8 +35,17 @@ _ringcow() {
       mapfile -t COMPREPLY < <(
         compgen -W 'none writeback writethrough directsync unsafe' -- "$word") ;;
     --output) mapfile -t COMPREPLY < <(compgen -W 'human json' -- "$word") ;;
+    --preallocation)
+      mapfile -t COMPREPLY < <(compgen -W 'off metadata falloc full' -- "$word") ;;
+    --repair) mapfile -t COMPREPLY < <(compgen -W 'leaks all' -- "$word") ;;
     *)
-      if [[ $word == -* ]]; then
+      if [[ "$command $previous" == 'check -r' ]]; then
+        mapfile -t COMPREPLY < <(compgen -W 'leaks all' -- "$word")
+      elif [[ "$command $previous" =~ ^(create|convert|amend|measure)\ (-o|--options)$ ]]; then
+        compopt -o nospace 2>/dev/null
+        mapfile -t COMPREPLY < <(
+          compgen -W "$(_ringcow_format_options "$program" "$command" "$word")" -- "$word")
+      elif [[ $word == -* ]]; then
         mapfile -t COMPREPLY < <(
           compgen -W "$(_ringcow_options "$program" "$command")" -- "$word")
       else
