@@ -11,7 +11,7 @@ _ringcow_options() {
 }
 # The names in a list NAME=VALUE,... for qcow2: behind what is there already.
 _ringcow_format_options() {
-  local begin= command=create
+  local begin='' command=create
   [[ $3 == *,* ]] && begin=${3%,*},
   [[ $2 == amend ]] && command=amend
   "$1" "$command" -f qcow2 -o help 2>/dev/null | sed -n "s|^  \([a-z_]*\)=<.*|$begin\1=|p"

@@ -37,8 +37,10 @@ Task<absl::Status> ReplaceActiveL1(Metadata& metadata, Allocator& allocator,
                                    std::vector<L1Entry> entries, Geometry geometry) {
   const uint64_t count = std::max<uint64_t>(entries.size(), geometry.l1_entries());
   const uint64_t clusters = std::max<uint64_t>(geometry.ClustersFor(count * kTableEntryBytes), 1);
+  metadata.Announce(DebugEvent::kL1GrowAllocTable);
   CO_ASSIGN_OR_RETURN(const AllocatedRun run, co_await allocator.Allocate(clusters));
   const HostOffset place = geometry.OffsetOf(run.first);
+  metadata.Announce(DebugEvent::kL1GrowWriteTable);
   absl::StatusOr<ResidentTable> table =
       co_await MakeTable(metadata, place, std::move(entries), count);
   if (!table.ok()) {
@@ -58,6 +60,7 @@ Task<absl::Status> ReplaceActiveL1(Metadata& metadata, Allocator& allocator,
   metadata.header.virtual_size = geometry.virtual_size();
   metadata.geometry = geometry;
   metadata.StoreHeader();
+  metadata.Announce(DebugEvent::kL1GrowActivateTable);
   CO_RETURN_IF_ERROR(co_await metadata.write_back.Flush());
   if (freed.count == 0) co_return absl::OkStatus();
   co_await metadata.l1_cache.Drop(geometry.OffsetOf(freed.first),

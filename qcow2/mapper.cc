@@ -269,6 +269,7 @@ Task<absl::StatusOr<HostOffset>> Mapper::NewL2Table(uint64_t l1_index,
 
 Task<absl::Status> Mapper::FillL2Table(const AllocatedRun& run, std::optional<HostOffset> old,
                                        Table& l1) {
+  metadata_.Announce(DebugEvent::kL2AllocWrite);
   TableCache& cache = metadata_.l2_cache;
   // A table that the disk holds as zeroes maps nothing, just as a missing one: then L1 and L2 may
   // reach the disk in either order. Anything else there must be overwritten first.

@@ -14,7 +14,6 @@
 namespace ringcow {
 
 Task<absl::Status> RefcountGrowth::AddBlock(uint64_t table_index) {
-  metadata_.Announce(DebugEvent::kRefblockAlloc);
   const Geometry& geometry = metadata_.geometry;
   CO_ASSIGN_OR_RETURN(const AllocatedRun run, co_await free_space_.Take(1));
   const HostOffset block = geometry.OffsetOf(run.first);
@@ -27,10 +26,12 @@ Task<absl::Status> RefcountGrowth::AddBlock(uint64_t table_index) {
     if (missing.has_value()) CO_RETURN_IF_ERROR(co_await AddBlock(described_by));
     CO_RETURN_IF_ERROR(co_await refcounts_.Set(run, 1));
   }
+  metadata_.Announce(DebugEvent::kRefblockAllocWrite);
   absl::Status status = co_await InitializeBlock(block, run.is_zero);
   if (status.ok() && describes_itself) status = co_await CountIn(block, run);
   if (status.ok()) status = co_await PutIntoTable(table_index, block, run);
-  if (status.ok()) co_return status;
+  // Also where the header failed that names a new table: the block is in use.
+  if (status.ok() || IsInTable(table_index, block)) co_return status;
   // Left in the cache, the block would be written later over whatever uses its cluster by then.
   co_await metadata_.refcount_block_cache.Drop(block, geometry.cluster_bytes());
   if (!describes_itself) status.Update(co_await refcounts_.Set(run, 0));
@@ -63,10 +64,17 @@ Task<absl::Status> RefcountGrowth::CountIn(HostOffset block, ClusterRun clusters
   co_return absl::OkStatus();
 }
 
+bool RefcountGrowth::IsInTable(uint64_t table_index, HostOffset block) const {
+  const ResidentTable& table = metadata_.refcount_table;
+  return table_index < table.entries() &&
+         table.Get(table_index) == RefcountTableEntry::Block(block).raw();
+}
+
 Task<absl::Status> RefcountGrowth::PutIntoTable(uint64_t table_index, HostOffset block,
                                                 ClusterRun run) {
   ResidentTable& table = metadata_.refcount_table;
   if (table_index >= table.entries()) co_return co_await GrowTable(table_index, block);
+  metadata_.Announce(DebugEvent::kRefblockAllocHookup);
   Table& entry = table.TableOf(table_index);
   if (metadata_.geometry.RefcountTableIndex(run.first) != table_index) {
     CO_RETURN_IF_ERROR(co_await refcounts_.OrderBefore(entry, run));
@@ -159,19 +167,20 @@ Task<absl::StatusOr<ClusterIndex>> RefcountGrowth::MakeRoom(ClusterIndex begin, 
 
 Task<absl::Status> RefcountGrowth::MoveTable(Area area, std::optional<TableEntry> entry) {
   const Geometry& geometry = metadata_.geometry;
+  metadata_.Announce(DebugEvent::kReftableGrow);
   CO_ASSIGN_OR_RETURN(const AllocatedRun run, co_await free_space_.TakeAt(area.clusters));
 
+  metadata_.Announce(DebugEvent::kRefblockAllocWriteTable);
   absl::StatusOr<ResidentTable> table = co_await MakeTable(area);
   absl::Status status = table.status();
   if (status.ok()) {
     if (entry.has_value()) table->Set(entry->index, RefcountTableEntry::Block(entry->block).raw());
+    metadata_.Announce(DebugEvent::kRefblockAllocWriteBlocks);
     status = co_await FillBlocks(area, run.is_zero);
   }
-  if (status.ok()) status = co_await OrderHeaderBehind(area, *table);
-  if (status.ok()) {
-    co_await SwitchTo(*std::move(table), area);
-    co_return absl::OkStatus();
-  }
+  // What fails of it, fails before anything is said to be there.
+  if (status.ok()) status = co_await metadata_.write_back.Flush();
+  if (status.ok()) co_return co_await SwitchTo(*std::move(table), area);
   // Left in the caches, the tables would be written later over whatever uses their clusters.
   table = status;
   const HostOffset begin = geometry.OffsetOf(area.clusters.first);
@@ -211,21 +220,8 @@ Task<absl::Status> RefcountGrowth::FillBlocks(const Area& area, bool is_zero) {
   co_return absl::OkStatus();
 }
 
-Task<absl::Status> RefcountGrowth::OrderHeaderBehind(const Area& area, const ResidentTable& table) {
-  Table& header = metadata_.header_table();
-  CO_RETURN_IF_ERROR(co_await refcounts_.OrderBefore(header, DescribedByOthers(area)));
-  for (uint64_t i = 0; i < area.blocks; ++i) {
-    CO_RETURN_IF_ERROR(co_await OrderBehindBlock(header, OffsetOfBlock(area, i)));
-  }
-  for (const TablePin& pin : table.pins()) {
-    CO_RETURN_IF_ERROR(co_await metadata_.write_back.SetDependency(header, pin.table()));
-  }
-  // A file that has just grown over the area must not lose it.
-  metadata_.write_back.DependsOnFlush(header);
-  co_return absl::OkStatus();
-}
-
-Task<void> RefcountGrowth::SwitchTo(ResidentTable table, const Area& area) {
+Task<absl::Status> RefcountGrowth::SwitchTo(ResidentTable table, const Area& area) {
+  metadata_.Announce(DebugEvent::kRefblockAllocSwitchTable);
   const Geometry& geometry = metadata_.geometry;
   ResidentTable old = std::exchange(metadata_.refcount_table, std::move(table));
   const HostOffset old_begin = old.offset();
@@ -236,15 +232,16 @@ Task<void> RefcountGrowth::SwitchTo(ResidentTable table, const Area& area) {
       static_cast<uint32_t>(area.table_entries / geometry.refcount_table_entries_per_cluster());
   metadata_.StoreHeader();
 
-  // The old table is free once no header on the disk points to it. When this write-back fails the
-  // new one is in use all the same, the next Flush tries again and tells, and the old one is
+  // The old table is free once no header on the disk points to it. When this fails either of them
+  // may be the disk's: the new one is in use, the next Flush tries again, and the old one is
   // leaked.
-  if (!(co_await metadata_.write_back.Flush()).ok()) co_return;
+  CO_RETURN_IF_ERROR(co_await metadata_.write_back.Flush());
   // Its slices must leave the cache before somebody else has their clusters.
   co_await metadata_.refcount_table_cache.Drop(old_begin, old_bytes);
   const ClusterRun freed{geometry.ClusterOf(old_begin), geometry.ClustersFor(old_bytes)};
-  if (!(co_await refcounts_.Set(freed, 0)).ok()) co_return;
+  CO_RETURN_IF_ERROR(co_await refcounts_.Set(freed, 0));
   free_space_.Return(freed);
+  co_return absl::OkStatus();
 }
 
 HostOffset RefcountGrowth::OffsetOfBlock(const Area& area, uint64_t i) const {

@@ -50,6 +50,7 @@ class RefcountGrowth {
   // `referrer` will point to `block`, whose tables must be durable first.
   Task<absl::Status> OrderBehindBlock(Table& referrer, HostOffset block);
   Task<absl::Status> PutIntoTable(uint64_t table_index, HostOffset block, ClusterRun run);
+  bool IsInTable(uint64_t table_index, HostOffset block) const;
 
   Task<absl::Status> GrowTable(uint64_t table_index, HostOffset block);
   // `entry`: one more of the new table.
@@ -68,8 +69,8 @@ class RefcountGrowth {
   Task<absl::Status> FillBlocks(const Area& area, bool is_zero);
   // The part of the area that blocks describe which are older than it; often none.
   ClusterRun DescribedByOthers(const Area& area) const;
-  Task<absl::Status> OrderHeaderBehind(const Area& area, const ResidentTable& table);
-  Task<void> SwitchTo(ResidentTable table, const Area& area);
+  // The table, which is durable with all that it names, is in use afterwards, whatever fails.
+  Task<absl::Status> SwitchTo(ResidentTable table, const Area& area);
 
   Metadata& metadata_;
   Refcounts& refcounts_;

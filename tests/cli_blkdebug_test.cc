@@ -178,9 +178,9 @@ TEST_F(BlkdebugTest, NothingStopsForEver) {
 }
 
 TEST_F(BlkdebugTest, WhatDoesNotComeAboutIsNotAccepted) {
-  Configure("[inject-error]\nevent = \"refblock_alloc_hookup\"\n");
+  Configure("[inject-error]\nevent = \"refblock_update\"\n");
   EXPECT_EQ(Ringcow(ours_.path(), {"qemu-img", "info", "blkdebug:conf:a"}).err,
-            "qemu-img: Could not open 'blkdebug:conf:a': The event 'refblock_alloc_hookup' does "
+            "qemu-img: Could not open 'blkdebug:conf:a': The event 'refblock_update' does "
             "not come about in ringcow\n");
   const std::string backing =
       "json:{'driver':'qcow2','file.filename':'a','backing':{'driver':'blkdebug','image':{"

@@ -32,18 +32,24 @@ constexpr NamedEvent kEvents[] = {
     {"cluster_alloc", DebugEvent::kClusterAlloc},
     {"cluster_alloc_bytes", DebugEvent::kClusterAllocBytes},
     {"cluster_free", DebugEvent::kClusterFree},
+    {"l1_grow_alloc_table", DebugEvent::kL1GrowAllocTable},
+    {"l1_grow_write_table", DebugEvent::kL1GrowWriteTable},
+    {"l1_grow_activate_table", DebugEvent::kL1GrowActivateTable},
+    {"l2_alloc_write", DebugEvent::kL2AllocWrite},
+    {"reftable_grow", DebugEvent::kReftableGrow},
     {"refblock_alloc", DebugEvent::kRefblockAlloc},
+    {"refblock_alloc_hookup", DebugEvent::kRefblockAllocHookup},
+    {"refblock_alloc_write", DebugEvent::kRefblockAllocWrite},
+    {"refblock_alloc_write_blocks", DebugEvent::kRefblockAllocWriteBlocks},
+    {"refblock_alloc_write_table", DebugEvent::kRefblockAllocWriteTable},
+    {"refblock_alloc_switch_table", DebugEvent::kRefblockAllocSwitchTable},
     {"empty_image_prepare", DebugEvent::kEmptyImagePrepare},
 };
 
 // QEMU's others.
 constexpr absl::string_view kElsewhere[] = {
-    "l1_grow_alloc_table",
-    "l1_grow_write_table",
-    "l1_grow_activate_table",
     "l2_update_compressed",
     "l2_alloc_cow_read",
-    "l2_alloc_write",
     "read_backing_aio",
     "read_compressed",
     "write_compressed",
@@ -51,13 +57,7 @@ constexpr absl::string_view kElsewhere[] = {
     "vmstate_save",
     "cow_read",
     "cow_write",
-    "reftable_grow",
     "refblock_update",
-    "refblock_alloc_hookup",
-    "refblock_alloc_write",
-    "refblock_alloc_write_blocks",
-    "refblock_alloc_write_table",
-    "refblock_alloc_switch_table",
     "flush_to_os",
     "pwritev_rmw_head",
     "pwritev_rmw_after_head",
@@ -82,17 +82,7 @@ absl::StatusOr<DebugEvent> ParseDebugEvent(absl::string_view name) {
 }
 
 bool IsAnnounced(DebugEvent event) {
-  switch (event) {
-    case DebugEvent::kNone:
-    case DebugEvent::kClusterAlloc:
-    case DebugEvent::kClusterAllocBytes:
-    case DebugEvent::kClusterFree:
-    case DebugEvent::kRefblockAlloc:
-    case DebugEvent::kEmptyImagePrepare:
-      return true;
-    default:
-      return false;
-  }
+  return event == DebugEvent::kNone || event >= DebugEvent::kClusterAlloc;
 }
 
 }  // namespace ringcow

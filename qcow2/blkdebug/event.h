@@ -29,11 +29,21 @@ enum class DebugEvent : uint8_t {
   kPwritevZero,
   kPwritevDone,
   kCorWrite,  // what was read from a backing file is written to its overlay
-  // Announced.
+  // Announced, these and all that follow.
   kClusterAlloc,
   kClusterAllocBytes,
   kClusterFree,
+  kL1GrowAllocTable,
+  kL1GrowWriteTable,
+  kL1GrowActivateTable,
+  kL2AllocWrite,
+  kReftableGrow,
   kRefblockAlloc,
+  kRefblockAllocHookup,
+  kRefblockAllocWrite,
+  kRefblockAllocWriteBlocks,
+  kRefblockAllocWriteTable,
+  kRefblockAllocSwitchTable,
   kEmptyImagePrepare,
 };
 

@@ -89,7 +89,7 @@ TEST(OptionsTest, RefusesConfigFilesInQemusWords) {
 }
 
 TEST(OptionsTest, RefusesWhatCannotComeAbout) {
-  const auto unknown = ParseDebugConfig("[inject-error]\nevent = \"refblock_alloc_hookup\"\n");
+  const auto unknown = ParseDebugConfig("[inject-error]\nevent = \"refblock_update\"\n");
   EXPECT_TRUE(absl::IsUnimplemented(unknown.status())) << unknown.status();
   // A request that ends with it is tried again.
   const std::string again = "[inject-error]\nevent = \"none\"\nerrno = \"11\"\n";
