@@ -135,6 +135,23 @@ TEST_F(MapTest, NeighboursThatHaveTheirPlaceAreWrittenAsOne) {
   }
 }
 
+// Of what is not allocated in a cluster that has its place, the rest comes from the backing file,
+// also where zeroes follow.
+TEST_F(MapTest, NeighboursTakeAlongWhatTheBackingFileHas) {
+  ASSERT_EQ(Qemu(scratch_.path(), {"qemu-img", "create", "-q", "-f", "raw", "base", "1M"}).status,
+            0);
+  ASSERT_EQ(Qemu(scratch_.path(), {"qemu-io", "-f", "raw", "-c", "write -P 5 0 1M", "base"}).status,
+            0);
+  Make("extended_l2=on", "a", "1M", {"write -P 1 0 2k", "write -z 6k 2k"},
+       {"-b", "base", "-F", "raw"});
+  EXPECT_EQ(Ringcow(scratch_.path(), {"qemu-io", "-c", "write -P 9 5k 2k", "a"}).status, 0);
+  const Outcome read = Qemu(
+      scratch_.path(), {"qemu-io", "-c", "read -P 1 0 2k", "-c", "read -P 5 2k 3k", "-c",
+                        "read -P 9 5k 2k", "-c", "read -P 0 7k 1k", "-c", "read -P 5 8k 16k", "a"});
+  EXPECT_EQ(read.status, 0) << read;
+  EXPECT_EQ(Qemu(scratch_.path(), {"qemu-img", "check", "a"}).status, 0);
+}
+
 // Those subclusters that begin before it, and no others, as a larger disk shows.
 TEST_F(MapTest, ZeroesUpToTheEndOfTheDisk) {
   for (const char* name : {"a", "b"}) Make("extended_l2=on", name, "2083k", {});
