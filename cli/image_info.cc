@@ -86,7 +86,6 @@ absl::StatusOr<ImageInfo> BottomInfo(const HostFile& host) {
     return ErrnoStatus(errno, absl::StrFormat("Could not stat '%s'", host.path()));
   }
   constexpr uint64_t kBlockBytes = 512;  // of st_blocks, whatever the file system
-  if (S_ISBLK(status.st_mode)) info.driver = "host_device";
   info.virtual_size = AlignUp(host.file()->size(), kSectorBytes);
   info.disk_bytes = static_cast<uint64_t>(status.st_blocks) * kBlockBytes;
   return info;

@@ -11,6 +11,15 @@
 #include "qcow2/reworded.h"
 
 namespace ringcow {
+namespace {
+
+FileKind KindFor(const std::string& driver) {
+  if (driver == "file") return FileKind::kRegular;
+  if (driver == "host_device") return FileKind::kDevice;
+  return driver == "host_cdrom" ? FileKind::kCdrom : FileKind::kAny;
+}
+
+}  // namespace
 
 HostFile::HostFile(ImageSource source) : source_(std::move(source)) {}
 HostFile::HostFile(HostFile&& other) noexcept = default;
@@ -46,9 +55,11 @@ Task<absl::Status> HostFile::OpenBottom(Rings& rings, ImageFileOptions options) 
   }
   CO_ASSIGN_OR_RETURN(file_,
                       UringDisk::Open(rings, source_.path,
-                                      {.read_only = options.read_only,
+                                      {.kind = KindFor(source_.bottom),
+                                       .read_only = options.read_only,
                                        .direct = options.direct,
                                        .force_share = options.force_share || source_.unlocked}));
+  if (source_.bottom.empty()) source_.bottom = file_->is_device() ? "host_device" : "file";
   disk_ = file_.get();
   co_return absl::OkStatus();
 }

@@ -21,7 +21,9 @@ constexpr absl::string_view kPreallocate = "preallocate";
 constexpr absl::string_view kCopyOnRead = "copy-on-read";
 constexpr absl::string_view kCompress = "compress";
 
-bool IsFileDriver(absl::string_view driver) { return driver == "file" || driver == "host_device"; }
+bool IsFileDriver(absl::string_view driver) {
+  return driver == "file" || driver == "host_device" || driver == "host_cdrom";
+}
 bool IsVoidDriver(absl::string_view driver) { return driver == "null-co" || driver == "null-aio"; }
 bool IsFormat(absl::string_view driver) { return FormatByName(driver).has_value(); }
 // What only lies on images.
@@ -62,10 +64,10 @@ absl::Status TakeLocking(ImageDescription& options, ImageSource& source) {
 }
 
 absl::Status TakeFile(const std::string& driver, ImageDescription options, ImageSource& source) {
-  source.bottom = driver;
   const std::optional<std::string> path = options.Take("filename");
   if (!path.has_value()) {
-    return absl::InvalidArgumentError("The 'file' block driver requires a file name");
+    return absl::InvalidArgumentError(
+        absl::StrFormat("The '%s' block driver requires a file name", driver));
   }
   source.path = *path;
   RETURN_IF_ERROR(TakeNodeOptions(options, source));
@@ -74,7 +76,7 @@ absl::Status TakeFile(const std::string& driver, ImageDescription options, Image
   RETURN_IF_ERROR(TakeLocking(options, source));
   // Names only: all I/O goes through io_uring.
   RETURN_IF_ERROR(TakeOneOf(options, "aio", {"threads", "native", "io_uring"}));
-  return CheckNothingIsLeft(options, "file");
+  return CheckNothingIsLeft(options, driver);
 }
 
 absl::Status TakeVoid(const std::string& driver, ImageDescription options, ImageSource& source) {
@@ -121,7 +123,10 @@ absl::Status TakeTransparent(ImageDescription options, ImageSource& source) {
 }
 
 absl::Status TakeDriver(const std::string& driver, ImageDescription options, ImageSource& source) {
-  if (IsFileDriver(driver)) return TakeFile(driver, std::move(options), source);
+  if (IsFileDriver(driver)) {
+    source.bottom = driver;
+    return TakeFile(driver, std::move(options), source);
+  }
   if (IsVoidDriver(driver)) return TakeVoid(driver, std::move(options), source);
   if (IsDiskDriver(driver)) return TakeDecorator(driver, std::move(options), source);
   if (IsTransparent(driver, options.options())) return TakeTransparent(std::move(options), source);
@@ -260,6 +265,7 @@ absl::StatusOr<ImageSource> SourceOf(absl::string_view name, absl::string_view f
   ImageSource source;
   source.path = std::move(path);
   source.format = std::string(format);
+  if (absl::StartsWith(name, "file:")) source.bottom = "file";
   if (!IsFileDriver(format)) return source;
   source.driver = source.format;
   source.bottom = source.format;
@@ -288,8 +294,9 @@ std::string NameOf(const ImageSource& source) {
 }
 
 absl::Status TakeProtocol(ImageDescription options, ImageSource& source) {
-  const std::string driver = options.Take("driver").value_or("file");
-  return TakeDriver(driver, std::move(options), source);
+  const std::optional<std::string> driver = options.Take("driver");
+  if (!driver.has_value()) return TakeFile("file", std::move(options), source);
+  return TakeDriver(*driver, std::move(options), source);
 }
 
 absl::StatusOr<ImageDescription> DescriptionOf(absl::string_view name, Options options) {

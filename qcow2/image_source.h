@@ -36,7 +36,7 @@ struct ImageSource {
   std::optional<VoidDiskOptions> nowhere = std::nullopt;  // if this is set, nowhere at all;
   // or they are what a guest of this other image sees.
   std::shared_ptr<const ImageSource> image = nullptr;
-  std::string bottom = "file";    // the driver of that, where it is no image
+  std::string bottom = {};        // the driver of that, where it is no image; empty: by the file
   std::vector<DiskDriver> below;  // the lowest first
   std::vector<GuestDriver> above;
 

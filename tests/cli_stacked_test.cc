@@ -53,6 +53,14 @@ TEST_F(StackedTest, AnImageInAnImageIsReadAndWritten) {
   EXPECT_EQ(Ours({"qemu-img", "compare", "-F", "raw", kInA, "flat"}).status, 0);
 }
 
+TEST_F(StackedTest, DevicesAreTakenForThat) {
+  EXPECT_EQ(ExpectSame({"qemu-img", "info", "/dev/null"}).status, 0);
+  EXPECT_EQ(ExpectSame({"qemu-img", "create", "-f", "raw", "/dev/null", "0"}).status, 0);
+  EXPECT_EQ(ExpectSame({"qemu-img", "info", "file:/dev/null"}).status, 1);
+  EXPECT_EQ(ExpectSame({"qemu-img", "info", "-f", "file", "/dev/null"}).status, 1);
+  EXPECT_EQ(ExpectSame({"qemu-img", "info", "-f", "host_device", "a"}).status, 1);
+}
+
 TEST_F(StackedTest, ItIsNamedInEveryWay) {
   ExpectSame({"qemu-io", "-c", "read -P 1 0 1k", "--image-opts",
               "driver=qcow2,file.driver=qcow2,file.file.filename=a"});
