@@ -30,14 +30,6 @@ PARTS = {
         'script': [(r'^class TestQCow3NotLazyQMP', r'^TestImageInfoSpecific = None')],
         'cases': 6,
     },
-    # Damage is told as what it is, where QEMU tells an errno that its search for refcounts ended with,
-    # and with overlap-check.inactive-l2 when the image is opened, not at each write.
-    '080': {
-        'script': [(r'^echo\necho "== Invalid L2 entry', r'^echo\necho "== Invalid snapshot L1 table offset')]
-                  + 2 * [(r'^\{ \$QEMU_IO -c "open -o overlap', r'^\{ \$QEMU_IMG snapshot -a')],
-        'output': [(r'^\n== Invalid L2 entry', r'^\n== Invalid snapshot L1 table offset')]
-                  + 2 * [(r'^qemu-io: Failed to flush', r'^qemu-img: Snapshot L1 table')],
-    },
     '102': {
         'script': [(r"^echo\necho '=== Testing map on an image file truncated", r'^# success'),
                    (r'^ +_cleanup_qemu$', r'^ +_cleanup_test_img$')],

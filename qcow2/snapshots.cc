@@ -23,6 +23,12 @@ std::vector<L1Entry> WithoutCopied(std::vector<L1Entry> l1) {
   return l1;
 }
 
+// An L1 table that cannot be is an errno to who wants to write.
+absl::Status WithErrno(const absl::Status& status) {
+  if (HasErrno(status)) return status;
+  return ErrnoStatus(absl::IsOutOfRange(status) ? EFBIG : EINVAL, status.message());
+}
+
 }  // namespace
 
 Task<absl::Status> Snapshots::Load() {
@@ -32,9 +38,10 @@ Task<absl::Status> Snapshots::Load() {
   CO_RETURN_IF_ERROR(Named(metadata_.disk, snapshots.status()));
   CO_ASSIGN_OR_RETURN(const std::vector<std::byte> table, SerializeSnapshotTable(*snapshots));
   table_bytes_ = table.size();
-  CO_ASSIGN_OR_RETURN(HostOffsets l2_tables, co_await FindL2Tables(*snapshots));
+  absl::StatusOr<HostOffsets> l2_tables = co_await FindL2Tables(*snapshots);
   snapshots_ = *std::move(snapshots);
-  UpdateGuard(std::move(l2_tables));
+  UpdateGuard(l2_tables.value_or(HostOffsets()));
+  if (!l2_tables.ok()) metadata_.guard.DoNotKnowSnapshotL2Tables(WithErrno(l2_tables.status()));
   co_return absl::OkStatus();
 }
 

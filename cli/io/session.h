@@ -66,6 +66,7 @@ class Session {
   TargetOptions options_;
   bool quit_ = false;
   bool has_told_corruption_ = false;  // of the image that is open
+  std::string unguarded_;  // why requests of this image were refused whose place nobody knows
   Scope in_background_;
 };
 
