@@ -52,6 +52,17 @@ PARTS = {
         'script': [(r' bitmap(?=; do$)', r'; do$')],
         'output': [(r'^\n=== Test pass bitmap', r'^\*\*\* done')],
     },
+    # QEMU itself, and a raw data file that alone tells what is in it.
+    '244': {
+        'script': [(r'^echo\necho "=== Standalone image with external data file \(valid raw',
+                    r'^echo\necho "=== bdrv_co_block_status'),
+                   (r"^echo\necho '=== Preallocation with data-file-raw",
+                    r"^echo\necho '--- Giving a backing file at runtime")],
+        'output': [(r'^\n=== Standalone image with external data file \(valid raw',
+                    r'^\n=== bdrv_co_block_status'),
+                   (r'^\n=== Preallocation with data-file-raw',
+                    r'^\n--- Giving a backing file at runtime')],
+    },
     '298': {
         'script': [(r'^class TestPreallocateFilter', r'^class TestTruncate')],
         'cases': 10,

@@ -56,6 +56,7 @@ Task<absl::Status> Session::OpenTarget(std::string name, TargetOptions options) 
   CO_RETURN_IF_ERROR(target.status());
   target_.emplace(*std::move(target));
   has_told_corruption_ = false;
+  has_failed_flush_ = false;
   unguarded_.clear();
   name_ = std::move(name);
   options_ = std::move(options);
@@ -75,6 +76,13 @@ std::string Session::Explain(const absl::Status& status) {
   return std::strerror(EIO);
 }
 
+bool Session::HasFlushed(const absl::Status& status) {
+  if (status.ok()) return true;
+  (void)Explain(status);  // a corruption
+  has_failed_flush_ = true;
+  return false;
+}
+
 bool Session::Say(const absl::Status& status) const {
   if (!status.ok()) program_.Error(MessageOf(status));
   return status.ok();
@@ -92,7 +100,7 @@ Task<absl::Status> Session::Close() {
                   unguarded_);
   }
   // The request that met it told it.
-  co_return has_told_corruption_ ? absl::OkStatus() : status;
+  co_return has_told_corruption_ || has_failed_flush_ ? absl::OkStatus() : status;
 }
 
 Task<absl::Status> Session::Reopen(TargetOptions options) {
