@@ -12,6 +12,7 @@
 #include "qcow2/foreign.h"
 #include "qcow2/format/image_format.h"
 #include "qcow2/node_options.h"
+#include "qcow2/quorum_disk.h"
 
 namespace ringcow {
 namespace {
@@ -20,6 +21,7 @@ constexpr absl::string_view kBlkdebug = "blkdebug";
 constexpr absl::string_view kPreallocate = "preallocate";
 constexpr absl::string_view kCopyOnRead = "copy-on-read";
 constexpr absl::string_view kCompress = "compress";
+constexpr absl::string_view kQuorum = "quorum";
 
 bool IsFileDriver(absl::string_view driver) {
   return driver == "file" || driver == "host_device" || driver == "host_cdrom";
@@ -33,7 +35,7 @@ bool IsGuestDriver(absl::string_view driver) {
 // What bytes come from, without a format.
 bool IsDiskDriver(absl::string_view driver) {
   return IsFileDriver(driver) || IsVoidDriver(driver) || driver == kBlkdebug ||
-         driver == kPreallocate;
+         driver == kPreallocate || driver == kQuorum;
 }
 
 using Options = std::map<std::string, std::string>;
@@ -88,6 +90,29 @@ absl::Status TakeVoid(const std::string& driver, ImageDescription options, Image
   return CheckNothingIsLeft(options, driver);
 }
 
+bool HasChild(const Options& options, const std::string& name) {
+  const auto found = options.lower_bound(name);
+  return found != options.end() &&
+         (found->first == name || absl::StartsWith(found->first, absl::StrCat(name, ".")));
+}
+
+absl::Status TakeQuorum(ImageDescription options, ImageSource& source) {
+  source.bottom = std::string(kQuorum);
+  QuorumSource& quorum = source.quorum.emplace();
+  for (std::string name = "children.0"; HasChild(options.options(), name);
+       name = absl::StrCat("children.", quorum.children.size())) {
+    ASSIGN_OR_RETURN(ImageDescription description, TakeNeededChild(options, name));
+    auto child = std::make_shared<ImageSource>();
+    RETURN_IF_ERROR(TakeProtocol(std::move(description), *child));
+    quorum.children.push_back(std::move(child));
+  }
+  ASSIGN_OR_RETURN(quorum.threshold, TakeVoteThreshold(options, quorum.children.size()));
+  RETURN_IF_ERROR(TakeNodeOptions(options, source));
+  RETURN_IF_ERROR(TakeOneOf(options, "detect-zeroes", {"off"}));
+  RETURN_IF_ERROR(TakeOneOf(options, "discard", {"unmap", "on"}));
+  return CheckNothingIsLeft(options, kQuorum);
+}
+
 absl::StatusOr<DiskDriver> TakeDecoratorOptions(const std::string& driver,
                                                 ImageDescription& options) {
   if (driver == kBlkdebug) return TakeBlkdebugOptions(options);
@@ -128,6 +153,7 @@ absl::Status TakeDriver(const std::string& driver, ImageDescription options, Ima
     return TakeFile(driver, std::move(options), source);
   }
   if (IsVoidDriver(driver)) return TakeVoid(driver, std::move(options), source);
+  if (driver == kQuorum) return TakeQuorum(std::move(options), source);
   if (IsDiskDriver(driver)) return TakeDecorator(driver, std::move(options), source);
   if (IsTransparent(driver, options.options())) return TakeTransparent(std::move(options), source);
   if (IsFormat(driver) || IsGuestDriver(driver)) {
@@ -247,7 +273,9 @@ std::string PrefixOfFile(const Options& options) {
 
 std::string ChildOf(absl::string_view driver) { return driver == kBlkdebug ? "image" : "file"; }
 
-bool IsProtocol(absl::string_view driver) { return IsDiskDriver(driver) && driver != kPreallocate; }
+bool IsProtocol(absl::string_view driver) {
+  return IsDiskDriver(driver) && driver != kPreallocate && driver != kQuorum;
+}
 
 absl::StatusOr<ImageSource> SourceOf(absl::string_view name, absl::string_view format) {
   if (ImageDescription::IsJson(name)) {
@@ -288,6 +316,7 @@ bool ImageSource::copies_on_read() const {
 
 std::string NameOf(const ImageSource& source) {
   if (source.nowhere.has_value()) return "null";
+  if (source.quorum.has_value()) return std::string(kQuorum);
   if (source.image == nullptr) return source.path;
   const std::string& format = source.image->format;
   return absl::StrCat(format.empty() ? "image" : format, ":", NameOf(*source.image));
