@@ -83,7 +83,8 @@ struct WriteBackCounters {
 //
 // What tables refer to may lie on a disk of its own (`data_disk`). Then every plan begins with an
 // fsync of that disk, if it has changed since the last one: all that had been written there when
-// the plan was made is durable before any table of it. DependsOnFlush is not needed for that.
+// the plan was made is durable before any table of it. DependsOnFlush is not needed for that. The
+// first plan or flush takes it for changed: what it held before may not be durable either.
 //
 // Errors. A failed, short or cancelled write leaves its table dirty and nothing that depends on it
 // written; the next Flush tries again. After a failed fsync nobody knows what of the writes before
@@ -188,7 +189,7 @@ class WriteBack {
   Version durable_through_ = 0;
   uint64_t changes_synced_ = 0;  // Disk::changes() when the last good sync started...
   std::optional<uint64_t> size_changes_synced_;  // ...and Disk::size_changes()
-  uint64_t data_changes_synced_ = 0;             // changes() of data_disk_, the same
+  std::optional<uint64_t> data_changes_synced_;  // changes() of data_disk_, the same
   WriteBackCounters counters_;
   absl::Status failure_;
   Mutex one_plan_;

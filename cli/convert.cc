@@ -1,5 +1,3 @@
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <cstdlib>
 #include <functional>
@@ -38,8 +36,7 @@ using Targets = std::vector<Target>;
 // A file that grows reads as zeroes where nothing was written; a device does not.
 bool IsDevice(const ImageFile& file) {
   const UringDisk* const host_file = file.host().outermost_file();
-  struct stat info{};
-  return host_file == nullptr || fstat(host_file->fd(), &info) != 0 || S_ISBLK(info.st_mode);
+  return host_file == nullptr || host_file->is_device();
 }
 
 Task<absl::StatusOr<Targets>> OpenSources(Host& host, const ConvertSettings& settings) {

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "cli/node_name.h"
 #include "engine/errno_status.h"
@@ -86,16 +87,37 @@ absl::StatusOr<ImageInfo> BottomInfo(const HostFile& host) {
     return ErrnoStatus(errno, absl::StrFormat("Could not stat '%s'", host.path()));
   }
   constexpr uint64_t kBlockBytes = 512;  // of st_blocks, whatever the file system
-  if (S_ISBLK(status.st_mode)) info.driver = "host_device";
   info.virtual_size = AlignUp(host.file()->size(), kSectorBytes);
   info.disk_bytes = static_cast<uint64_t>(status.st_blocks) * kBlockBytes;
   return info;
 }
 
+Task<absl::StatusOr<ImageInfo>> FileInfo(const HostFile& host);
+
+// As QEMU has them, the last child first.
+// NOLINTNEXTLINE(misc-no-recursion): see FileInfo.
+Task<absl::StatusOr<ImageInfo>> QuorumInfo(const HostFile& host) {
+  ImageInfo info;
+  info.name = NameOfFile(host, 0).Text();
+  info.driver = host.source().bottom;
+  info.knows_dirt = false;
+  info.disk_bytes = 0;
+  for (size_t i = host.children().size(); i-- > 0;) {
+    CO_ASSIGN_OR_RETURN(ImageInfo child, co_await FileInfo(*host.children()[i]));
+    child.role = absl::StrCat("children.", i);
+    info.virtual_size = child.virtual_size;
+    *info.disk_bytes += child.disk_bytes.value_or(0);
+    info.children.push_back(std::move(child));
+  }
+  co_return info;
+}
+
 // NOLINTNEXTLINE(misc-no-recursion): as deep as images lie in images, which is bounded.
 Task<absl::StatusOr<ImageInfo>> FileInfo(const HostFile& host) {
   ImageInfo info;
-  if (host.image() != nullptr) {
+  if (!host.children().empty()) {
+    CO_ASSIGN_OR_RETURN(info, co_await QuorumInfo(host));
+  } else if (host.image() != nullptr) {
     CO_ASSIGN_OR_RETURN(info, co_await ReadImageInfo(host.image()->file()));
   } else {
     CO_ASSIGN_OR_RETURN(info, BottomInfo(host));

@@ -86,8 +86,10 @@ Json ImageJson(const ImageInfo& info) {
   }
   if (header.crypt_method != CryptMethod::kNone) members.emplace_back("encrypted", Json(true));
   if (!header.backing_file.empty()) {
-    members.emplace_back("full-backing-filename",
-                         Json(FullBackingPath(info.path, header.backing_file)));
+    if (!IsLost(info.path, header.backing_file)) {
+      members.emplace_back("full-backing-filename",
+                           Json(FullBackingPath(info.path, header.backing_file)));
+    }
     members.emplace_back("backing-filename", Json(header.backing_file));
   }
   if (info.knows_dirt) members.emplace_back("dirty-flag", Json(header.dirty()));
@@ -114,9 +116,13 @@ void AddQcow2Lines(const ImageInfo& info, const Header& header, Lines& lines) {
   if (header.dirty()) lines.Add("cleanly shut down: no");
   if (!header.backing_file.empty()) {
     const std::string full_path = FullBackingPath(info.path, header.backing_file);
-    const bool is_other = full_path != header.backing_file;
-    lines.Add(absl::StrCat("backing file: ", header.backing_file,
-                           is_other ? absl::StrCat(" (actual path: ", full_path, ")") : ""));
+    std::string where;
+    if (IsLost(info.path, header.backing_file)) {
+      where = " (cannot determine actual path)";
+    } else if (full_path != header.backing_file) {
+      where = absl::StrCat(" (actual path: ", full_path, ")");
+    }
+    lines.Add(absl::StrCat("backing file: ", header.backing_file, where));
     if (header.extensions.backing_format.has_value()) {
       lines.Add(absl::StrCat("backing file format: ", *header.extensions.backing_format));
     }
@@ -185,6 +191,11 @@ Task<absl::StatusOr<std::vector<ImageInfo>>> ReadInfos(Host& host, const Setting
     const std::optional<Header>& header = infos.back().header;
     const bool has_more = header.has_value() && !header->backing_file.empty();
     if (!settings.whole_chain || !has_more) co_return infos;
+    if (IsLost(infos.back().path, header->backing_file)) {
+      co_return absl::FailedPreconditionError(absl::StrFormat(
+          "Could not determine absolute backing filename, but backing filename '%s' present",
+          header->backing_file));
+    }
     name = FullBackingPath(infos.back().path, header->backing_file);
     options.image_options = false;
     options.format = header->extensions.backing_format.value_or("");

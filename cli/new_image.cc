@@ -1,6 +1,5 @@
 #include "cli/new_image.h"
 
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -26,14 +25,14 @@ Task<absl::Status> CreateRawOnDevice(Disk& disk, uint64_t size, Preallocation pr
   if (preallocation != Preallocation::kOff) {
     co_return absl::InvalidArgumentError("Preallocation is for files, not for devices");
   }
+  if (size == 0) co_return absl::OkStatus();
   CO_RETURN_IF_ERROR(co_await WriteZeroBytes(disk, HostOffset(0), std::min(size, kSectorBytes)));
   co_return co_await disk.Fdatasync();
 }
 
 Task<absl::Status> CreateRaw(UringDisk& disk, uint64_t size, Preallocation preallocation) {
   size = AlignUp(size, kSectorBytes);
-  struct stat info{};
-  if (fstat(disk.fd(), &info) == 0 && S_ISBLK(info.st_mode)) {
+  if (disk.is_device()) {
     co_return co_await CreateRawOnDevice(disk, size, preallocation);
   }
   CO_RETURN_IF_ERROR(co_await disk.Truncate(0));
@@ -86,10 +85,7 @@ absl::StatusOr<NewFile> OpenNew(Host& host, const std::string& path) {
 }
 
 Task<absl::Status> SetAttributes(UringDisk& disk, const FileAttributes& attributes) {
-  struct stat info{};
-  if (!attributes.any() || fstat(disk.fd(), &info) != 0 || !S_ISREG(info.st_mode)) {
-    co_return absl::OkStatus();
-  }
+  if (!attributes.any() || disk.is_device()) co_return absl::OkStatus();
   CO_RETURN_IF_ERROR(co_await disk.Truncate(0));
   SetFileAttributes(disk.fd(), attributes);
   co_return absl::OkStatus();

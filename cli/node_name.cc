@@ -69,8 +69,18 @@ NodeName Put(const Driver& driver, const NodeName& below) {
                              : PutFilter(NameOfDriver(driver), below);
 }
 
+// NOLINTNEXTLINE(misc-no-recursion): as deep as drivers are nested, which is bounded.
+NodeName NameOfQuorum(const HostFile& host, const QuorumSource& quorum) {
+  Json::Array children;
+  for (const auto& child : host.children()) children.emplace_back(NameOfFile(*child).options);
+  return {.options = InQemusOrder({{"driver", Json(host.source().bottom)},
+                                   {"vote-threshold", Json(uint64_t{quorum.threshold})},
+                                   {"children", Json(std::move(children))}})};
+}
+
 NodeName NameOfBottom(const HostFile& host) {
   const ImageSource& source = host.source();
+  if (source.quorum.has_value()) return NameOfQuorum(host, *source.quorum);
   if (host.image() != nullptr) return NameOfImage(host.image()->file());
   if (!source.nowhere.has_value()) {
     return {.plain = host.path(),

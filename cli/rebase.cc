@@ -12,6 +12,7 @@
 #include "cli/command.h"
 #include "cli/driver_names.h"
 #include "cli/interrupt_notice.h"
+#include "cli/node_name.h"
 #include "cli/progress.h"
 #include "cli/target.h"
 #include "engine/status_macros.h"
@@ -72,7 +73,13 @@ Task<absl::StatusOr<NewBacking>> OpenNewBacking(Host& host, const Settings& sett
                                                 const ImageChain& chain) {
   NewBacking backing;
   if (settings.new_name().empty()) co_return backing;
-  const std::string full = FullBackingPath(chain.file().host().path(), settings.new_name());
+  const std::string path = chain.file().host().path();
+  if (IsLost(path, settings.new_name())) {
+    co_return absl::FailedPreconditionError(absl::StrFormat(
+        "Could not resolve backing filename: Cannot use relative backing file names for '%s'",
+        NameOfImage(chain.file()).Text()));
+  }
+  const std::string full = FullBackingPath(path, settings.new_name());
   backing.depth = FindLayer(chain, full);
   if (backing.depth.has_value()) co_return backing;
   absl::StatusOr<Target> opened = co_await Target::Open(host, full, settings.new_backing);

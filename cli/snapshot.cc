@@ -1,5 +1,6 @@
 #include <cerrno>
 #include <chrono>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <optional>
@@ -16,6 +17,8 @@
 #include "engine/status_macros.h"
 #include "qcow2/failure_reason.h"
 #include "qcow2/format/snapshot_table.h"
+#include "qcow2/leak.h"
+#include "qcow2/reworded.h"
 
 namespace ringcow {
 namespace {
@@ -99,7 +102,12 @@ Task<absl::Status> DeleteOne(Image* image, const Settings& settings) {
       image == nullptr ? std::nullopt : FindSnapshotByName(image->snapshots(), settings.snapshot);
   if (!index.has_value()) co_return absl::NotFoundError("snapshot not found");
   CO_RETURN_IF_ERROR(ValidateSnapshotL1Table(image->snapshots()[*index], image->geometry()));
-  co_return co_await image->DeleteSnapshot(*index);
+  const absl::Status status = co_await image->DeleteSnapshot(*index);
+  if (!IsLeaking(status)) co_return status;
+  const std::string reason = FailureReason(status);
+  // The function of QEMU's that says so.
+  absl::FPrintF(stderr, "qcow2_free_clusters failed: %s\n", reason);
+  co_return Reworded(status, absl::StrCat("Failed to free the cluster and L1 table: ", reason));
 }
 
 Task<absl::Status> Act(const Program& program, Image* image, const Settings& settings) {

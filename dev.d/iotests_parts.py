@@ -30,14 +30,6 @@ PARTS = {
         'script': [(r'^class TestQCow3NotLazyQMP', r'^TestImageInfoSpecific = None')],
         'cases': 6,
     },
-    # Damage is told as what it is, where QEMU tells an errno that its search for refcounts ended with,
-    # and with overlap-check.inactive-l2 when the image is opened, not at each write.
-    '080': {
-        'script': [(r'^echo\necho "== Invalid L2 entry', r'^echo\necho "== Invalid snapshot L1 table offset')]
-                  + 2 * [(r'^\{ \$QEMU_IO -c "open -o overlap', r'^\{ \$QEMU_IMG snapshot -a')],
-        'output': [(r'^\n== Invalid L2 entry', r'^\n== Invalid snapshot L1 table offset')]
-                  + 2 * [(r'^qemu-io: Failed to flush', r'^qemu-img: Snapshot L1 table')],
-    },
     '102': {
         'script': [(r"^echo\necho '=== Testing map on an image file truncated", r'^# success'),
                    (r'^ +_cleanup_qemu$', r'^ +_cleanup_test_img$')],
@@ -59,6 +51,17 @@ PARTS = {
     '176': {
         'script': [(r' bitmap(?=; do$)', r'; do$')],
         'output': [(r'^\n=== Test pass bitmap', r'^\*\*\* done')],
+    },
+    # QEMU itself, and a raw data file that alone tells what is in it.
+    '244': {
+        'script': [(r'^echo\necho "=== Standalone image with external data file \(valid raw',
+                    r'^echo\necho "=== bdrv_co_block_status'),
+                   (r"^echo\necho '=== Preallocation with data-file-raw",
+                    r"^echo\necho '--- Giving a backing file at runtime")],
+        'output': [(r'^\n=== Standalone image with external data file \(valid raw',
+                    r'^\n=== bdrv_co_block_status'),
+                   (r'^\n=== Preallocation with data-file-raw',
+                    r'^\n--- Giving a backing file at runtime')],
     },
     '298': {
         'script': [(r'^class TestPreallocateFilter', r'^class TestTruncate')],

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <linux/fs.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -35,16 +34,6 @@ int OpenFlags(const UringDisk::Options& options) {
   if (options.creation != UringDisk::Creation::kMustExist) flags |= O_CREAT;
   if (options.creation == UringDisk::Creation::kExclusive) flags |= O_EXCL;
   return flags;
-}
-
-absl::StatusOr<uint64_t> SizeOf(int fd, const struct stat& info) {
-  if (S_ISREG(info.st_mode)) return static_cast<uint64_t>(info.st_size);
-  if (!S_ISBLK(info.st_mode)) {
-    return absl::InvalidArgumentError("it is neither a regular file nor a block device");
-  }
-  uint64_t bytes = 0;
-  if (ioctl(fd, BLKGETSIZE64, &bytes) != 0) return ErrnoStatus(errno, "BLKGETSIZE64");
-  return bytes;
 }
 
 int FallocateMode(Op op) {
@@ -99,25 +88,19 @@ absl::StatusOr<UringDisk::Opened> UringDisk::OpenFile(const std::string& path,
   Opened opened;
   opened.fd = FileDescriptor(open(path.c_str(), OpenFlags(options), kNewFileMode));
   const int fd = opened.fd.get();
-  struct stat info{};
-  if (fd < 0 || fstat(fd, &info) != 0) return ErrnoStatus(errno, could_not);
-  absl::StatusOr<uint64_t> size = SizeOf(fd, info);
-  if (!size.ok()) {
-    return absl::Status(size.status().code(),
-                        absl::StrFormat("%s: %s", could_not, std::string(size.status().message())));
-  }
+  if (fd < 0) return ErrnoStatus(errno, could_not);
+  ASSIGN_OR_RETURN(opened.properties.size, SizeOfFile(fd, options.kind, path));
 
   (void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
 
   const LockMode mode = options.read_only ? LockMode::kReader : LockMode::kWriter;
   RETURN_IF_ERROR(LockImageFile(fd, options.force_share ? LockMode::kNone : mode, path));
-  if (options.truncate && S_ISREG(info.st_mode)) {
+  if (options.truncate && !IsDevice(fd)) {
     if (ftruncate(fd, 0) != 0) return ErrnoStatus(errno, could_not);
-    size = 0;
+    opened.properties.size = 0;
   }
 
   opened.properties.name = path;
-  opened.properties.size = *size;
   const std::optional<DirectIoAlignment> direct =
       options.direct ? EnableDirectIo(fd) : std::nullopt;
   const DirectIoAlignment alignment = direct.value_or(DirectIoAlignment{1, 1});

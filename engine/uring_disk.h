@@ -11,12 +11,13 @@
 #include "engine/chain.h"
 #include "engine/disk.h"
 #include "engine/file_descriptor.h"
+#include "engine/file_kind.h"
 #include "engine/request.h"
 #include "engine/rings.h"
 
 namespace ringcow {
 
-// A regular file or a block device through io_uring. It is idle when it is destroyed; the rings
+// A regular file or a device through io_uring. It is idle when it is destroyed; the rings
 // outlive it.
 class UringDisk final : public Disk, private RingClient {
  public:
@@ -27,6 +28,7 @@ class UringDisk final : public Disk, private RingClient {
   };
 
   struct Options {
+    FileKind kind = FileKind::kAny;
     bool read_only = false;
     // O_DIRECT, where the file system has it; otherwise the host caches pages, and notice() says
     // so.
@@ -37,7 +39,7 @@ class UringDisk final : public Disk, private RingClient {
   };
 
   // Errors: "Could not open 'path': <reason>" with the errno's code; kUnavailable when the image is
-  // locked; kInvalidArgument for what is neither a regular file nor a block device.
+  // locked; those of SizeOfFile.
   static absl::StatusOr<std::unique_ptr<UringDisk>> Open(Rings& rings, const std::string& path,
                                                          const Options& options);
   static absl::StatusOr<std::unique_ptr<UringDisk>> Open(Rings& rings, const std::string& path) {
@@ -53,6 +55,7 @@ class UringDisk final : public Disk, private RingClient {
   // Empty, or a sentence about what this file does not offer; for front ends to say once.
   const std::string& notice() const { return notice_; }
   int fd() const { return fd_.get(); }
+  bool is_device() const { return IsDevice(fd_.get()); }
   // Whether that is another name of this file.
   bool IsNamed(const std::string& path) const;
 

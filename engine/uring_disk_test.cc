@@ -83,10 +83,26 @@ TEST_F(UringDiskTest, ErrorsNameThePathAsQemuDoes) {
   EXPECT_EQ(ErrorOf("/nowhere/x", {.creation = Creation::kIfMissing}),
             "Could not create '/nowhere/x': No such file or directory");
   EXPECT_EQ(ErrorOf("/"), "Could not open '/': Is a directory");
-  EXPECT_EQ(ErrorOf("/", {.read_only = true}),
-            "Could not open '/': it is neither a regular file nor a block device");
-  EXPECT_EQ(ErrorOf("/dev/null"),
-            "Could not open '/dev/null': it is neither a regular file nor a block device");
+  EXPECT_EQ(ErrorOf("/", {.read_only = true}), "'file' driver requires '/' to be a regular file");
+}
+
+TEST_F(UringDiskTest, OpensDevicesOfNoSizeUnlessAFileIsAskedFor) {
+  for (const FileKind kind : {FileKind::kAny, FileKind::kDevice, FileKind::kCdrom}) {
+    for (const bool read_only : {false, true}) {
+      const auto disk = Open("/dev/null", {.kind = kind, .read_only = read_only});
+      ASSERT_NE(disk, nullptr);
+      EXPECT_EQ(disk->size(), 0U);
+      EXPECT_TRUE(disk->is_device());
+    }
+  }
+  EXPECT_EQ(ErrorOf("/dev/null", {.kind = FileKind::kRegular}),
+            "'file' driver requires '/dev/null' to be a regular file");
+  EXPECT_EQ(ErrorOf("/", {.kind = FileKind::kDevice, .read_only = true}),
+            "'host_device' driver requires '/' to be either a character or block device");
+  EXPECT_EQ(ErrorOf("/", {.kind = FileKind::kCdrom, .read_only = true}),
+            "'host_cdrom' driver requires '/' to be either a character or block device");
+  EXPECT_EQ(ErrorOf("/dev/ptmx", {.read_only = true}),
+            "Could not refresh total sector count: Illegal seek");
 }
 
 TEST_F(UringDiskTest, TransfersRegisteredMemoryLikeAnyOther) {
@@ -129,7 +145,7 @@ TEST_F(UringDiskTest, NoMoreMemoryThanThereIsRoomFor) {
 
 TEST_F(UringDiskTest, DoesNotWaitForAFifo) {
   ASSERT_EQ(mkfifo(path_.c_str(), 0600), 0);
-  EXPECT_THAT(ErrorOf(path_, {.read_only = true}), HasSubstr("neither a regular file"));
+  EXPECT_THAT(ErrorOf(path_, {.read_only = true}), HasSubstr("to be a regular file"));
 }
 
 TEST_F(UringDiskTest, CreatesAndTruncatesOnlyWhenAsked) {

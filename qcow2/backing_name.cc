@@ -32,4 +32,8 @@ std::string FullBackingPath(absl::string_view path, absl::string_view name) {
   return absl::StrCat(path.substr(0, path.find_last_of('/') + 1), name);
 }
 
+bool IsLost(absl::string_view path, absl::string_view name) {
+  return path.empty() && !name.empty() && FullBackingPath("/", name) != name;
+}
+
 }  // namespace ringcow

@@ -16,6 +16,10 @@ absl::StatusOr<std::string> LocalPath(absl::string_view name);
 // the image's directory, a name with a protocol stays as it is.
 std::string FullBackingPath(absl::string_view path, absl::string_view name);
 
+// Whether nobody knows where that is: the name is relative, and the image is in no file with a
+// path.
+bool IsLost(absl::string_view path, absl::string_view name);
+
 }  // namespace ringcow
 
 #endif  // RINGCOW_QCOW2_BACKING_NAME_H_

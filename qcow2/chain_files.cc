@@ -44,12 +44,24 @@ ImageDescription WithFile(const ImageDescription& description, const std::string
   return ImageDescription(std::move(options));
 }
 
+// The driver that the image's bytes come from in the end.
+std::string BottomOf(const ImageSource& source) {
+  const ImageSource* lowest = &source;
+  while (lowest->image != nullptr) lowest = lowest->image.get();
+  return lowest->bottom;
+}
+
 // The backing file, if there is one: that of the description, or else of the header.
 absl::StatusOr<std::optional<ImageSource>> BackingOf(const ImageFile& file, const Header& header) {
   const FormatOptions& options = file.format_options();
   if (!options.replaces_backing && header.backing_file.empty()) return std::nullopt;
   if (options.replaces_backing && !options.backing.has_value()) return std::nullopt;
-  const std::string named = FullBackingPath(file.host().path(), header.backing_file);
+  const bool is_lost = IsLost(file.host().path(), header.backing_file);
+  if (is_lost && !options.backing.has_value()) {
+    return absl::FailedPreconditionError(absl::StrFormat(
+        "Cannot generate a base directory for %s nodes", BottomOf(file.host().source())));
+  }
+  const std::string named = is_lost ? "" : FullBackingPath(file.host().path(), header.backing_file);
   absl::StatusOr<ImageSource> source =
       options.backing.has_value()
           ? SourceOf(WithFile(*options.backing, header.backing_file.empty() ? "" : named), "")

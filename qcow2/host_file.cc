@@ -11,6 +11,15 @@
 #include "qcow2/reworded.h"
 
 namespace ringcow {
+namespace {
+
+FileKind KindFor(const std::string& driver) {
+  if (driver == "file") return FileKind::kRegular;
+  if (driver == "host_device") return FileKind::kDevice;
+  return driver == "host_cdrom" ? FileKind::kCdrom : FileKind::kAny;
+}
+
+}  // namespace
 
 HostFile::HostFile(ImageSource source) : source_(std::move(source)) {}
 HostFile::HostFile(HostFile&& other) noexcept = default;
@@ -39,6 +48,7 @@ Task<absl::StatusOr<HostFile>> HostFile::Open(Rings& rings, ImageSource source,
 
 Task<absl::Status> HostFile::OpenBottom(Rings& rings, ImageFileOptions options) {
   if (source_.image != nullptr) co_return co_await OpenImage(rings, options);
+  if (source_.quorum.has_value()) co_return co_await OpenQuorum(rings, *source_.quorum, options);
   if (source_.nowhere.has_value()) {
     nowhere_ = std::make_unique<VoidDisk>(rings.loop(), *source_.nowhere);
     disk_ = nowhere_.get();
@@ -46,9 +56,11 @@ Task<absl::Status> HostFile::OpenBottom(Rings& rings, ImageFileOptions options) 
   }
   CO_ASSIGN_OR_RETURN(file_,
                       UringDisk::Open(rings, source_.path,
-                                      {.read_only = options.read_only,
+                                      {.kind = KindFor(source_.bottom),
+                                       .read_only = options.read_only,
                                        .direct = options.direct,
                                        .force_share = options.force_share || source_.unlocked}));
+  if (source_.bottom.empty()) source_.bottom = file_->is_device() ? "host_device" : "file";
   disk_ = file_.get();
   co_return absl::OkStatus();
 }
@@ -69,6 +81,19 @@ Task<absl::Status> HostFile::OpenImage(Rings& rings, const ImageFileOptions& opt
   image_as_disk_ =
       std::make_unique<GuestAsDisk>(rings.loop(), *image_, name, GuestAsDisk::BeyondEnd::kGrows);
   disk_ = image_as_disk_.get();
+  co_return absl::OkStatus();
+}
+
+Task<absl::Status> HostFile::OpenQuorum(Rings& rings, const QuorumSource& quorum,
+                                        const ImageFileOptions& options) {
+  std::vector<Disk*> disks;
+  for (const std::shared_ptr<const ImageSource>& source : quorum.children) {
+    CO_ASSIGN_OR_RETURN(HostFile child, co_await Open(rings, *source, options));
+    children_.push_back(std::make_unique<HostFile>(std::move(child)));
+    disks.push_back(&children_.back()->disk());
+  }
+  CO_ASSIGN_OR_RETURN(quorum_, QuorumDisk::Open(std::move(disks), quorum.threshold));
+  disk_ = quorum_.get();
   co_return absl::OkStatus();
 }
 
@@ -107,6 +132,9 @@ Task<absl::Status> HostFile::Close() {
   absl::Status status;
   for (size_t i = preallocating_.size(); i-- > 0;) {
     status.Update(co_await preallocating_[i]->Close());
+  }
+  for (const std::unique_ptr<HostFile>& child : children_) {
+    status.Update(co_await child->Close());
   }
   if (image_ == nullptr) co_return status;
   // What a request could tell by its errno only.

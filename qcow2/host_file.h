@@ -17,6 +17,7 @@
 #include "qcow2/guest_as_disk.h"
 #include "qcow2/image_source.h"
 #include "qcow2/preallocating_disk.h"
+#include "qcow2/quorum_disk.h"
 #include "qcow2/void_disk.h"
 
 namespace ringcow {
@@ -53,7 +54,7 @@ class HostFile {
 
   // To be read and written.
   Disk& disk() const { return *disk_; }
-  // What all of it lies on; null where it lies nowhere, or in another image.
+  // What all of it lies on; null where it lies nowhere, in another image, or in several files.
   UringDisk* file() const { return file_.get(); }
   // The same, or that of the image in which it lies, and so on.
   UringDisk* outermost_file() const;
@@ -66,6 +67,8 @@ class HostFile {
   const ImageSource& source() const { return source_; }
   // The image that it is in, or null.
   const ImageChain* image() const { return image_.get(); }
+  // Those that agree on its bytes; empty where it is not a quorum.
+  const std::vector<std::unique_ptr<HostFile>>& children() const { return children_; }
 
   // Gives back what is allocated ahead, and closes the image that the file is in. No request is
   // under way, and none may follow.
@@ -76,12 +79,16 @@ class HostFile {
 
   Task<absl::Status> OpenBottom(Rings& rings, ImageFileOptions options);
   Task<absl::Status> OpenImage(Rings& rings, const ImageFileOptions& options);
+  Task<absl::Status> OpenQuorum(Rings& rings, const QuorumSource& quorum,
+                                const ImageFileOptions& options);
   absl::Status PutAbove(const DiskDriver& driver);
 
   // What lies below is destroyed last.
   ImageSource source_;
   std::unique_ptr<ImageChain> image_;
   std::unique_ptr<GuestAsDisk> image_as_disk_;
+  std::vector<std::unique_ptr<HostFile>> children_;
+  std::unique_ptr<QuorumDisk> quorum_;
   std::unique_ptr<VoidDisk> nowhere_;
   std::unique_ptr<UringDisk> file_;
   std::vector<std::unique_ptr<BlkdebugDisk>> blkdebugs_;

@@ -37,19 +37,13 @@ Task<absl::StatusOr<std::unique_ptr<Image>>> Image::Open(Disk& disk, OpenOptions
         absl::StrFormat("'%s': its data file '%s' was not opened", disk.name(),
                         read.header.extensions.external_data_file.value_or("")));
   }
-  // The raw file would not read as the guest does.
-  if (read.header.raw_external_data() && options.backing != nullptr) {
-    co_return absl::InvalidArgumentError(absl::StrFormat(
-        "'%s': Backing file and data-file-raw cannot be used at the same time", disk.name()));
-  }
+  // With a backing file that only who opens it knows, the raw file would not read as the guest
+  // does.
+  if (read.header.raw_external_data()) options.backing = nullptr;
   // What a killed process wrote may be read back and still be lost in a power cut. Everything is
-  // ordered behind what is read from here on, so that has to be durable.
-  if (!options.read_only) {
-    CO_RETURN_IF_ERROR(co_await disk.Fdatasync());
-    if (options.data_file != nullptr) {
-      CO_RETURN_IF_ERROR(co_await options.data_file->Fdatasync());
-    }
-  }
+  // ordered behind what is read from here on, so that has to be durable. (A data file becomes so
+  // with the first table that is written, or the first flush.)
+  if (!options.read_only) CO_RETURN_IF_ERROR(co_await disk.Fdatasync());
   auto parts = std::make_unique<Parts>(disk, read, options);
   CO_RETURN_IF_ERROR(co_await parts->metadata.Load());
   CO_RETURN_IF_ERROR(co_await parts->snapshots.Load());

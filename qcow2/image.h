@@ -138,6 +138,7 @@ class Image final : public GuestDisk {
   // it is this operation's turn; NotFound when there is none, FailedPrecondition while there are
   // bitmaps, which do not know what differs.
   Task<absl::Status> ApplySnapshot(size_t index);
+  // A failure behind which the snapshot is gone, but some of its clusters are not free, IsLeaking.
   Task<absl::Status> DeleteSnapshot(size_t index);
   // All snapshots say what version 3 demands of them, and old versions of QEMU did not write.
   Task<absl::Status> CompleteSnapshots();

@@ -20,6 +20,10 @@ namespace ringcow {
 Task<absl::Status> Image::Parts::Empty() {
   const uint64_t size = metadata.geometry.virtual_size();
   if (size == 0) co_return absl::OkStatus();
+  if (metadata.has_raw_data_file()) {
+    co_return ErrnoStatus(
+        ENOTSUP, absl::StrFormat("'%s': nothing shows through a raw data file", disk.name()));
+  }
   metadata.Announce(DebugEvent::kEmptyImagePrepare);
   co_return co_await zeroer.Unmap(GuestOffset(0), size);
 }

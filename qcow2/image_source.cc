@@ -12,6 +12,7 @@
 #include "qcow2/foreign.h"
 #include "qcow2/format/image_format.h"
 #include "qcow2/node_options.h"
+#include "qcow2/quorum_disk.h"
 
 namespace ringcow {
 namespace {
@@ -20,8 +21,11 @@ constexpr absl::string_view kBlkdebug = "blkdebug";
 constexpr absl::string_view kPreallocate = "preallocate";
 constexpr absl::string_view kCopyOnRead = "copy-on-read";
 constexpr absl::string_view kCompress = "compress";
+constexpr absl::string_view kQuorum = "quorum";
 
-bool IsFileDriver(absl::string_view driver) { return driver == "file" || driver == "host_device"; }
+bool IsFileDriver(absl::string_view driver) {
+  return driver == "file" || driver == "host_device" || driver == "host_cdrom";
+}
 bool IsVoidDriver(absl::string_view driver) { return driver == "null-co" || driver == "null-aio"; }
 bool IsFormat(absl::string_view driver) { return FormatByName(driver).has_value(); }
 // What only lies on images.
@@ -31,7 +35,7 @@ bool IsGuestDriver(absl::string_view driver) {
 // What bytes come from, without a format.
 bool IsDiskDriver(absl::string_view driver) {
   return IsFileDriver(driver) || IsVoidDriver(driver) || driver == kBlkdebug ||
-         driver == kPreallocate;
+         driver == kPreallocate || driver == kQuorum;
 }
 
 using Options = std::map<std::string, std::string>;
@@ -62,10 +66,10 @@ absl::Status TakeLocking(ImageDescription& options, ImageSource& source) {
 }
 
 absl::Status TakeFile(const std::string& driver, ImageDescription options, ImageSource& source) {
-  source.bottom = driver;
   const std::optional<std::string> path = options.Take("filename");
   if (!path.has_value()) {
-    return absl::InvalidArgumentError("The 'file' block driver requires a file name");
+    return absl::InvalidArgumentError(
+        absl::StrFormat("The '%s' block driver requires a file name", driver));
   }
   source.path = *path;
   RETURN_IF_ERROR(TakeNodeOptions(options, source));
@@ -74,7 +78,7 @@ absl::Status TakeFile(const std::string& driver, ImageDescription options, Image
   RETURN_IF_ERROR(TakeLocking(options, source));
   // Names only: all I/O goes through io_uring.
   RETURN_IF_ERROR(TakeOneOf(options, "aio", {"threads", "native", "io_uring"}));
-  return CheckNothingIsLeft(options, "file");
+  return CheckNothingIsLeft(options, driver);
 }
 
 absl::Status TakeVoid(const std::string& driver, ImageDescription options, ImageSource& source) {
@@ -84,6 +88,29 @@ absl::Status TakeVoid(const std::string& driver, ImageDescription options, Image
   RETURN_IF_ERROR(TakeOneOf(options, "detect-zeroes", {"off"}));
   RETURN_IF_ERROR(TakeOneOf(options, "discard", {"unmap", "on"}));
   return CheckNothingIsLeft(options, driver);
+}
+
+bool HasChild(const Options& options, const std::string& name) {
+  const auto found = options.lower_bound(name);
+  return found != options.end() &&
+         (found->first == name || absl::StartsWith(found->first, absl::StrCat(name, ".")));
+}
+
+absl::Status TakeQuorum(ImageDescription options, ImageSource& source) {
+  source.bottom = std::string(kQuorum);
+  QuorumSource& quorum = source.quorum.emplace();
+  for (std::string name = "children.0"; HasChild(options.options(), name);
+       name = absl::StrCat("children.", quorum.children.size())) {
+    ASSIGN_OR_RETURN(ImageDescription description, TakeNeededChild(options, name));
+    auto child = std::make_shared<ImageSource>();
+    RETURN_IF_ERROR(TakeProtocol(std::move(description), *child));
+    quorum.children.push_back(std::move(child));
+  }
+  ASSIGN_OR_RETURN(quorum.threshold, TakeVoteThreshold(options, quorum.children.size()));
+  RETURN_IF_ERROR(TakeNodeOptions(options, source));
+  RETURN_IF_ERROR(TakeOneOf(options, "detect-zeroes", {"off"}));
+  RETURN_IF_ERROR(TakeOneOf(options, "discard", {"unmap", "on"}));
+  return CheckNothingIsLeft(options, kQuorum);
 }
 
 absl::StatusOr<DiskDriver> TakeDecoratorOptions(const std::string& driver,
@@ -121,8 +148,12 @@ absl::Status TakeTransparent(ImageDescription options, ImageSource& source) {
 }
 
 absl::Status TakeDriver(const std::string& driver, ImageDescription options, ImageSource& source) {
-  if (IsFileDriver(driver)) return TakeFile(driver, std::move(options), source);
+  if (IsFileDriver(driver)) {
+    source.bottom = driver;
+    return TakeFile(driver, std::move(options), source);
+  }
   if (IsVoidDriver(driver)) return TakeVoid(driver, std::move(options), source);
+  if (driver == kQuorum) return TakeQuorum(std::move(options), source);
   if (IsDiskDriver(driver)) return TakeDecorator(driver, std::move(options), source);
   if (IsTransparent(driver, options.options())) return TakeTransparent(std::move(options), source);
   if (IsFormat(driver) || IsGuestDriver(driver)) {
@@ -242,7 +273,9 @@ std::string PrefixOfFile(const Options& options) {
 
 std::string ChildOf(absl::string_view driver) { return driver == kBlkdebug ? "image" : "file"; }
 
-bool IsProtocol(absl::string_view driver) { return IsDiskDriver(driver) && driver != kPreallocate; }
+bool IsProtocol(absl::string_view driver) {
+  return IsDiskDriver(driver) && driver != kPreallocate && driver != kQuorum;
+}
 
 absl::StatusOr<ImageSource> SourceOf(absl::string_view name, absl::string_view format) {
   if (ImageDescription::IsJson(name)) {
@@ -260,6 +293,7 @@ absl::StatusOr<ImageSource> SourceOf(absl::string_view name, absl::string_view f
   ImageSource source;
   source.path = std::move(path);
   source.format = std::string(format);
+  if (absl::StartsWith(name, "file:")) source.bottom = "file";
   if (!IsFileDriver(format)) return source;
   source.driver = source.format;
   source.bottom = source.format;
@@ -282,14 +316,16 @@ bool ImageSource::copies_on_read() const {
 
 std::string NameOf(const ImageSource& source) {
   if (source.nowhere.has_value()) return "null";
+  if (source.quorum.has_value()) return std::string(kQuorum);
   if (source.image == nullptr) return source.path;
   const std::string& format = source.image->format;
   return absl::StrCat(format.empty() ? "image" : format, ":", NameOf(*source.image));
 }
 
 absl::Status TakeProtocol(ImageDescription options, ImageSource& source) {
-  const std::string driver = options.Take("driver").value_or("file");
-  return TakeDriver(driver, std::move(options), source);
+  const std::optional<std::string> driver = options.Take("driver");
+  if (!driver.has_value()) return TakeFile("file", std::move(options), source);
+  return TakeDriver(*driver, std::move(options), source);
 }
 
 absl::StatusOr<ImageDescription> DescriptionOf(absl::string_view name, Options options) {

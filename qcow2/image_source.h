@@ -1,6 +1,7 @@
 #ifndef RINGCOW_QCOW2_IMAGE_SOURCE_H_
 #define RINGCOW_QCOW2_IMAGE_SOURCE_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -24,6 +25,14 @@ enum class DetectZeroes : uint8_t { kOff, kOn, kUnmap };
 // What lies on the bytes of an image.
 using DiskDriver = std::variant<BlkdebugOptions, PreallocationOptions>;
 
+struct ImageSource;
+
+// Several sources of the same bytes, of which so many have to agree.
+struct QuorumSource {
+  std::vector<std::shared_ptr<const ImageSource>> children;
+  size_t threshold = 0;
+};
+
 struct CopyOnReadDriver {};
 struct CompressDriver {};
 // What lies on an image, below whoever uses it.
@@ -34,9 +43,10 @@ struct ImageSource {
   // Its bytes are in this local file, or,
   std::string path;
   std::optional<VoidDiskOptions> nowhere = std::nullopt;  // if this is set, nowhere at all;
-  // or they are what a guest of this other image sees.
+  // or they are what a guest of this other image sees;
   std::shared_ptr<const ImageSource> image = nullptr;
-  std::string bottom = "file";    // the driver of that, where it is no image
+  std::optional<QuorumSource> quorum = std::nullopt;  // or what these say.
+  std::string bottom = {};        // the driver of that, where it is no image; empty: by the file
   std::vector<DiskDriver> below;  // the lowest first
   std::vector<GuestDriver> above;
 
@@ -54,7 +64,9 @@ struct ImageSource {
   std::map<std::string, std::string> distinctions = {};
 
   // All of it is in `path`, and in nothing else.
-  bool is_in_file() const { return !nowhere.has_value() && image == nullptr; }
+  bool is_in_file() const {
+    return !nowhere.has_value() && image == nullptr && !quorum.has_value();
+  }
   // A copy-on-read lies on it, which wants to write.
   bool copies_on_read() const;
 };
@@ -71,7 +83,7 @@ absl::StatusOr<ImageSource> SourceOf(ImageDescription description, absl::string_
 std::string NameOf(const ImageSource& source);
 
 // The same for what is below a format, its "file" or "data-file": a file unless it says otherwise.
-// Only path, nowhere, image, below, and how they are to be opened, are set.
+// Only path, nowhere, image, quorum, below, and how they are to be opened, are set.
 absl::Status TakeProtocol(ImageDescription options, ImageSource& source);
 
 // What QEMU calls the node that the driver lies on: "image" or "file".

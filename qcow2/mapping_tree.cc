@@ -1,8 +1,13 @@
 #include "qcow2/mapping_tree.h"
 
+#include <cerrno>
 #include <optional>
 
+#include "engine/errno_status.h"
 #include "engine/status_macros.h"
+#include "qcow2/corruption.h"
+#include "qcow2/format/big_endian.h"
+#include "qcow2/format/limits.h"
 #include "qcow2/l2_slot.h"
 
 namespace ringcow {
@@ -63,7 +68,11 @@ Task<absl::Status> MappingTree::GoThroughL2Table(HostOffset l2_table, Walk& walk
 
 Task<absl::Status> MappingTree::PassEntry(const TablePin& slice, uint64_t slot, Walk& walk) {
   const Geometry& geometry = metadata_.geometry;
-  CO_ASSIGN_OR_RETURN(const ExtendedL2Entry entry, ValidL2Slot(metadata_, slice, slot));
+  const absl::StatusOr<ExtendedL2Entry> valid = ValidL2Slot(metadata_, slice, slot);
+  if (!valid.ok() && walk.step == Step::kAdd) {
+    co_return co_await CannotAdd(slice, slot, valid.status());
+  }
+  CO_ASSIGN_OR_RETURN(const ExtendedL2Entry entry, valid);
   if (walk.step == Step::kAdd || walk.step == Step::kRemove) {
     co_return co_await PassClusters(ClustersOf(geometry, entry.entry()), false, walk);
   }
@@ -74,6 +83,21 @@ Task<absl::Status> MappingTree::PassEntry(const TablePin& slice, uint64_t slot, 
   StoreL2Slot(geometry, slice.bytes(), slot, entry.WithCopied(copied));
   metadata_.l2_cache.MarkDirty(slice, slot * geometry.l2_entry_bytes(), geometry.l2_entry_bytes());
   co_return absl::OkStatus();
+}
+
+Task<absl::Status> MappingTree::CannotAdd(const TablePin& slice, uint64_t slot, absl::Status why) {
+  const Geometry& geometry = metadata_.geometry;
+  const uint64_t word = geometry.extended_l2() ? 2 * slot : slot;
+  const std::optional<HostOffset> host =
+      L2Entry::FromRaw(LoadBe64At(slice.bytes(), word)).host_offset();
+  if (!host.has_value() || CorruptionOf(why).has_value()) co_return why;
+  const ClusterIndex cluster = geometry.ClusterOf(*host);
+  CO_ASSIGN_OR_RETURN(const std::optional<ClusterIndex> missing,
+                      co_await allocator_.refcounts().FirstWithoutBlock({cluster, 1}));
+  if (!missing.has_value()) co_return why;
+  const uint64_t end_of_table = kMaxRefcountTableBytes / kTableEntryBytes;
+  const bool is_too_far = geometry.RefcountTableIndex(cluster) >= end_of_table;
+  co_return ErrnoStatus(is_too_far ? EFBIG : EAGAIN, why.message());
 }
 
 Task<absl::StatusOr<bool>> MappingTree::CopiedFor(HostOffset cluster, Step step) {

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/cord.h"
 #include "absl/strings/str_format.h"
+#include "absl/strings/string_view.h"
 #include "qcow2/corruption.h"
 #include "qcow2/format/units.h"
 #include "qcow2/metadata.h"
@@ -11,11 +13,23 @@
 namespace ringcow {
 namespace {
 
+constexpr absl::string_view kUnguardedPayload = "ringcow/unguarded";
+
 bool Overlap(OverlapGuard::Range a, OverlapGuard::Range b) {
   return a.begin < b.end && b.begin < a.end;
 }
 
 }  // namespace
+
+void OverlapGuard::DoNotKnowSnapshotL2Tables(absl::Status why) {
+  snapshot_l2_tables_.clear();
+  unknown_ = std::move(why);
+  unknown_.SetPayload(kUnguardedPayload, absl::Cord());
+}
+
+bool IsUnguarded(const absl::Status& status) {
+  return status.GetPayload(kUnguardedPayload).has_value();
+}
 
 void OverlapGuard::SetSnapshotL1Tables(std::vector<Range> places) {
   std::ranges::sort(places, {}, &Range::begin);
@@ -25,7 +39,7 @@ void OverlapGuard::SetSnapshotL1Tables(std::vector<Range> places) {
 absl::Status OverlapGuard::BeforeWrite(HostOffset begin, uint64_t length, Own own) const {
   if (!check_.has_any() || length == 0) return absl::OkStatus();
   const char* what = WhatIsIn({begin, begin + length}, own);
-  if (what == nullptr) return absl::OkStatus();
+  if (what == nullptr) return unknown_;
   return WithOverlap(
       absl::InvalidArgumentError(absl::StrFormat("'%s': host offset %#x: %s", metadata_.disk.name(),
                                                  begin.value(), OverlapSentence(what))),

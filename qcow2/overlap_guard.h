@@ -84,7 +84,10 @@ class OverlapGuard {
   // Wanted where the check has kInactiveL2.
   void SetSnapshotL2Tables(absl::flat_hash_set<uint64_t> host_offsets) {
     snapshot_l2_tables_ = std::move(host_offsets);
+    unknown_ = absl::OkStatus();
   }
+  // Those could not be found: all writes fail with `why`, which IsUnguarded from then on.
+  void DoNotKnowSnapshotL2Tables(absl::Status why);
   bool KnowsSnapshotL2Tables() const { return check_.Has(OverlapCheck::kInactiveL2); }
   // Of bitmaps that count; empty without any.
   void SetBitmapDirectory(Range place) { bitmap_directory_ = place; }
@@ -108,8 +111,12 @@ class OverlapGuard {
   Range snapshot_table_;
   std::vector<Range> snapshot_l1_tables_;  // by their beginning
   absl::flat_hash_set<uint64_t> snapshot_l2_tables_;
+  absl::Status unknown_;
   Range bitmap_directory_;
 };
+
+// Whether a write failed because nobody knows what is where it would have gone.
+bool IsUnguarded(const absl::Status& status);
 
 }  // namespace ringcow
 

@@ -12,6 +12,7 @@
 #include "engine/status_macros.h"
 #include "qcow2/active_l1.h"
 #include "qcow2/format/big_endian.h"
+#include "qcow2/leak.h"
 #include "qcow2/read_snapshots.h"
 
 namespace ringcow {
@@ -20,6 +21,12 @@ namespace {
 std::vector<L1Entry> WithoutCopied(std::vector<L1Entry> l1) {
   for (L1Entry& entry : l1) entry = entry.WithCopied(false);
   return l1;
+}
+
+// An L1 table that cannot be is an errno to who wants to write.
+absl::Status WithErrno(const absl::Status& status) {
+  if (HasErrno(status)) return status;
+  return ErrnoStatus(absl::IsOutOfRange(status) ? EFBIG : EINVAL, status.message());
 }
 
 }  // namespace
@@ -31,9 +38,10 @@ Task<absl::Status> Snapshots::Load() {
   CO_RETURN_IF_ERROR(Named(metadata_.disk, snapshots.status()));
   CO_ASSIGN_OR_RETURN(const std::vector<std::byte> table, SerializeSnapshotTable(*snapshots));
   table_bytes_ = table.size();
-  CO_ASSIGN_OR_RETURN(HostOffsets l2_tables, co_await FindL2Tables(*snapshots));
+  absl::StatusOr<HostOffsets> l2_tables = co_await FindL2Tables(*snapshots);
   snapshots_ = *std::move(snapshots);
-  UpdateGuard(std::move(l2_tables));
+  UpdateGuard(l2_tables.value_or(HostOffsets()));
+  if (!l2_tables.ok()) metadata_.guard.DoNotKnowSnapshotL2Tables(WithErrno(l2_tables.status()));
   co_return absl::OkStatus();
 }
 
@@ -124,17 +132,20 @@ Task<absl::Status> Snapshots::Delete(size_t index) {
   snapshots.erase(snapshots.begin() + static_cast<ptrdiff_t>(index));
   CO_RETURN_IF_ERROR(co_await SwitchTo(std::move(snapshots)));
 
-  CO_RETURN_IF_ERROR(co_await tree_.RemoveReferences(l1));
-  if (!l1.empty()) {
-    const Geometry& geometry = metadata_.geometry;
-    const ClusterRun table{geometry.ClusterOf(deleted.l1_table_offset),
-                           geometry.ClustersFor(deleted.l1_entries * kTableEntryBytes)};
-    CO_RETURN_IF_ERROR(co_await allocator_.RemoveReference(table, /*is_l2_table=*/false));
-  }
+  CO_RETURN_IF_ERROR(Leaking(co_await FreeDeleted(deleted, l1)));
   // COPIED where the refcount is still two on the disk would be wrong; the other way round not.
   CO_RETURN_IF_ERROR(co_await Flush());
   CO_RETURN_IF_ERROR(co_await RefreshCopied());
   co_return co_await Flush();
+}
+
+Task<absl::Status> Snapshots::FreeDeleted(const Snapshot& snapshot, std::span<const L1Entry> l1) {
+  CO_RETURN_IF_ERROR(co_await tree_.RemoveReferences(l1));
+  if (l1.empty()) co_return absl::OkStatus();
+  const Geometry& geometry = metadata_.geometry;
+  const ClusterRun table{geometry.ClusterOf(snapshot.l1_table_offset),
+                         geometry.ClustersFor(snapshot.l1_entries * kTableEntryBytes)};
+  co_return co_await allocator_.RemoveReference(table, /*is_l2_table=*/false);
 }
 
 Task<absl::Status> Snapshots::Apply(size_t index) {
@@ -248,7 +259,7 @@ Task<absl::Status> Snapshots::SwitchTo(std::vector<Snapshot> snapshots) {
   UpdateGuard(std::move(l2_tables));
   CO_RETURN_IF_ERROR(co_await Flush());
   if (old.count == 0) co_return absl::OkStatus();
-  co_return co_await allocator_.RemoveReference(old, /*is_l2_table=*/false);
+  co_return Leaking(co_await allocator_.RemoveReference(old, /*is_l2_table=*/false));
 }
 
 }  // namespace ringcow

@@ -48,6 +48,7 @@ class Snapshots {
   // NotFound in both when there is no such snapshot, any more.
   // The active state becomes that of snapshot `index`, its virtual size too.
   Task<absl::Status> Apply(size_t index);
+  // A failure to free what only a deleted snapshot had is Leaking.
   Task<absl::Status> Delete(size_t index);
   // Rewrites the table, if an entry of it lacks what version 3 demands.
   Task<absl::Status> Complete();
@@ -71,8 +72,10 @@ class Snapshots {
   // Allocated clusters that hold `bytes`, written but not durable.
   Task<absl::StatusOr<ClusterRun>> WriteNew(std::span<const std::byte> bytes, Content content);
   Task<absl::StatusOr<ClusterRun>> WriteL1Copy(std::span<const L1Entry> l1);
-  // Makes `snapshots` the image's, durably, and gives back the old table. As QEMU does, entries get
-  // all fields that it knows.
+  // One reference less to what the snapshot had, which is gone.
+  Task<absl::Status> FreeDeleted(const Snapshot& snapshot, std::span<const L1Entry> l1);
+  // Makes `snapshots` the image's, durably, and gives back the old table; a failure of that is
+  // Leaking. As QEMU does, entries get all fields that it knows.
   Task<absl::Status> SwitchTo(std::vector<Snapshot> snapshots);
   Task<absl::Status> Flush() { return metadata_.write_back.Flush(); }
 

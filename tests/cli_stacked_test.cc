@@ -53,6 +53,34 @@ TEST_F(StackedTest, AnImageInAnImageIsReadAndWritten) {
   EXPECT_EQ(Ours({"qemu-img", "compare", "-F", "raw", kInA, "flat"}).status, 0);
 }
 
+TEST_F(StackedTest, AQuorumIsReadAndWritten) {
+  for (const char* copy : {"b", "c"}) {
+    Make({"qemu-img", "create", "-q", "-f", "qcow2", "-b", "plain", "-F", "qcow2", copy});
+    CopyToThem(copy);
+  }
+  const std::string quorum =
+      "json:{'driver':'qcow2','file':{'driver':'quorum','vote-threshold':1,'children':["
+      "{'driver':'file','filename':'b'},{'driver':'file','filename':'c'}]}";
+  const std::string alone = quorum + ",'backing':null}";
+  // Nobody knows whose neighbour the backing file is.
+  EXPECT_EQ(ExpectSame({"qemu-img", "info", quorum + "}"}).status, 0);
+  EXPECT_EQ(ExpectSame({"qemu-img", "info", "--output=json", quorum + "}"}).status, 0);
+  EXPECT_EQ(ExpectSame({"qemu-img", "info", "--backing-chain", quorum + "}"}).status, 1);
+  EXPECT_EQ(ExpectSame({"qemu-io", "-c", "length", quorum + "}"}).status, 1);
+  EXPECT_FALSE(Fails(ExpectSameIo(alone, {"write -P 2 100 300k", "read -P 2 100 300k", "flush"})));
+  Make({"qemu-img", "compare", "b", "c"});
+  const Outcome rebased = Ours({"qemu-img", "rebase", "-b", "plain", "-F", "qcow2", alone});
+  EXPECT_TRUE(absl::StrContains(rebased.err, "Cannot use relative backing file names")) << rebased;
+}
+
+TEST_F(StackedTest, DevicesAreTakenForThat) {
+  EXPECT_EQ(ExpectSame({"qemu-img", "info", "/dev/null"}).status, 0);
+  EXPECT_EQ(ExpectSame({"qemu-img", "create", "-f", "raw", "/dev/null", "0"}).status, 0);
+  EXPECT_EQ(ExpectSame({"qemu-img", "info", "file:/dev/null"}).status, 1);
+  EXPECT_EQ(ExpectSame({"qemu-img", "info", "-f", "file", "/dev/null"}).status, 1);
+  EXPECT_EQ(ExpectSame({"qemu-img", "info", "-f", "host_device", "a"}).status, 1);
+}
+
 TEST_F(StackedTest, ItIsNamedInEveryWay) {
   ExpectSame({"qemu-io", "-c", "read -P 1 0 1k", "--image-opts",
               "driver=qcow2,file.driver=qcow2,file.file.filename=a"});

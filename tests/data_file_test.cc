@@ -3,6 +3,7 @@
 // reads.
 
 #include <algorithm>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -233,12 +234,32 @@ TEST_F(DataFileRefusalTest, WithoutIt) {
             absl::FailedPreconditionError("'sim': its data file 'data' was not opened"));
 }
 
+// What a killed process left in it may be lost, but nothing rests on that before the first flush.
+TEST_F(DataFileRefusalTest, OfTheFirstFlushWhereItCannotBeSynchronized) {
+  data_.SetFaults([](const Request& request, uint64_t) {
+    return request.op == Op::kFdatasync ? Fault::Error(EIO) : Fault::None();
+  });
+  const auto image = Open(disk_, options_);
+  ASSERT_TRUE(image.ok()) << image.status();
+  Bytes bytes(65536);
+  EXPECT_EQ(loop_.Run((*image)->Read(GuestOffset(0), bytes)), absl::OkStatus());
+  EXPECT_EQ(ErrnoOf(loop_.Run((*image)->Flush())), EIO);
+  EXPECT_FALSE((*image)->failure().ok());
+}
+
 TEST_F(DataFileRefusalTest, OfSnapshots) {
   const auto image = Open(disk_, options_);
   ASSERT_TRUE(image.ok()) << image.status();
   EXPECT_EQ(ErrnoOf(loop_.Run((*image)->CreateSnapshot(Snapshot()))), ENOTSUP);
   EXPECT_EQ(ErrnoOf(loop_.Run((*image)->ApplySnapshot(0))), ENOTSUP);
   EXPECT_EQ(ErrnoOf(loop_.Run((*image)->DeleteSnapshot(0))), ENOTSUP);
+}
+
+// Its bytes would still be there.
+TEST_F(DataFileRefusalTest, OfEmptyingARawOne) {
+  const auto image = Open(disk_, options_);
+  ASSERT_TRUE(image.ok()) << image.status();
+  EXPECT_EQ(ErrnoOf(loop_.Run((*image)->Empty())), ENOTSUP);
 }
 
 TEST_F(DataFileRefusalTest, OfEntriesThatAreNotWhereTheyShouldBe) {

@@ -3,6 +3,7 @@
 
 #include "qcow2/overlap_guard.h"
 
+#include <cerrno>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -14,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "engine/errno_status.h"
 #include "engine/testing/sim_disk.h"
 #include "gtest/gtest.h"
 #include "qcow2/format/big_endian.h"
@@ -321,6 +323,29 @@ TEST_F(OverlapGuardTest, KeepsOutOfL2TablesOfSnapshotsOnRequest) {
     ASSERT_TRUE(opened.ok()) << opened.status();
     EXPECT_EQ(Write(**opened, place), absl::OkStatus()) << "cached does not know";
   }
+}
+
+// Nobody knows then where the L2 tables of the snapshot are: no write is let through.
+TEST_F(OverlapGuardTest, WritesNothingBesideASnapshotThatCannotBe) {
+  const TempFile file(".qcow2");
+  QemuImg({"create", "-q", "-f", "qcow2", file.path(), "64M"});
+  QemuIo(file.path(), {"write -P 5 0 256k"});
+  QemuImg({"snapshot", "-c", "s", file.path()});
+  DiskImage image = *DiskImage::LoadFile(file.path());
+  Be64 table(0);
+  image.Read(kSnapshotsOffset, std::as_writable_bytes(std::span(&table, 1)));
+  Put64(image, table.value(), 0x400200);
+  OpenOptions options;
+  options.overlap_check = OverlapCheck::kAll;
+  auto opened = OpenDamaged(image, options);
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  for (const uint64_t offset : {0UL, kUnallocated}) {
+    const absl::Status refused = Write(**opened, offset);
+    EXPECT_EQ(ErrnoOf(refused), EINVAL) << refused;
+    EXPECT_TRUE(IsUnguarded(refused)) << refused;
+  }
+  EXPECT_EQ(loop_.Run((*opened)->Close()), absl::OkStatus());
+  EXPECT_EQ(Changes(), std::vector<uint64_t>());
 }
 
 TEST_F(OverlapGuardTest, LooksAtSingleStructures) {

@@ -4,9 +4,7 @@ namespace ringcow {
 namespace {
 
 Task<bool> RunFlush(Session& session, std::vector<std::string> /*words*/) {
-  const absl::Status status = co_await session.disk().Flush();
-  if (!status.ok()) session.program().Error(MessageOf(status));
-  co_return status.ok();
+  co_return session.HasFlushed(co_await session.disk().Flush());
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include "cli/temporary_overlay.h"
 #include "engine/status_macros.h"
 #include "qcow2/failure_reason.h"
+#include "qcow2/overlap_guard.h"
 
 namespace ringcow {
 namespace {
@@ -55,12 +56,15 @@ Task<absl::Status> Session::OpenTarget(std::string name, TargetOptions options) 
   CO_RETURN_IF_ERROR(target.status());
   target_.emplace(*std::move(target));
   has_told_corruption_ = false;
+  has_failed_flush_ = false;
+  unguarded_.clear();
   name_ = std::move(name);
   options_ = std::move(options);
   co_return absl::OkStatus();
 }
 
 std::string Session::Explain(const absl::Status& status) {
+  if (IsUnguarded(status)) unguarded_ = FailureReason(status);
   const std::string message = MessageOf(status);
   const size_t sentence = message.find("qcow2: Marking image as corrupt: ");
   if (sentence == std::string::npos) return FailureReason(status);
@@ -70,6 +74,13 @@ std::string Session::Explain(const absl::Status& status) {
   }
   has_told_corruption_ = true;
   return std::strerror(EIO);
+}
+
+bool Session::HasFlushed(const absl::Status& status) {
+  if (status.ok()) return true;
+  (void)Explain(status);  // a corruption
+  has_failed_flush_ = true;
+  return false;
 }
 
 bool Session::Say(const absl::Status& status) const {
@@ -82,8 +93,14 @@ Task<absl::Status> Session::Close() {
   if (!target_.has_value()) co_return absl::OkStatus();
   const absl::Status status = co_await disk().Close();
   target_.reset();
-  // It was told by the request that met it.
-  co_return has_told_corruption_ ? absl::OkStatus() : status;
+  // QEMU's allocations are refused when their refcounts are written, too. It says so at once,
+  // before what is still in the buffer of stdout.
+  if (!unguarded_.empty()) {
+    absl::FPrintF(stderr, "%s: Failed to flush the refcount block cache: %s\n", program_.name(),
+                  unguarded_);
+  }
+  // The request that met it told it.
+  co_return has_told_corruption_ || has_failed_flush_ ? absl::OkStatus() : status;
 }
 
 Task<absl::Status> Session::Reopen(TargetOptions options) {

@@ -37,6 +37,10 @@ class Session {
   // the request itself met an I/O error.
   std::string Explain(const absl::Status& status);
 
+  // Whether a flush went well. That it did not is told by the exit status alone, as with QEMU, and
+  // what cannot be written when the image is closed is the same once more.
+  bool HasFlushed(const absl::Status& status);
+
   // Says on the terminal what is wrong, if anything is; whether all is well.
   bool Say(const absl::Status& status) const;
 
@@ -66,6 +70,8 @@ class Session {
   TargetOptions options_;
   bool quit_ = false;
   bool has_told_corruption_ = false;  // of the image that is open
+  bool has_failed_flush_ = false;
+  std::string unguarded_;  // why requests of this image were refused whose place nobody knows
   Scope in_background_;
 };
 
