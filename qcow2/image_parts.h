@@ -59,6 +59,7 @@ struct Image::Parts {
   // Ends a request that changed something.
   Task<absl::Status> EndChange();
   Task<absl::Status> Flush();
+  Task<absl::Status> Close();
   // The same in the midst of guest writes, of which more will follow.
   Task<absl::Status> FlushAndReserve();
   Task<absl::Status> Empty();
@@ -81,6 +82,7 @@ struct Image::Parts {
   const uint64_t size_when_opened;
   const bool trims_data_file;  // nobody else's bytes are behind the guest's
   bool has_shrunk = false;
+  bool is_marked = false;  // as corrupt, by this process
   Metadata metadata;
   Requests requests;
   RangeLock changing;  // guest clusters, in bytes, whose entries are being changed

@@ -2,7 +2,6 @@
 
 #include <cerrno>
 #include <cstdio>
-#include <cstring>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -11,8 +10,8 @@
 #include "cli/guessed_raw.h"
 #include "cli/io/line_reader.h"
 #include "cli/temporary_overlay.h"
+#include "engine/errno_status.h"
 #include "engine/status_macros.h"
-#include "qcow2/failure_reason.h"
 
 namespace ringcow {
 namespace {
@@ -54,22 +53,9 @@ Task<absl::Status> Session::OpenTarget(std::string name, TargetOptions options) 
                                       : co_await Target::Open(host_, name, options);
   CO_RETURN_IF_ERROR(target.status());
   target_.emplace(*std::move(target));
-  has_told_corruption_ = false;
   name_ = std::move(name);
   options_ = std::move(options);
   co_return absl::OkStatus();
-}
-
-std::string Session::Explain(const absl::Status& status) {
-  const std::string message = MessageOf(status);
-  const size_t sentence = message.find("qcow2: Marking image as corrupt: ");
-  if (sentence == std::string::npos) return FailureReason(status);
-  if (!has_told_corruption_) {
-    (void)std::fflush(stdout);
-    absl::FPrintF(stderr, "%s\n", message.substr(sentence));
-  }
-  has_told_corruption_ = true;
-  return std::strerror(EIO);
 }
 
 bool Session::Say(const absl::Status& status) const {
@@ -82,8 +68,8 @@ Task<absl::Status> Session::Close() {
   if (!target_.has_value()) co_return absl::OkStatus();
   const absl::Status status = co_await disk().Close();
   target_.reset();
-  // It was told by the request that met it.
-  co_return has_told_corruption_ ? absl::OkStatus() : status;
+  // Of an image that was marked as corrupt, which was told when it was.
+  co_return ErrnoOf(status) == ENOMEDIUM ? absl::OkStatus() : status;
 }
 
 Task<absl::Status> Session::Reopen(TargetOptions options) {

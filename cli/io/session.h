@@ -33,10 +33,6 @@ class Session {
   // Lines from stdin behind a prompt, until its end or `quit`. False when any failed.
   Task<bool> ExecuteStdin();
 
-  // Why a request failed, as QEMU says it: what is wrong with the image goes to stderr, once, and
-  // the request itself met an I/O error.
-  std::string Explain(const absl::Status& status);
-
   // Says on the terminal what is wrong, if anything is; whether all is well.
   bool Say(const absl::Status& status) const;
 
@@ -65,7 +61,6 @@ class Session {
   std::string name_;
   TargetOptions options_;
   bool quit_ = false;
-  bool has_told_corruption_ = false;  // of the image that is open
   Scope in_background_;
 };
 

@@ -16,6 +16,7 @@
 #include "cli/sizes.h"
 #include "engine/errno_status.h"
 #include "engine/status_macros.h"
+#include "qcow2/failure_reason.h"
 #include "qcow2/format/limits.h"
 
 namespace ringcow {
@@ -307,7 +308,7 @@ Task<bool> RunTransfer(Session& session, Transfer transfer, const char* failure_
   const absl::Status status = co_await CarryRegistered(session, transfer, bytes);
   const auto elapsed = std::chrono::steady_clock::now() - begin;
   if (!status.ok()) {
-    absl::PrintF("%s failed: %s\n", failure_name, session.Explain(status));
+    absl::PrintF("%s failed: %s\n", failure_name, FailureReason(status));
     co_return false;
   }
 
