@@ -36,9 +36,13 @@ absl::Status WithOverlap(absl::Status status, absl::string_view what) {
   return status;
 }
 
-absl::Status WithAllocation(absl::Status status, absl::string_view what) {
+bool IsInHeader(const absl::Status& status) {
   const auto overlap = status.GetPayload(kOverlapPayload);
-  if (!overlap.has_value() || *overlap != OverlapSentence("qcow2_header")) return status;
+  return overlap.has_value() && *overlap == OverlapSentence("qcow2_header");
+}
+
+absl::Status WithAllocation(absl::Status status, absl::string_view what) {
+  if (!IsInHeader(status)) return status;
   const std::string sentence =
       absl::StrCat("Preventing invalid allocation of ", what, " at offset 0");
   status.SetPayload(kOverlapPayload, absl::Cord(absl::string_view(sentence)));

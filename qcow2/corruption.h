@@ -43,6 +43,8 @@ absl::Status ToldToWriters(absl::Status status, absl::string_view sentence);
 std::string OverlapSentence(absl::string_view what);
 // `status`, not OK, of a request that would do that: kOverlap.
 absl::Status WithOverlap(absl::Status status, absl::string_view what);
+// Whether that is the header.
+bool IsInHeader(const absl::Status& status);
 // `status`, not OK, of an allocation that was for `what`: that it would have been the header's
 // cluster is said in a sentence of its own.
 absl::Status WithAllocation(absl::Status status, absl::string_view what);

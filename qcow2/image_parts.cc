@@ -164,7 +164,10 @@ Task<absl::StatusOr<uint64_t>> Image::Parts::NeededBytes() {
     CO_ASSIGN_OR_RETURN(const ClusterIndex used_end, co_await allocator.refcounts().UsedEnd());
     // Whatever refcounts say, an image is nothing without these.
     const HostOffset tables_end = std::max(metadata.l1.end(), metadata.refcount_table.end());
-    end = std::min(end, std::max(geometry.OffsetOf(used_end), tables_end).value());
+    // Counts of nothing at all are wrong, and tell nothing.
+    if (used_end.value() > 0) {
+      end = std::min(end, std::max(geometry.OffsetOf(used_end), tables_end).value());
+    }
   }
   // The rest of a last cluster that only holds this is empty, and QEMU's file ends here.
   const uint64_t bitmaps_end = bitmaps.stored_end().value();

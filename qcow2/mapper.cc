@@ -267,7 +267,7 @@ Task<absl::StatusOr<HostOffset>> Mapper::NewL2Table(uint64_t l1_index,
       metadata_.guard.BeforeWrite(metadata_.l1.offset() + l1_index * kTableEntryBytes,
                                   kTableEntryBytes, OverlapGuard::Own::kL1));
   const absl::StatusOr<AllocatedRun> taken = co_await allocator_.Allocate(1);
-  if (!taken.ok()) co_return WithAllocation(taken.status(), "L2 table");
+  if (!taken.ok()) co_return allocator_.Refused("L2 table", taken.status());
   const AllocatedRun run = *taken;
   const HostOffset place = geometry.OffsetOf(run.first);
   Table& l1 = metadata_.l1.TableOf(l1_index);

@@ -93,9 +93,11 @@ Task<absl::Status> Metadata::Load() {
   CO_ASSIGN_OR_RETURN(header_pin, co_await header_cache.Get(HostOffset(0)));
   CO_ASSIGN_OR_RETURN(
       l1, co_await ResidentTable::Load(l1_cache, header.l1_table_offset, header.l1_entries));
+  // A refcount table that would be the header counts nothing, and is never written.
+  const bool has_refcounts = header.refcount_table_offset.value() != 0;
   CO_ASSIGN_OR_RETURN(refcount_table, co_await ResidentTable::Load(
                                           refcount_table_cache, header.refcount_table_offset,
-                                          header.refcount_table_entries()));
+                                          has_refcounts ? header.refcount_table_entries() : 0));
   co_return absl::OkStatus();
 }
 

@@ -15,6 +15,7 @@ using Words = std::vector<std::string>;
 
 // Of a fresh image with clusters of 64 KiB.
 constexpr uint64_t kCluster = 65536;
+constexpr uint64_t kRefcountTableField = 48;
 constexpr uint64_t kRefcountTable = 1 * kCluster;
 constexpr uint64_t kRefcountBlock = 2 * kCluster;
 constexpr uint64_t kL1 = 3 * kCluster;
@@ -136,6 +137,26 @@ TEST_F(DamageTest, OfTheBitmapOfACompressedCluster) {
   MakeImage({"write -c -P 11 0 64k"}, "extended_l2=on");
   Put64(kL2 + 8, 0x180000000);
   ExpectSameFate({"read -P 11 0 64k", "write -P 12 0 64k", "read -P 12 0 64k"});
+}
+
+TEST_F(DamageTest, OfRefcounts) {
+  const struct {
+    Words made;
+    uint64_t place = 0;
+    uint64_t value = 0;
+  } kDamages[] = {
+      {{}, kRefcountTable, 0},
+      {{"write 0 64k"}, kRefcountTable, 0},
+      {{}, kRefcountBlock, 0},
+      {{}, kRefcountTableField, 0},
+      {{}, kRefcountTable, kRefcountBlock + 0x2a00},
+  };
+  for (const auto& [made, place, value] : kDamages) {
+    SCOPED_TRACE(testing::Message() << std::hex << place << " " << made.size());
+    MakeImage(made);
+    Put64(place, value);
+    ExpectSameFate({"write 0 128k", "read 0 4k"});
+  }
 }
 
 }  // namespace
