@@ -159,5 +159,22 @@ TEST_F(DamageTest, OfRefcounts) {
   }
 }
 
+TEST_F(DamageTest, ThatADowngradeMeets) {
+  const struct {
+    uint64_t place = 0;
+    uint64_t value = 0;
+  } kDamages[] = {
+      {kL1, kCopied | (kL2 + 0x2a00)},
+      {kL2, kCopied | (kData + 0x2a00) | 1},
+  };
+  for (const auto& [place, value] : kDamages) {
+    MakeImage({"write 0 64k"});
+    Put64(place, value);
+    CopyToThem("a");
+    ExpectSame({"qemu-img", "amend", "-o", "compat=0.10", "a"});
+    ExpectSameHeaders();
+  }
+}
+
 }  // namespace
 }  // namespace ringcow
