@@ -131,6 +131,11 @@ Task<absl::Status> Allocator::GiveBackReserve() {
   co_return co_await free_space_.reservation().GiveBack();
 }
 
+Task<absl::Status> Allocator::CheckBlocks() {
+  const Mutex::Guard guard = co_await one_at_a_time_.Lock();
+  co_return co_await shrink_.CheckBlocks();
+}
+
 Task<absl::Status> Allocator::GiveUpEmptyBlocks() {
   const Mutex::Guard guard = co_await one_at_a_time_.Lock();
   co_return co_await shrink_.GiveUpEmptyBlocks();

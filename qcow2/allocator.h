@@ -70,6 +70,8 @@ class Allocator {
   // for one that had none, which a damaged image can bring about: then it is left as it is.
   Task<absl::Status> RemoveReference(ClusterRun run, bool is_l2_table);
 
+  // Before the image becomes smaller, and with nothing reserved: see RefcountShrink.
+  Task<absl::Status> CheckBlocks();
   // After the image has become smaller, with no request under way and nothing reserved: gives up
   // refcount blocks that count nothing. What this changes is written by the next flush.
   Task<absl::Status> GiveUpEmptyBlocks();

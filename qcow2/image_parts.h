@@ -69,6 +69,8 @@ struct Image::Parts {
   Task<absl::Status> Failed(Request request, absl::Status status);
   // Runs an operation with no guest request under way.
   Task<absl::Status> RunAlone(Task<absl::Status> operation);
+  // Whether the image can become smaller; marks it as corrupt if its refcounts say that it cannot.
+  Task<absl::Status> CheckShrinkable();
   Task<absl::Status> ResizeTo(uint64_t virtual_size, Preallocation preallocation);
   Task<absl::Status> RunOnSnapshots(Task<absl::Status> operation);
   Task<absl::StatusOr<uint64_t>> NeededBytes();

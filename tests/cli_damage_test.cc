@@ -176,5 +176,29 @@ TEST_F(DamageTest, ThatADowngradeMeets) {
   }
 }
 
+TEST_F(DamageTest, ThatShrinkingMeets) {
+  const struct {
+    uint64_t second_block = 0;
+    uint64_t third_block = 0;
+  } kDamages[] = {
+      {0x00ffffff00000000, 0},
+      {0x1000000000, 0},
+      {0x1000000000, 0x200},
+  };
+  for (const auto& [second_block, third_block] : kDamages) {
+    SCOPED_TRACE(testing::Message() << std::hex << second_block << " " << third_block);
+    MakeImage({"write 40M 64k"}, "refcount_bits=1");
+    Put64(kRefcountTable + 8, second_block);
+    Put64(kRefcountTable + 16, third_block);
+    CopyToThem("a");
+    ExpectSame({"qemu-img", "resize", "--shrink", "a", "32M"});
+    ExpectSameHeaders();
+    const auto table = [](const ScratchDirectory& directory) {
+      return ReadBytes(directory.File("a")).substr(kRefcountTable, 64);
+    };
+    EXPECT_EQ(table(ours_), table(theirs_));
+  }
+}
+
 }  // namespace
 }  // namespace ringcow
