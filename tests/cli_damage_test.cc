@@ -159,6 +159,25 @@ TEST_F(DamageTest, OfRefcounts) {
   }
 }
 
+// A request that stopped before it copied goes on when the image is corrupt.
+TEST_F(DamageTest, ThatIsMetWhileAnotherCopies) {
+  Make({"qemu-img", "create", "-q", "-f", "qcow2", "base", "1G"});
+  Make({"qemu-io", "-c", "write 0 64k", "base"});
+  Make({"qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", "base", "a"});
+  Make({"qemu-io", "-c", "write 0 64k", "-c", "write 512M 64k", "a"});
+  Put64(kL2, 0);
+  std::string bytes = ReadBytes(ours_.File("a"));
+  constexpr uint64_t kOfTheSecondL2Table = kRefcountBlock + 2 * 6;
+  bytes[kOfTheSecondL2Table + 1] = bytes[kRefcountBlock + 2 * 5 + 1] = 0;
+  WriteBytes(ours_.File("a"), bytes);
+  CopyToThem("base");
+  CopyToThem("a");
+  ExpectSame({"qemu-io"},
+             "open -o driver=qcow2,file.driver=blkdebug a\nbreak cow_read 0\naio_write 0k 1k\n"
+             "wait_break 0\nwrite 64k 64k\nresume 0\n");
+  ExpectSameHeaders();
+}
+
 TEST_F(DamageTest, ThatADowngradeMeets) {
   const struct {
     uint64_t place = 0;
