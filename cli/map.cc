@@ -123,7 +123,7 @@ Task<absl::Status> PrintMap(const ImageChain& chain, const Settings& settings) {
   for (uint64_t at = settings.begin; at < end;) {
     const absl::StatusOr<ChainExtent> next = co_await FindInChain(chain, GuestOffset(at), end - at);
     if (!next.ok()) {
-      co_return absl::Status(next.status().code(), absl::StrCat("Failed to read image metadata: ",
+      co_return absl::Status(next.status().code(), absl::StrCat("Could not read file metadata: ",
                                                                 MessageOf(next.status())));
     }
     if (entry.bytes() > 0 && Continues(entry, *next)) {

@@ -1,10 +1,13 @@
 #include "cli/program.h"
 
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "qcow2/corruption.h"
 
 namespace ringcow {
 
@@ -35,6 +38,8 @@ void Program::SayWhereHelpIs() const {
   absl::FPrintF(stderr, "Try '%s --help' for more info\n", invocation());
 }
 
-std::string MessageOf(const absl::Status& status) { return std::string(status.message()); }
+std::string MessageOf(const absl::Status& status) {
+  return WasTold(status) ? std::strerror(EIO) : std::string(status.message());
+}
 
 }  // namespace ringcow

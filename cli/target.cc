@@ -101,6 +101,7 @@ Task<absl::StatusOr<Target>> Target::Open(Host& host, std::string name, TargetOp
   chain_options.also_writable = options.also_writable;
   chain_options.without_backing = options.without_backing;
   chain_options.image.workers = host.workers.get();
+  chain_options.image.corruption = &host.corruption_notice;
   if (options.cache.writethrough) {
     chain_options.image.write_back.mode = CacheMode::kWritethrough;
   }

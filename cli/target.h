@@ -9,6 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "cli/cache_policy.h"
+#include "cli/corruption_notice.h"
 #include "cli/discard_mode.h"
 #include "engine/loop.h"
 #include "engine/rings.h"
@@ -29,6 +30,7 @@ struct Host {
   Loop loop;
   std::unique_ptr<Rings> rings;
   std::unique_ptr<WorkerPool> workers;  // its threads begin when they are needed
+  CorruptionNotice corruption_notice;
 };
 
 // What --image-opts is, in the help of each command that has it.

@@ -26,6 +26,15 @@ PARTS = {
                    for size in ('-1024', '-1k', '1kilobyte', 'foobar')]
                   + [(r'^qemu-img create -f qcow2 --object secret', r'^== Check lazy')],
     },
+    # Here a repair goes through where QEMU stumbles over the corruption that it has come to repair.
+    '060': {
+        'script': [(r'^echo\necho "=== Testing dirty corrupt', r'^echo\necho "=== Writing to an unaligned'),
+                   (r"^echo\necho '=== Discarding with an unaligned", r'^echo\necho "=== Discarding an out-of'),
+                   (r'^echo\necho "=== Discarding a refblock covered', r'^# success, all done')],
+        'output': [(r'^\n=== Testing dirty corrupt', r'^\n=== Writing to an unaligned'),
+                   (r'^\n=== Discarding with an unaligned', r'^\n=== Discarding an out-of'),
+                   (r'^\n=== Discarding a refblock covered', r'^\*\*\* done')],
+    },
     '065': {
         'script': [(r'^class TestQCow3NotLazyQMP', r'^TestImageInfoSpecific = None')],
         'cases': 6,

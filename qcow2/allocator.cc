@@ -7,6 +7,7 @@
 #include "absl/strings/str_format.h"
 #include "engine/errno_status.h"
 #include "engine/status_macros.h"
+#include "qcow2/corruption.h"
 #include "qcow2/format/l2_entry.h"
 
 namespace ringcow {
@@ -24,11 +25,33 @@ Task<absl::StatusOr<AllocatedRun>> Allocator::Allocate(uint64_t count) {
   co_return co_await TakeCounted(count);
 }
 
+bool Allocator::CanCountHeader() const {
+  const ResidentTable& table = metadata_.refcount_table;
+  return table.entries() > 0 && table.Get(0) != 0;
+}
+
+absl::Status Allocator::Refused(absl::string_view what, absl::Status status) const {
+  if (!IsInHeader(status)) return status;
+  // QEMU counts a cluster before it looks at what else is there, and would make the refcount block
+  // that this needs in the next one.
+  if (!CanCountHeader()) {
+    const uint64_t cluster_bytes = metadata_.geometry.cluster_bytes();
+    RETURN_IF_ERROR(metadata_.guard.BeforeWrite(HostOffset(cluster_bytes), cluster_bytes,
+                                                OverlapGuard::Own::kNothing));
+  }
+  return WithAllocation(std::move(status), what);
+}
+
 Task<absl::StatusOr<AllocatedRun>> Allocator::AllocateData(uint64_t count, bool goes_on) {
   const Mutex::Guard guard = co_await one_at_a_time_.Lock();
   absl::StatusOr<AllocatedRun> run =
       co_await TakeCounted(count, goes_on ? std::optional(data_end_) : std::nullopt);
-  if (run.ok()) data_end_ = run->end();
+  if (run.ok()) {
+    data_end_ = run->end();
+  } else if (!CanCountHeader()) {
+    // Guest data go on where some are, and then the block is all that could come to lie there.
+    run = WithAllocation(run.status(), "refcount block");
+  }
   co_return run;
 }
 
@@ -107,6 +130,11 @@ Task<absl::Status> Allocator::GiveBackReserve() {
   may_reserve_ = false;
   metadata_.recorded_reserve.End();
   co_return co_await free_space_.reservation().GiveBack();
+}
+
+Task<absl::Status> Allocator::CheckBlocks() {
+  const Mutex::Guard guard = co_await one_at_a_time_.Lock();
+  co_return co_await shrink_.CheckBlocks();
 }
 
 Task<absl::Status> Allocator::GiveUpEmptyBlocks() {

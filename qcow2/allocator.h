@@ -30,7 +30,11 @@ class Allocator {
   // EFBIG beyond what the format can describe; then none is allocated.
   Task<absl::StatusOr<AllocatedRun>> Allocate(uint64_t count);
 
-  // The same for guest data. If it goes on with what data was allocated for last: right behind
+  // `status`, with which an allocation for `what` failed, as QEMU says it: where the header's
+  // cluster counts as free.
+  absl::Status Refused(absl::string_view what, absl::Status status) const;
+
+  // Allocate for guest data. If it goes on with what data was allocated for last: right behind
   // that, where there is room for any, and then as many of them as there is room for.
   Task<absl::StatusOr<AllocatedRun>> AllocateData(uint64_t count, bool goes_on);
 
@@ -66,6 +70,8 @@ class Allocator {
   // for one that had none, which a damaged image can bring about: then it is left as it is.
   Task<absl::Status> RemoveReference(ClusterRun run, bool is_l2_table);
 
+  // Before the image becomes smaller, and with nothing reserved: see RefcountShrink.
+  Task<absl::Status> CheckBlocks();
   // After the image has become smaller, with no request under way and nothing reserved: gives up
   // refcount blocks that count nothing. What this changes is written by the next flush.
   Task<absl::Status> GiveUpEmptyBlocks();
@@ -74,6 +80,8 @@ class Allocator {
   HostOffset taken_end() const { return free_space_.taken_end(); }
 
  private:
+  // Whether there is a refcount block for the beginning of the file.
+  bool CanCountHeader() const;
   // FreeSpace::Take, and then their refcounts are one. For who holds the lock.
   Task<absl::StatusOr<AllocatedRun>> TakeCounted(uint64_t count,
                                                  std::optional<ClusterIndex> begin = std::nullopt);

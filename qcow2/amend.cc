@@ -5,9 +5,11 @@
 #include <functional>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/status_macros.h"
 #include "qcow2/check.h"
+#include "qcow2/failure_reason.h"
 #include "qcow2/format/header.h"
 #include "qcow2/format/snapshot_table.h"
 #include "qcow2/header_update.h"
@@ -127,10 +129,27 @@ void Apply(const AmendOptions& options, Header& header) {
   header.autoclear_features = 0;
 }
 
+absl::Status CannotExpand(const absl::Status& why) {
+  return absl::Status(why.code(),
+                      absl::StrCat("Failed to turn zero into data clusters: ", FailureReason(why)));
+}
+
+// The image is marked for what QEMU would meet on its way through the tables.
+Task<absl::Status> LookForCorruption(Image& image) {
+  for (uint64_t offset = 0; offset < image.size();) {
+    const absl::StatusOr<GuestExtent> extent =
+        co_await image.Find(GuestOffset(offset), image.size() - offset);
+    if (!extent.ok()) co_return CannotExpand(extent.status());
+    offset += extent->bytes;
+  }
+  co_return absl::OkStatus();
+}
+
 // Entries are changed in tables that nothing else may claim.
-Task<absl::Status> CheckSound(Disk& disk) {
+Task<absl::Status> CheckSound(Disk& disk, Image& image) {
   CO_ASSIGN_OR_RETURN(const CheckResult result, co_await CheckImage(disk, CheckOptions()));
   if (result.corruptions == 0 && result.check_errors == 0) co_return absl::OkStatus();
+  CO_RETURN_IF_ERROR(co_await LookForCorruption(image));
   co_return absl::FailedPreconditionError("Cannot downgrade a damaged image: check it first");
 }
 
@@ -191,7 +210,7 @@ Task<absl::Status> UpdateHeaderAndRefcounts(Disk& disk, const Header& now, Heade
 Task<absl::Status> PrepareAmend(Disk& disk, Image& image, AmendOptions options) {
   CO_RETURN_IF_ERROR(Check(image, options));
   const bool downgrades = Downgrades(image.header(), options);
-  if (downgrades) CO_RETURN_IF_ERROR(co_await CheckSound(disk));
+  if (downgrades) CO_RETURN_IF_ERROR(co_await CheckSound(disk, image));
   const PartProgress progress = ProgressOf(options, 0, LongParts(image.header(), options));
   if (options.version.value_or(0) > image.header().version) {
     CO_RETURN_IF_ERROR(co_await image.CompleteSnapshots());

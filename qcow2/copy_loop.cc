@@ -10,6 +10,7 @@
 #include "engine/scope.h"
 #include "engine/status_macros.h"
 #include "engine/zeroes.h"
+#include "qcow2/corruption.h"
 #include "qcow2/failure_reason.h"
 #include "qcow2/reworded.h"
 #include "qcow2/sparse_run.h"
@@ -19,7 +20,7 @@ namespace {
 
 absl::Status AtByte(const char* what, uint64_t offset, const absl::Status& status) {
   if (status.ok()) return status;
-  return Reworded(status,
+  return Reworded(Untold(status),
                   absl::StrFormat("error while %s %d: %s", what, offset, FailureReason(status)));
 }
 

@@ -84,8 +84,10 @@ Task<absl::Status> CopyOnWrite::Fill(Filling filling, std::span<const std::byte>
 
   Disk& disk = metadata_.data_disk;
   Chain chain = disk.NewChain();
-  if (head_copied + tail_copied > 0 && AppendRead(chain, head, head_bytes) &&
-      AppendRead(chain, tail, tail_bytes)) {
+  const bool copies = head_copied + tail_copied > 0;
+  if (copies && GoesByStages()) {
+    CO_RETURN_IF_ERROR(co_await PassBeforeReading());
+  } else if (copies && AppendRead(chain, head, head_bytes) && AppendRead(chain, tail, tail_bytes)) {
     chain.WriteV(filling.host, vectors, Content::kData).WithoutDrain().OnLane(Lane::kData);
     if (chain.is_possible() && (co_await chain).ok()) co_return absl::OkStatus();
   }
@@ -93,6 +95,12 @@ Task<absl::Status> CopyOnWrite::Fill(Filling filling, std::span<const std::byte>
   // cannot succeed fails here for its own reason.
   CO_RETURN_IF_ERROR(co_await ReadSides(head, head_bytes, tail, tail_bytes));
   co_return co_await disk.WriteV(filling.host, vectors);
+}
+
+Task<absl::Status> CopyOnWrite::PassBeforeReading() {
+  co_await metadata_.events->Pass(DebugEvent::kCowRead);
+  // Somebody else may have met a corruption meanwhile.
+  co_return metadata_.write_back.failure();
 }
 
 bool CopyOnWrite::AppendRead(Chain& chain, Side side, std::span<std::byte> into) const {

@@ -55,6 +55,12 @@ class CopyOnWrite {
  private:
   // False where it is not known where the side is stored, or where its disk cannot be linked.
   bool AppendRead(Chain& chain, Side side, std::span<std::byte> into) const;
+  // Whether somebody wants to see a request between its stages.
+  bool GoesByStages() const {
+    return metadata_.events != nullptr && metadata_.events->Watches(DebugEvent::kCowRead);
+  }
+  // Where it may have been held up for long.
+  Task<absl::Status> PassBeforeReading();
   Task<absl::Status> ReadSides(Side head, std::span<std::byte> head_bytes, Side tail,
                                std::span<std::byte> tail_bytes);
 

@@ -4,10 +4,12 @@
 #include <cstring>
 
 #include "engine/errno_status.h"
+#include "qcow2/corruption.h"
 
 namespace ringcow {
 
 std::string FailureReason(const absl::Status& status) {
+  if (WasTold(status)) return std::strerror(EIO);
   const int error = ErrnoOf(status);
   // An EIO of the host's makes a status of code kUnknown.
   const bool of_the_host = error != EIO || absl::IsUnknown(status);

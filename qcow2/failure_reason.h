@@ -8,7 +8,8 @@
 namespace ringcow {
 
 // What qemu-io says of a failed request: the errno alone. That of a request beyond the end of the
-// disk is EIO. Where no errno is behind a failure (unreadable metadata), our own sentence.
+// disk is EIO, and so is that of damage that a CorruptionListener was told of. Where no errno is
+// behind a failure (unreadable metadata), our own sentence.
 std::string FailureReason(const absl::Status& status);
 
 }  // namespace ringcow

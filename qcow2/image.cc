@@ -214,16 +214,19 @@ Task<absl::StatusOr<GuestExtent>> Image::Find(GuestOffset offset, uint64_t lengt
   Requests::Entry request(parts_->requests);
   co_await request;
   CO_RETURN_IF_ERROR(parts_->CheckRange(offset, length));
-  if (!parts_->read_only) co_return co_await parts_->reader.Find(offset, length);
-  CO_ASSIGN_OR_RETURN(const GuestExtent extent, co_await parts_->reader.Find(offset, length));
-  co_return co_await parts_->holes.LookInto(extent);
+  const absl::StatusOr<GuestExtent> found = co_await parts_->reader.Find(offset, length);
+  if (!found.ok()) co_return co_await parts_->Failed(Parts::Request::kRead, found.status());
+  if (!parts_->read_only) co_return found;
+  co_return co_await parts_->holes.LookInto(*found);
 }
 
 Task<absl::StatusOr<bool>> Image::AreKnownZero(GuestOffset offset, uint64_t length) {
   Requests::Entry request(parts_->requests);
   co_await request;
   CO_RETURN_IF_ERROR(parts_->CheckRange(offset, length));
-  co_return co_await parts_->reader.AreKnownZero(offset, length);
+  absl::StatusOr<bool> are_zero = co_await parts_->reader.AreKnownZero(offset, length);
+  if (!are_zero.ok()) co_return co_await parts_->Failed(Parts::Request::kRead, are_zero.status());
+  co_return are_zero;
 }
 
 std::optional<StoredBytes> Image::TryLocate(GuestOffset offset, uint64_t length) {
@@ -241,14 +244,9 @@ Task<absl::Status> Image::Flush() {
 
 Task<absl::Status> Image::Close() {
   if (parts_->read_only) co_return absl::OkStatus();
-  // At worst this leaks clusters: what the guest wrote is flushed all the same.
-  const absl::Status given_back = co_await parts_->allocator.GiveBackReserve();
-  CO_RETURN_IF_ERROR(co_await parts_->Flush());
-  // The first flush made the removals durable whose refcounts the second one writes.
-  CO_RETURN_IF_ERROR(co_await parts_->Flush());
-  CO_RETURN_IF_ERROR(co_await parts_->bitmaps.Store());
-  CO_RETURN_IF_ERROR(co_await parts_->TrimFiles());
-  co_return given_back;
+  absl::Status status = co_await parts_->Close();
+  if (!status.ok()) status = co_await parts_->Failed(Parts::Request::kChange, std::move(status));
+  co_return status;
 }
 
 }  // namespace ringcow

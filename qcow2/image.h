@@ -17,6 +17,7 @@
 #include "engine/task.h"
 #include "engine/worker_pool.h"
 #include "qcow2/blkdebug/event.h"
+#include "qcow2/corruption.h"
 #include "qcow2/format/bitmap_directory.h"
 #include "qcow2/format/dirty_bitmap.h"
 #include "qcow2/format/geometry.h"
@@ -85,6 +86,8 @@ struct OpenOptions {
   std::optional<uint64_t> stored_bytes = std::nullopt;
   // Who is told what the image does in memory. It must outlive the image.
   EventListener* events = nullptr;
+  // And who of damage that no request fails for. It must outlive the image, too.
+  CorruptionListener* corruption = nullptr;
   // The external data file, which an image that has one needs; open for writing unless read_only.
   // It must outlive the image and be used by nobody else. (ImageChain opens it.)
   Disk* data_file = nullptr;
@@ -99,7 +102,8 @@ struct OpenOptions {
 // After a failed fsync the image accepts no more writes (see WriteBack::failure). So it is when a
 // request meets a table entry that names no possible place, or would overwrite metadata because
 // of one (see OverlapGuard): the request fails with QEMU's sentence, "Marking image as corrupt:
-// ...", and so does what comes later; the image is marked, durably, where its version allows it.
+// ...", and what comes later, reads too, with ENOMEDIUM; the image is marked, durably, where its
+// version allows it.
 class Image final : public GuestDisk {
  public:
   // `disk` must outlive the image and be used by nobody else; its lock (see FileLock) protects the

@@ -8,9 +8,11 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/errno_status.h"
 #include "engine/status_macros.h"
+#include "qcow2/failure_reason.h"
 #include "qcow2/image.h"
 #include "qcow2/image_parts.h"
 #include "qcow2/snapshot_zeroes.h"
@@ -71,11 +73,20 @@ Task<absl::Status> Image::Resize(uint64_t virtual_size, Preallocation preallocat
       parts_->ResizeTo(AlignUp(virtual_size, kSectorBytes), preallocation));
 }
 
+Task<absl::Status> Image::Parts::CheckShrinkable() {
+  absl::Status status = co_await allocator.CheckBlocks();
+  if (status.ok()) co_return status;
+  status = co_await Failed(Request::kChange, std::move(status));
+  co_return absl::Status(
+      status.code(), absl::StrCat("Failed to discard unused refblocks: ", FailureReason(status)));
+}
+
 Task<absl::Status> Image::Parts::ResizeTo(uint64_t virtual_size, Preallocation preallocation) {
   CO_ASSIGN_OR_RETURN(const Geometry resized, metadata.geometry.Resized(virtual_size));
   CO_RETURN_IF_ERROR(co_await bitmaps.PrepareResize(resized));
   const uint64_t backing_bytes = backing != nullptr ? backing->size() : 0;
   const bool shrinks = virtual_size < metadata.geometry.virtual_size();
+  if (shrinks) CO_RETURN_IF_ERROR(co_await CheckShrinkable());
   absl::Status status = co_await resize.To(virtual_size, backing_bytes, preallocation);
   bitmaps.Resize();
   if (!shrinks || !status.ok()) co_return status;

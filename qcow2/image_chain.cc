@@ -123,6 +123,7 @@ absl::StatusOr<OpenOptions> OptionsOf(const std::vector<Layer>& layers, size_t d
   if (described.cache_clean_interval.count() > 0) {
     options.cache_clean_interval = described.cache_clean_interval;
   }
+  options.corruption = chain.image.corruption;
   options.replaces_backing = described.replaces_backing || chain.without_backing;
   options.read_only = depth == 0 ? chain.file.read_only : depth != chain.also_writable;
   options.backing = depth + 1 < layers.size() ? layers[depth + 1].guest.get() : nullptr;

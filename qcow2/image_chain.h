@@ -22,8 +22,9 @@ namespace ringcow {
 
 struct ImageChainOptions {
   ImageFileOptions file;  // of the image itself; its backing files are opened for reading
-  // Of the image itself. read_only, backing and data_file are set by the chain. copy_on_read is
-  // that of whatever the source says lies on the image, too.
+  // Of the image itself, but for `corruption`, which is told of all layers. read_only, backing and
+  // data_file are set by the chain. copy_on_read is that of whatever the source says lies on the
+  // image, too.
   OpenOptions image;
   // The backing file this far down is opened for writing, too: for committing to it.
   std::optional<size_t> also_writable = std::nullopt;

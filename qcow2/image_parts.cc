@@ -20,7 +20,9 @@ MetadataOptions MetadataOptionsOf(const OpenOptions& options) {
           options.cache_slice_bytes,
           options.cache_read_bytes,
           options.read_only ? OverlapCheck::kNone : options.overlap_check,
-          options.events};
+          options.events,
+          options.corruption,
+          options.read_only};
 }
 
 AheadOptions AheadOptionsOf(const OpenOptions& options) {
@@ -74,7 +76,9 @@ Image::Parts::Parts(Disk& disk, const CheckedHeader& read, const OpenOptions& op
 
 absl::Status Image::Parts::CheckRange(GuestOffset offset, uint64_t length) const {
   const uint64_t size = metadata.geometry.virtual_size();
-  if (offset.value() <= size && length <= size - offset.value()) return absl::OkStatus();
+  if (offset.value() <= size && length <= size - offset.value()) {
+    return is_marked ? metadata.write_back.failure() : absl::OkStatus();
+  }
   return absl::OutOfRangeError(
       absl::StrFormat("'%s': %d bytes at guest offset %#x are beyond its "
                       "end at %#x",
@@ -91,15 +95,24 @@ absl::Status Image::Parts::CheckChange(GuestOffset offset, uint64_t length) cons
 
 Task<absl::Status> Image::Parts::Failed(Request request, absl::Status status) {
   const std::optional<Corruption> met = CorruptionOf(status);
-  if (read_only || !met.has_value() || !metadata.write_back.failure().ok()) co_return status;
+  if (!met.has_value()) co_return status;
+  status = WithoutCorruption(std::move(status));
   if (met->kind == Corruption::Kind::kOverlap && request == Request::kRead) co_return status;
+  if (read_only) metadata.TellCorruption(met->what, CorruptionListener::Image::kGoesOn);
+  if (read_only || !metadata.write_back.failure().ok()) {
+    co_return metadata.AfterCorruption(std::move(status));
+  }
+  const std::string& what = request == Request::kChange ? met->told_to_writers : met->what;
   const absl::Status why(
       status.code(),
       absl::StrFormat("'%s': qcow2: Marking image as corrupt: %s; further corruption "
                       "events will be suppressed",
-                      disk.name(), met->what));
-  CO_RETURN_IF_ERROR(co_await metadata.MarkCorrupt(why));
-  co_return why;
+                      disk.name(), what));
+  is_marked = true;
+  metadata.TellCorruption(what, CorruptionListener::Image::kIsMarked);
+  CO_RETURN_IF_ERROR(co_await metadata.MarkCorrupt(
+      ErrnoStatus(ENOMEDIUM, absl::StrFormat("'%s' was marked as corrupt", disk.name()))));
+  co_return metadata.AfterCorruption(why);
 }
 
 Task<absl::Status> Image::Parts::EndChange() {
@@ -111,6 +124,17 @@ Task<absl::Status> Image::Parts::Flush() {
   const Version made = metadata.write_back.now();
   CO_RETURN_IF_ERROR(co_await metadata.write_back.Flush());
   co_return co_await frees.Apply(made);
+}
+
+Task<absl::Status> Image::Parts::Close() {
+  // At worst this leaks clusters: what the guest wrote is flushed all the same.
+  const absl::Status given_back = co_await allocator.GiveBackReserve();
+  CO_RETURN_IF_ERROR(co_await Flush());
+  // The first flush made the removals durable whose refcounts the second one writes.
+  CO_RETURN_IF_ERROR(co_await Flush());
+  CO_RETURN_IF_ERROR(co_await bitmaps.Store());
+  CO_RETURN_IF_ERROR(co_await TrimFiles());
+  co_return given_back;
 }
 
 Task<absl::Status> Image::Parts::FlushAndReserve() {
@@ -142,7 +166,10 @@ Task<absl::StatusOr<uint64_t>> Image::Parts::NeededBytes() {
     CO_ASSIGN_OR_RETURN(const ClusterIndex used_end, co_await allocator.refcounts().UsedEnd());
     // Whatever refcounts say, an image is nothing without these.
     const HostOffset tables_end = std::max(metadata.l1.end(), metadata.refcount_table.end());
-    end = std::min(end, std::max(geometry.OffsetOf(used_end), tables_end).value());
+    // Counts of nothing at all are wrong, and tell nothing.
+    if (used_end.value() > 0) {
+      end = std::min(end, std::max(geometry.OffsetOf(used_end), tables_end).value());
+    }
   }
   // The rest of a last cluster that only holds this is empty, and QEMU's file ends here.
   const uint64_t bitmaps_end = bitmaps.stored_end().value();

@@ -59,6 +59,7 @@ struct Image::Parts {
   // Ends a request that changed something.
   Task<absl::Status> EndChange();
   Task<absl::Status> Flush();
+  Task<absl::Status> Close();
   // The same in the midst of guest writes, of which more will follow.
   Task<absl::Status> FlushAndReserve();
   Task<absl::Status> Empty();
@@ -68,6 +69,8 @@ struct Image::Parts {
   Task<absl::Status> Failed(Request request, absl::Status status);
   // Runs an operation with no guest request under way.
   Task<absl::Status> RunAlone(Task<absl::Status> operation);
+  // Whether the image can become smaller; marks it as corrupt if its refcounts say that it cannot.
+  Task<absl::Status> CheckShrinkable();
   Task<absl::Status> ResizeTo(uint64_t virtual_size, Preallocation preallocation);
   Task<absl::Status> RunOnSnapshots(Task<absl::Status> operation);
   Task<absl::StatusOr<uint64_t>> NeededBytes();
@@ -81,6 +84,7 @@ struct Image::Parts {
   const uint64_t size_when_opened;
   const bool trims_data_file;  // nobody else's bytes are behind the guest's
   bool has_shrunk = false;
+  bool is_marked = false;  // as corrupt, by this process
   Metadata metadata;
   Requests requests;
   RangeLock changing;  // guest clusters, in bytes, whose entries are being changed

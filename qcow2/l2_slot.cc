@@ -1,8 +1,10 @@
 #include "qcow2/l2_slot.h"
 
 #include <optional>
+#include <string>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/invariant.h"
 #include "engine/status_macros.h"
@@ -35,31 +37,40 @@ L2Entry ToStandard(ExtendedL2Entry entry) {
   return is_normal ? L2Entry::Normal(*host, entry.copied()) : L2Entry::Unallocated();
 }
 
-// QEMU minds offsets that are not aligned, and zeroes before version 3.
+std::string PlaceOf(const TablePin& table, uint64_t slot) {
+  return absl::StrFormat("(L2 offset: %#x, L2 index: %#x)", table.offset().value(), slot);
+}
+
+bool IsAligned(const Geometry& geometry, L2Entry entry) {
+  return geometry.IsClusterAligned(entry.host_offset().value_or(HostOffset(0)));
+}
+
+// QEMU minds offsets that are not aligned, zeroes before version 3, and bitmaps that mean nothing.
 absl::Status InvalidSlot(const Metadata& metadata, const TablePin& table, uint64_t slot,
-                         const absl::Status& why) {
+                         ExtendedL2Entry stored, const absl::Status& why) {
   const Geometry& geometry = metadata.geometry;
-  const size_t words = geometry.extended_l2() ? 2 : 1;
-  const L2Entry entry = L2Entry::FromRaw(LoadBe64At(table.bytes(), slot * words));
-  const bool is_zero =
-      entry.kind() == L2Entry::Kind::kZeroPlain || entry.kind() == L2Entry::Kind::kZeroAllocated;
-  const bool is_misplaced = !geometry.IsClusterAligned(entry.host_offset().value_or(HostOffset(0)));
-  const bool is_too_early = is_zero && geometry.version() < 3;
-  if (entry.reserved_bits() != 0 || (!is_misplaced && !is_too_early)) {
-    return Named(metadata.disk, why);
-  }
-  return CorruptEntry(metadata.disk, why);
+  const L2Entry entry = stored.entry();
+  const bool is_compressed = entry.kind() == L2Entry::Kind::kCompressed;
+  const bool is_too_early = entry.kind() != entry.WithoutZero().kind() && geometry.version() < 3;
+  if (is_compressed || entry.reserved_bits() != 0) return Named(metadata.disk, why);
+  if (!IsAligned(geometry, entry) || is_too_early) return CorruptEntry(metadata.disk, why);
+  if (!geometry.extended_l2()) return Named(metadata.disk, why);
+  const std::string place = PlaceOf(table, slot);
+  return ToldToWriters(CorruptEntry(metadata.disk, absl::InvalidArgumentError(absl::StrCat(
+                                                       "Invalid cluster entry found  ", place))),
+                       absl::StrCat("Invalid cluster entry found ", place));
 }
 
 // As stored: without extended L2 entries all of it is in entry().
 ExtendedL2Entry LoadStored(const Metadata& metadata, std::span<const std::byte> table,
                            uint64_t slot) {
-  const bool extended = metadata.geometry.extended_l2();
-  L2Entry entry = L2Entry::FromRaw(LoadBe64At(table, extended ? 2 * slot : slot));
-  if (entry.host_offset() == HostOffset(0) && !metadata.has_data_file()) {
-    entry = entry.WithCopied(false);
+  ExtendedL2Entry stored = metadata.geometry.extended_l2()
+                               ? ExtendedL2Entry::Load(table, slot).WithoutUnused()
+                               : ExtendedL2Entry::FromRaw(LoadBe64At(table, slot), 0);
+  if (stored.host_offset() == HostOffset(0) && !metadata.has_data_file()) {
+    stored = stored.WithCopied(false);
   }
-  return ExtendedL2Entry::FromRaw(entry.raw(), extended ? LoadBe64At(table, 2 * slot + 1) : 0);
+  return stored;
 }
 
 }  // namespace
@@ -86,16 +97,15 @@ absl::StatusOr<ExtendedL2Entry> ValidL2Slot(const Metadata& metadata, const Tabl
   const absl::Status valid = geometry.extended_l2()
                                  ? stored.Validate(geometry, table.offset(), slot)
                                  : stored.entry().Validate(geometry, table.offset(), slot);
-  if (!valid.ok()) return InvalidSlot(metadata, table, slot, valid);
+  if (!valid.ok()) return InvalidSlot(metadata, table, slot, stored, valid);
   const ExtendedL2Entry entry = geometry.extended_l2() ? stored : FromStandard(stored.entry());
   const std::optional<HostOffset> host = entry.host_offset();
   const auto extent = entry.entry().compressed_extent(geometry);
   if (metadata.has_data_file()) {
     if (!extent.has_value()) return entry;
     return absl::InvalidArgumentError(
-        absl::StrFormat("'%s': compressed cluster in an image with a data file (L2 offset: %#x, L2 "
-                        "index: %#x)",
-                        metadata.disk.name(), table.offset().value(), slot));
+        absl::StrFormat("'%s': compressed cluster in an image with a data file %s",
+                        metadata.disk.name(), PlaceOf(table, slot)));
   }
   if (host.has_value()) {
     RETURN_IF_ERROR(metadata.CheckPlace(*host, geometry.cluster_bytes(), "data cluster"));
@@ -103,6 +113,19 @@ absl::StatusOr<ExtendedL2Entry> ValidL2Slot(const Metadata& metadata, const Tabl
     RETURN_IF_ERROR(metadata.CheckPlace(extent->offset, extent->bytes, "compressed cluster"));
   }
   return entry;
+}
+
+std::optional<ExtendedL2Entry> UnalignedL2Slot(const Metadata& metadata, const TablePin& table,
+                                               uint64_t slot) {
+  const Geometry& geometry = metadata.geometry;
+  const ExtendedL2Entry stored = LoadStored(metadata, table.bytes(), slot);
+  if (metadata.has_data_file() || IsAligned(geometry, stored.entry())) return std::nullopt;
+  const uint64_t aligned = stored.entry().raw() & ~(geometry.cluster_bytes() - kSectorBytes);
+  const ExtendedL2Entry valid = ExtendedL2Entry::FromRaw(aligned, stored.bitmap().raw());
+  const bool is_valid =
+      geometry.extended_l2() ? valid.IsValid(geometry) : valid.entry().IsValid(geometry);
+  if (!is_valid) return std::nullopt;
+  return LoadL2Slot(metadata, table.bytes(), slot);
 }
 
 }  // namespace ringcow

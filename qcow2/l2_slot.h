@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 
 #include "absl/status/statusor.h"
@@ -22,11 +23,17 @@ ExtendedL2Entry LoadL2Slot(const Metadata& metadata, std::span<const std::byte> 
 // Without extended L2 entries all subclusters of `entry` are alike.
 void StoreL2Slot(const Geometry& geometry, std::span<std::byte> table, uint64_t slot,
                  ExtendedL2Entry entry);
+// What QEMU ignores in an entry is not looked at: see ExtendedL2Entry::WithoutUnused.
 // InvalidArgument, with the place, for an entry that contradicts the format, or that refers to
 // where no data can be (see Metadata::CheckPlace). Which guest cluster an entry is for is not known
 // here: see Mapper for what an external data file asks of it.
 absl::StatusOr<ExtendedL2Entry> ValidL2Slot(const Metadata& metadata, const TablePin& table,
                                             uint64_t slot);
+
+// The entry, where nothing is wrong with it but that its host cluster is not aligned: for who takes
+// it out of the table. Nothing in images with an external data file.
+std::optional<ExtendedL2Entry> UnalignedL2Slot(const Metadata& metadata, const TablePin& table,
+                                               uint64_t slot);
 
 }  // namespace ringcow
 

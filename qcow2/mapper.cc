@@ -117,6 +117,10 @@ absl::StatusOr<ExtendedL2Entry> Mapper::EntryAt(const L2Slice& slice, uint64_t i
           host->value(), guest.value(), slice.table.offset().value(), slice.first_entry + i)));
 }
 
+std::optional<ExtendedL2Entry> Mapper::UnalignedEntryAt(const L2Slice& slice, uint64_t i) const {
+  return UnalignedL2Slot(metadata_, slice.table, slice.first_entry + i);
+}
+
 std::optional<absl::StatusOr<Mapping>> Mapper::TryFind(GuestOffset offset, uint64_t bytes) const {
   const absl::StatusOr<L1Entry> l1_entry = L1EntryFor(offset);
   if (!l1_entry.ok()) return l1_entry.status();
@@ -196,18 +200,34 @@ Mapping Mapper::MappingOf(ExtendedL2Entry entry, L2Entry::Kind kind, GuestOffset
       .bytes = bytes};
 }
 
+absl::Status Mapper::ToldToWriterAt(GuestOffset offset, const L2Slice& slice, uint64_t i,
+                                    absl::Status status) const {
+  const std::optional<ExtendedL2Entry> unaligned = UnalignedEntryAt(slice, i);
+  if (!unaligned.has_value()) return status;
+  const GuestOffset cluster = slice.first_cluster + i * metadata_.geometry.cluster_bytes();
+  const bool is_zero = unaligned->bitmap().zero() != 0;
+  return ToldToWriters(std::move(status),
+                       absl::StrFormat("%s cluster offset %#x unaligned (guest offset: %#x)",
+                                       is_zero ? "Preallocated zero" : "Data",
+                                       unaligned->host_offset().value_or(HostOffset(0)).value(),
+                                       std::max(offset, cluster).value()));
+}
+
 absl::StatusOr<Mapping> Mapper::MappingIn(const L2Slice& slice, GuestOffset offset,
                                           uint64_t bytes) const {
   const Geometry& geometry = metadata_.geometry;
   const uint64_t in_cluster = geometry.OffsetInCluster(offset);
-  ASSIGN_OR_RETURN(const ExtendedL2Entry first, EntryAt(slice, 0));
+  const absl::StatusOr<ExtendedL2Entry> found = EntryAt(slice, 0);
+  if (!found.ok()) return ToldToWriterAt(offset, slice, 0, found.status());
+  const ExtendedL2Entry first = *found;
   const uint32_t subcluster = SubclusterOf(offset, geometry);
   const L2Entry::Kind kind = first.kind(subcluster);
   uint64_t end = RunEnd(first, subcluster, geometry);  // from the beginning of the first cluster
   const uint64_t wanted = std::min(slice.entries, geometry.ClustersFor(in_cluster + bytes));
   for (uint64_t i = 1; i < wanted && end == i * geometry.cluster_bytes(); ++i) {
-    ASSIGN_OR_RETURN(const ExtendedL2Entry next, EntryAt(slice, i));
-    if (Continues(first, kind, next, i, geometry)) end += RunEnd(next, 0, geometry);
+    const absl::StatusOr<ExtendedL2Entry> next = EntryAt(slice, i);
+    if (!next.ok()) return ToldToWriterAt(offset, slice, i, next.status());
+    if (Continues(first, kind, *next, i, geometry)) end += RunEnd(*next, 0, geometry);
   }
   return MappingOf(first, kind, offset, std::min(bytes, end - in_cluster));
 }
@@ -247,7 +267,7 @@ Task<absl::StatusOr<HostOffset>> Mapper::NewL2Table(uint64_t l1_index,
       metadata_.guard.BeforeWrite(metadata_.l1.offset() + l1_index * kTableEntryBytes,
                                   kTableEntryBytes, OverlapGuard::Own::kL1));
   const absl::StatusOr<AllocatedRun> taken = co_await allocator_.Allocate(1);
-  if (!taken.ok()) co_return WithAllocation(taken.status(), "L2 table");
+  if (!taken.ok()) co_return allocator_.Refused("L2 table", taken.status());
   const AllocatedRun run = *taken;
   const HostOffset place = geometry.OffsetOf(run.first);
   Table& l1 = metadata_.l1.TableOf(l1_index);
@@ -362,6 +382,12 @@ void Mapper::Replace(const L2Slice& slice, uint64_t i, ExtendedL2Entry next,
 void Mapper::GiveUp(L2Entry entry, DeferredFrees::Was was) {
   // In a data file a cluster is its guest cluster's for good.
   if (metadata_.has_data_file()) return;
+  const HostOffset host = entry.host_offset().value_or(HostOffset(0));
+  if (!metadata_.geometry.IsClusterAligned(host)) {
+    metadata_.TellCorruption(absl::StrFormat("Cannot free unaligned cluster %#x", host.value()),
+                             CorruptionListener::Image::kGoesOn);
+    return;
+  }
   const ClusterRun clusters = ClustersOf(metadata_.geometry, entry);
   if (clusters.count > 0) frees_.Add(clusters, was);
 }

@@ -83,8 +83,11 @@ class Mapper {
 
   // The valid entry in slot first_entry + i.
   absl::StatusOr<ExtendedL2Entry> EntryAt(const L2Slice& slice, uint64_t i) const;
+  // Where EntryAt fails: see UnalignedL2Slot.
+  std::optional<ExtendedL2Entry> UnalignedEntryAt(const L2Slice& slice, uint64_t i) const;
   // Puts `next` into slot first_entry + i. The clusters that the old entry, a valid one, referred
-  // to and `next` does not lose a reference; `was` says what they were. Dependencies of the slice
+  // to and `next` does not lose a reference; `was` says what they were. (One that is not aligned
+  // stays leaked, and whoever listens is told.) Dependencies of the slice
   // are declared before.
   void Replace(const L2Slice& slice, uint64_t i, ExtendedL2Entry next,
                DeferredFrees::Was was = DeferredFrees::Was::kData);
@@ -108,6 +111,9 @@ class Mapper {
   // there.
   Mapping MappingOf(ExtendedL2Entry entry, L2Entry::Kind kind, GuestOffset offset,
                     uint64_t bytes) const;
+  // `status` of EntryAt, for a request at `offset` or before, with what a writer is told of it.
+  absl::Status ToldToWriterAt(GuestOffset offset, const L2Slice& slice, uint64_t i,
+                              absl::Status status) const;
   absl::StatusOr<Mapping> MappingIn(const L2Slice& slice, GuestOffset offset, uint64_t bytes) const;
   // Before recorded clusters may be entered: see RecordedReserve.
   bool IsCovered(const L2Slice& slice) const;

@@ -85,15 +85,19 @@ Metadata::Metadata(Disk& disk, const Header& header, const Geometry& geometry,
       clusters_end(AlignUp(disk.size(), geometry.cluster_bytes())),
       events(options.events),
       guard(*this, options.overlap_check),
-      recorded_reserve(*this) {}
+      recorded_reserve(*this),
+      read_only_(options.read_only),
+      corruption_(options.corruption) {}
 
 Task<absl::Status> Metadata::Load() {
   CO_ASSIGN_OR_RETURN(header_pin, co_await header_cache.Get(HostOffset(0)));
   CO_ASSIGN_OR_RETURN(
       l1, co_await ResidentTable::Load(l1_cache, header.l1_table_offset, header.l1_entries));
+  // A refcount table that would be the header counts nothing, and is never written.
+  const bool has_refcounts = header.refcount_table_offset.value() != 0;
   CO_ASSIGN_OR_RETURN(refcount_table, co_await ResidentTable::Load(
                                           refcount_table_cache, header.refcount_table_offset,
-                                          header.refcount_table_entries()));
+                                          has_refcounts ? header.refcount_table_entries() : 0));
   co_return absl::OkStatus();
 }
 
@@ -116,6 +120,12 @@ void Metadata::StoreHeader() {
   header_cache.MarkDirty(header_pin, 0, length);
 }
 
+void Metadata::TellCorruption(absl::string_view what, CorruptionListener::Image image) {
+  const bool was_told = std::exchange(has_told_corruption_, true);
+  if (corruption_ == nullptr || (was_told && image == CorruptionListener::Image::kGoesOn)) return;
+  corruption_->Met(what, image);
+}
+
 Task<absl::Status> Metadata::MarkCorrupt(absl::Status why) {
   co_await write_back.Stop(std::move(why));
   if (header.version < 3 || header.corrupt()) co_return absl::OkStatus();
@@ -128,7 +138,8 @@ Task<absl::Status> Metadata::MarkCorrupt(absl::Status why) {
   co_return co_await disk.Fdatasync();
 }
 
-absl::Status Metadata::Misplaced(HostOffset begin, uint64_t length, absl::string_view what) const {
+absl::Status Metadata::CheckMisplaced(HostOffset begin, uint64_t length,
+                                      absl::string_view what) const {
   const char* where = "behind the end of the file";
   const char* overlaps = nullptr;  // in QEMU's words
   if (begin.value() < geometry.cluster_bytes()) {
@@ -139,6 +150,7 @@ absl::Status Metadata::Misplaced(HostOffset begin, uint64_t length, absl::string
     where = is_l1 ? "in the L1 table" : "in the refcount table";
     overlaps = is_l1 ? "active L1 table" : "refcount table";
   }
+  if (overlaps != nullptr && read_only_) return absl::OkStatus();
   absl::Status status = absl::InvalidArgumentError(absl::StrFormat(
       "'%s': %s at host offset %#x lies %s", disk.name(), what, begin.value(), where));
   if (overlaps == nullptr) return BehindFile(std::move(status));

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "cache/table_cache.h"
@@ -11,6 +12,7 @@
 #include "engine/host_offset.h"
 #include "engine/task.h"
 #include "qcow2/blkdebug/event.h"
+#include "qcow2/corruption.h"
 #include "qcow2/format/geometry.h"
 #include "qcow2/format/header.h"
 #include "qcow2/format/limits.h"
@@ -27,7 +29,9 @@ struct MetadataOptions {
   uint32_t cache_slice_bytes = 4096;
   uint64_t cache_read_bytes = 0;
   OverlapCheck overlap_check = OverlapCheck::kCached;
-  EventListener* events = nullptr;  // null: nobody wants to know
+  EventListener* events = nullptr;           // null: nobody wants to know
+  CorruptionListener* corruption = nullptr;  // the same
+  bool read_only = false;
 };
 
 // `status` with the disk's name before its message: what is wrong is told without by format/.
@@ -57,15 +61,23 @@ struct Metadata {
 
   // InvalidArgument, naming `what`, when [begin, begin + length) is where no table or data cluster
   // can be: in the header's cluster, the L1 table or the refcount table, or behind clusters_end. A
-  // damaged entry must not make us overwrite what holds the image together.
+  // damaged entry must not make us overwrite what holds the image together; who only reads may go
+  // there.
   absl::Status CheckPlace(HostOffset begin, uint64_t length, absl::string_view what) const {
-    return IsPlace(begin, length) ? absl::OkStatus() : Misplaced(begin, length, what);
+    return IsPlace(begin, length) ? absl::OkStatus() : CheckMisplaced(begin, length, what);
   }
   bool IsPlace(HostOffset begin, uint64_t length) const {
     const HostOffset end = begin + length;
     return begin.value() >= geometry.cluster_bytes() && begin < clusters_end &&
            length <= kMaxFileOffset && !l1.Overlaps(begin, end) &&
            !refcount_table.Overlaps(begin, end);
+  }
+
+  // Tells the listener; only the first time of damage that the image is not marked for.
+  void TellCorruption(absl::string_view what, CorruptionListener::Image image);
+  // `status` of who met damage, with what became of that.
+  absl::Status AfterCorruption(absl::Status status) const {
+    return corruption_ != nullptr && has_told_corruption_ ? Told(std::move(status)) : status;
   }
 
   void Announce(DebugEvent event) const {
@@ -103,7 +115,11 @@ struct Metadata {
   RecordedReserve recorded_reserve;
 
  private:
-  absl::Status Misplaced(HostOffset begin, uint64_t length, absl::string_view what) const;
+  absl::Status CheckMisplaced(HostOffset begin, uint64_t length, absl::string_view what) const;
+
+  const bool read_only_;
+  CorruptionListener* const corruption_;
+  bool has_told_corruption_ = false;
 };
 
 }  // namespace ringcow

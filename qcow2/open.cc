@@ -23,7 +23,7 @@ absl::Status CheckRawDataFile(const Header& header) {
 
 absl::Status CheckWritable(const Header& header) {
   if (header.corrupt()) {
-    return absl::FailedPreconditionError("Image is corrupt; cannot be opened read/write");
+    return absl::FailedPreconditionError("qcow2: Image is corrupt; cannot be opened read/write");
   }
   return absl::OkStatus();
 }

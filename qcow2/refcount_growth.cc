@@ -8,6 +8,7 @@
 #include "engine/errno_status.h"
 #include "engine/invariant.h"
 #include "engine/status_macros.h"
+#include "qcow2/corruption.h"
 #include "qcow2/format/refcount_block.h"
 #include "qcow2/format/refcount_table_entry.h"
 
@@ -15,7 +16,9 @@ namespace ringcow {
 
 Task<absl::Status> RefcountGrowth::AddBlock(uint64_t table_index) {
   const Geometry& geometry = metadata_.geometry;
-  CO_ASSIGN_OR_RETURN(const AllocatedRun run, co_await free_space_.Take(1));
+  const absl::StatusOr<AllocatedRun> taken = co_await free_space_.Take(1);
+  if (!taken.ok()) co_return WithAllocation(taken.status(), "refcount block");
+  const AllocatedRun run = *taken;
   const HostOffset block = geometry.OffsetOf(run.first);
   const uint64_t described_by = geometry.RefcountTableIndex(run.first);
   const bool describes_itself = described_by == table_index;

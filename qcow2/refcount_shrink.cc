@@ -1,11 +1,55 @@
 #include "qcow2/refcount_shrink.h"
 
+#include <optional>
 #include <utility>
 
+#include "absl/strings/str_format.h"
 #include "engine/status_macros.h"
+#include "qcow2/corruption.h"
 #include "qcow2/format/refcount_table_entry.h"
 
 namespace ringcow {
+
+Task<absl::Status> RefcountShrink::CheckBlocks() {
+  CO_RETURN_IF_ERROR(CheckAligned());
+  ResidentTable& table = metadata_.refcount_table;
+  absl::Status status;
+  for (uint64_t i = 0; i < table.entries(); ++i) {
+    const RefcountTableEntry entry = RefcountTableEntry::FromRaw(table.Get(i));
+    const std::optional<HostOffset> block = entry.block();
+    const bool is_outside = block.has_value() && *block >= metadata_.clusters_end;
+    if (!is_outside || entry.reserved_bits() != 0) continue;
+    const absl::Status counted = CheckCounted(*block);
+    if (!counted.ok()) table.Set(i, 0);
+    status.Update(counted);
+  }
+  if (!status.ok()) CO_RETURN_IF_ERROR(co_await metadata_.write_back.Flush());
+  co_return status;
+}
+
+absl::Status RefcountShrink::CheckAligned() const {
+  const ResidentTable& table = metadata_.refcount_table;
+  for (uint64_t i = 0; i < table.entries(); ++i) {
+    const auto block = RefcountTableEntry::FromRaw(table.Get(i)).block().value_or(HostOffset(0));
+    if (metadata_.geometry.IsClusterAligned(block)) continue;
+    return CorruptEntry(
+        metadata_.disk,
+        absl::InvalidArgumentError(absl::StrFormat(
+            "Cannot get entry from refcount block cache: Offset %#x is unaligned", block.value())));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RefcountShrink::CheckCounted(HostOffset block) const {
+  const Geometry& geometry = metadata_.geometry;
+  const ResidentTable& table = metadata_.refcount_table;
+  const uint64_t index = geometry.RefcountTableIndex(geometry.ClusterOf(block));
+  if (index < table.entries() && table.Get(index) != 0) return absl::OkStatus();
+  return CorruptEntry(
+      metadata_.disk,
+      absl::InvalidArgumentError(absl::StrFormat(
+          "Refblock at %#x is not covered by the refcount structures", block.value())));
+}
 
 Task<absl::Status> RefcountShrink::GiveUpEmptyBlocks() {
   // A damaged table: where two entries share a block, one would take it from the other.

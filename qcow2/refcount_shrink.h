@@ -24,12 +24,21 @@ class RefcountShrink {
   RefcountShrink(Metadata& metadata, Refcounts& refcounts, FreeSpace& free_space)
       : metadata_(metadata), refcounts_(refcounts), free_space_(free_space) {}
 
+  // Before an image shrinks, which looks at every block: the damage that QEMU meets there. Entries
+  // of blocks behind the end of the file, which count nothing and are counted by nothing, are
+  // removed, durably.
+  Task<absl::Status> CheckBlocks();
+
   // With nothing reserved, no allocation under way, and the refcounts in memory those that hold:
   // what they count as free is not referred to on the disk. What this changes last is written by
   // the next flush.
   Task<absl::Status> GiveUpEmptyBlocks();
 
  private:
+  absl::Status CheckAligned() const;
+  // InvalidArgument, with a Corruption, when nothing counts the cluster of `block`.
+  absl::Status CheckCounted(HostOffset block) const;
+
   // Indices of the refcount table.
   using Blocks = std::set<uint64_t>;
 

@@ -227,12 +227,19 @@ Task<absl::Status> ZeroPath::ChangeLocked(Range units, Holes holes, NextEntry ne
 
 Task<absl::Status> ZeroPath::ChangeCluster(const Mapper::L2Slice& slice, uint64_t i, Range units,
                                            NextEntry next) {
-  CO_ASSIGN_OR_RETURN(const ExtendedL2Entry entry, mapper_.EntryAt(slice, i));
+  const absl::StatusOr<ExtendedL2Entry> valid = mapper_.EntryAt(slice, i);
+  const std::optional<ExtendedL2Entry> entry =
+      valid.ok() ? std::optional(*valid) : mapper_.UnalignedEntryAt(slice, i);
+  if (!entry.has_value()) co_return valid.status();
   const GuestOffset cluster = metadata_.geometry.ClusterStart(units.begin);
   const std::optional<ExtendedL2Entry> changed =
-      next(entry, SubclustersIn(metadata_.geometry, cluster, units.begin, units.end));
+      next(*entry, SubclustersIn(metadata_.geometry, cluster, units.begin, units.end));
+  // One that is not valid has to go.
+  if (!valid.ok() && (!changed.has_value() || changed->host_offset().has_value())) {
+    co_return valid.status();
+  }
   if (!changed.has_value()) co_return co_await WriteZeroBytes(units);
-  if (*changed != entry) mapper_.Replace(slice, i, *changed, DeferredFrees::Was::kDiscarded);
+  if (*changed != *entry) mapper_.Replace(slice, i, *changed, DeferredFrees::Was::kDiscarded);
   co_return absl::OkStatus();
 }
 

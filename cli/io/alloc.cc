@@ -5,6 +5,7 @@
 #include "cli/io/session.h"
 #include "cli/sizes.h"
 #include "engine/status_macros.h"
+#include "qcow2/failure_reason.h"
 
 namespace ringcow {
 namespace {
@@ -34,7 +35,7 @@ Task<bool> RunAlloc(Session& session, std::vector<std::string> words) {
   const absl::StatusOr<uint64_t> allocated =
       co_await AllocatedBytes(session.disk(), *offset, *offset + bytes);
   if (!allocated.ok()) {
-    absl::PrintF("is_allocated failed: %s\n", session.Explain(allocated.status()));
+    absl::PrintF("is_allocated failed: %s\n", FailureReason(allocated.status()));
     co_return false;
   }
   absl::PrintF("%d/%d bytes allocated at offset %s\n", *allocated, bytes,

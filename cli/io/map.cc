@@ -1,6 +1,7 @@
 #include "absl/strings/str_format.h"
 #include "cli/io/session.h"
 #include "cli/sizes.h"
+#include "qcow2/failure_reason.h"
 
 namespace ringcow {
 namespace {
@@ -28,7 +29,7 @@ Task<bool> RunMap(Session& session, std::vector<std::string> /*words*/) {
         co_await session.disk().Find(GuestOffset(at), size - at);
     if (!found.ok()) {
       session.program().Error(
-          absl::StrFormat("Failed to get allocation status: %s", session.Explain(found.status())));
+          absl::StrFormat("Failed to get allocation status: %s", FailureReason(found.status())));
       co_return false;
     }
     if (found->allocated != stretch.allocated) {

@@ -2,7 +2,6 @@
 
 #include <cerrno>
 #include <cstdio>
-#include <cstring>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -11,12 +10,17 @@
 #include "cli/guessed_raw.h"
 #include "cli/io/line_reader.h"
 #include "cli/temporary_overlay.h"
+#include "engine/errno_status.h"
 #include "engine/status_macros.h"
 #include "qcow2/failure_reason.h"
 #include "qcow2/overlap_guard.h"
 
 namespace ringcow {
 namespace {
+
+std::string NotFlushed(const char* cache, const std::string& why) {
+  return absl::StrFormat("Failed to flush the %s cache: %s", cache, why);
+}
 
 constexpr char kPrompt[] = "qemu-io> ";
 
@@ -55,7 +59,6 @@ Task<absl::Status> Session::OpenTarget(std::string name, TargetOptions options) 
                                       : co_await Target::Open(host_, name, options);
   CO_RETURN_IF_ERROR(target.status());
   target_.emplace(*std::move(target));
-  has_told_corruption_ = false;
   has_failed_flush_ = false;
   unguarded_.clear();
   name_ = std::move(name);
@@ -65,22 +68,12 @@ Task<absl::Status> Session::OpenTarget(std::string name, TargetOptions options) 
 
 std::string Session::Explain(const absl::Status& status) {
   if (IsUnguarded(status)) unguarded_ = FailureReason(status);
-  const std::string message = MessageOf(status);
-  const size_t sentence = message.find("qcow2: Marking image as corrupt: ");
-  if (sentence == std::string::npos) return FailureReason(status);
-  if (!has_told_corruption_) {
-    (void)std::fflush(stdout);
-    absl::FPrintF(stderr, "%s\n", message.substr(sentence));
-  }
-  has_told_corruption_ = true;
-  return std::strerror(EIO);
+  return FailureReason(status);
 }
 
 bool Session::HasFlushed(const absl::Status& status) {
-  if (status.ok()) return true;
-  (void)Explain(status);  // a corruption
-  has_failed_flush_ = true;
-  return false;
+  has_failed_flush_ |= !status.ok();
+  return status.ok();
 }
 
 bool Session::Say(const absl::Status& status) const {
@@ -88,19 +81,32 @@ bool Session::Say(const absl::Status& status) const {
   return status.ok();
 }
 
+// As QEMU does before it closes an image, whether there is anything to be flushed or not.
+Task<absl::Status> Session::FlushImage() {
+  const ImageChain& chain = target_->chain();
+  if (chain.image() == nullptr || options_.read_only) co_return absl::OkStatus();
+  CO_RETURN_IF_ERROR(co_await disk().Flush());
+  co_return co_await chain.file().disk().Fdatasync();
+}
+
 Task<absl::Status> Session::Close() {
   (void)co_await in_background_.Join();  // each said itself how it ended
   if (!target_.has_value()) co_return absl::OkStatus();
+  const absl::Status flushed = co_await FlushImage();
   const absl::Status status = co_await disk().Close();
   target_.reset();
   // QEMU's allocations are refused when their refcounts are written, too. It says so at once,
   // before what is still in the buffer of stdout.
   if (!unguarded_.empty()) {
-    absl::FPrintF(stderr, "%s: Failed to flush the refcount block cache: %s\n", program_.name(),
-                  unguarded_);
+    absl::FPrintF(stderr, "%s: %s\n", program_.name(), NotFlushed("refcount block", unguarded_));
   }
-  // The request that met it told it.
-  co_return has_told_corruption_ || has_failed_flush_ ? absl::OkStatus() : status;
+  // Marked as corrupt, or not to be flushed: that was told when it was met.
+  if (has_failed_flush_ || ErrnoOf(status) == ENOMEDIUM) co_return absl::OkStatus();
+  if (flushed.ok()) co_return status;
+  const std::string why = FailureReason(flushed);
+  co_return absl::Status(flushed.code(),
+                         absl::StrCat(NotFlushed("L2 table", why), "\n", program_.name(), ": ",
+                                      NotFlushed("refcount block", why)));
 }
 
 Task<absl::Status> Session::Reopen(TargetOptions options) {

@@ -33,8 +33,7 @@ class Session {
   // Lines from stdin behind a prompt, until its end or `quit`. False when any failed.
   Task<bool> ExecuteStdin();
 
-  // Why a request failed, as QEMU says it: what is wrong with the image goes to stderr, once, and
-  // the request itself met an I/O error.
+  // Why a request failed, as QEMU says it.
   std::string Explain(const absl::Status& status);
 
   // Whether a flush went well. That it did not is told by the exit status alone, as with QEMU, and
@@ -62,6 +61,7 @@ class Session {
 
  private:
   Task<absl::Status> OpenTarget(std::string name, TargetOptions options);
+  Task<absl::Status> FlushImage();
 
   const Program& program_;
   Host& host_;
@@ -69,8 +69,7 @@ class Session {
   std::string name_;
   TargetOptions options_;
   bool quit_ = false;
-  bool has_told_corruption_ = false;  // of the image that is open
-  bool has_failed_flush_ = false;
+  bool has_failed_flush_ = false;  // of the image that is open
   std::string unguarded_;  // why requests of this image were refused whose place nobody knows
   Scope in_background_;
 };

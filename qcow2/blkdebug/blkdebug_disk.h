@@ -29,12 +29,15 @@ class BlkdebugDisk final : public StackedDisk, public EventListener {
                                                             const BlkdebugOptions& options);
 
   void Happened(DebugEvent event) override { machine_.Happened(event); }
+  bool Watches(DebugEvent event) const override {
+    return machine_.DependsOn(event) || breakpoints_.HasAt(event);
+  }
   Breakpoints& breakpoints() { return breakpoints_; }
   const BlkdebugOptions& options() const { return options_; }
 
   // What a request of this kind does before it is made: rules take note of it, and it may stop
   // here.
-  Task<void> Pass(DebugEvent event);
+  Task<void> Pass(DebugEvent event) override;
   // 0, or the errno of a rule for such a request, which is then not to be made.
   Task<int> Fail(DebugIo io, HostOffset offset, uint64_t length);
 

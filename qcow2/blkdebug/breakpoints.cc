@@ -17,6 +17,11 @@ bool Breakpoints::Set(DebugEvent event, std::string tag, Notice on_stop, Notice 
   return true;
 }
 
+bool Breakpoints::HasAt(DebugEvent event) const {
+  return std::any_of(set_.begin(), set_.end(),
+                     [event](const Breakpoint& each) { return each.event == event; });
+}
+
 bool Breakpoints::Remove(absl::string_view tag) {
   bool any = set_.remove_if([tag](const Breakpoint& each) { return each.tag == tag; }) > 0;
   while (Resume(tag)) any = true;

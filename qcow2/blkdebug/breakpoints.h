@@ -32,6 +32,8 @@ class Breakpoints final : private CompletionSource {
   // For the next request that comes to `event`; `on_stop` is then called with the tag, and
   // `on_go` when it goes on. False for events to which no request comes.
   bool Set(DebugEvent event, std::string tag, Notice on_stop, Notice on_go);
+  // Whether the next request that comes to `event` stops.
+  bool HasAt(DebugEvent event) const;
   // Of all breakpoints with this tag; requests stopped at them go on. False if there are none.
   bool Remove(absl::string_view tag);
   // One request that is stopped goes on. False if there is none.

@@ -5,13 +5,15 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
+#include "engine/task.h"
 
 namespace ringcow {
 
 // What blkdebug's rules and breakpoints can be tied to: the events of QEMU that come about here.
 //
 // Most of them are requests of a certain kind, and BlkdebugDisk tells them by looking at the
-// request. What happens in memory only is announced by the image to its EventListener.
+// request. What happens in memory only is announced by the image to its EventListener, and so is
+// kCowRead, by the request that is about to read.
 enum class DebugEvent : uint8_t {
   kNone,  // the layer has been opened
   // Requests.
@@ -28,6 +30,7 @@ enum class DebugEvent : uint8_t {
   kPwritev,
   kPwritevZero,
   kPwritevDone,
+  kCowRead,   // what is around a guest's bytes in a new cluster is read from where it is
   kCorWrite,  // what was read from a backing file is written to its overlay
   // Announced, these and all that follow.
   kClusterAlloc,
@@ -59,6 +62,11 @@ class EventListener {
  public:
   virtual ~EventListener() = default;
   virtual void Happened(DebugEvent event) = 0;
+  // Whether anything depends on it that a request comes to `event`. Where nothing does it need not
+  // come there: it may be one chain with what follows.
+  virtual bool Watches(DebugEvent event) const = 0;
+  // A request has come to `event`, and goes on when the task ends.
+  virtual Task<void> Pass(DebugEvent event) = 0;
 };
 
 }  // namespace ringcow

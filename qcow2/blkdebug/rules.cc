@@ -16,6 +16,12 @@ bool IsAbout(const InjectError& rule, DebugIo io) {
 
 }  // namespace
 
+bool DebugMachine::DependsOn(DebugEvent event) const {
+  const auto is_tied = [event](const auto& rule) { return rule.event == event; };
+  return std::any_of(rules_.inject_errors.begin(), rules_.inject_errors.end(), is_tied) ||
+         std::any_of(rules_.set_states.begin(), rules_.set_states.end(), is_tied);
+}
+
 void DebugMachine::Happened(DebugEvent event) {
   const auto applies = [this, event](const auto& rule) {
     return rule.event == event && (rule.state == 0 || rule.state == state_);

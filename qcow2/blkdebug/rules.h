@@ -50,6 +50,8 @@ class DebugMachine {
       : rules_(std::move(rules)), is_spent_(rules_.inject_errors.size()) {}
 
   void Happened(DebugEvent event);
+  // Whether any rule is tied to it.
+  bool DependsOn(DebugEvent event) const;
 
   // What becomes of a request of `length` bytes, 0 for a flush; nothing: it is carried out.
   std::optional<DebugFault> FaultOf(DebugIo io, uint64_t offset, uint64_t length);

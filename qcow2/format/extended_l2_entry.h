@@ -91,6 +91,13 @@ class ExtendedL2Entry {
     return ExtendedL2Entry(entry_.WithCopied(copied), bitmap_);
   }
 
+  // Without what says nothing, as QEMU ignores it: the zero flag, and the bitmap of a compressed
+  // cluster.
+  constexpr ExtendedL2Entry WithoutUnused() const {
+    return compressed() ? ExtendedL2Entry(entry_, SubclusterBitmap())
+                        : ExtendedL2Entry(entry_.WithoutZero(), bitmap_);
+  }
+
   // The entry valid by itself, no zero flag in it, no subcluster both allocated and zero, none
   // allocated without a host cluster, and an empty bitmap where the cluster is compressed.
   bool IsValid(const Geometry& geometry) const {

@@ -57,6 +57,19 @@ TEST(ExtendedL2EntryTest, KindsWithoutACluster) {
   EXPECT_EQ(ExtendedL2Entry().RunLength(0), 32u);
 }
 
+TEST(ExtendedL2EntryTest, WhatIsUnusedCountsForNothing) {
+  const auto without = [](uint64_t entry, uint64_t bitmap) {
+    return ExtendedL2Entry::FromRaw(entry, bitmap).WithoutUnused();
+  };
+  EXPECT_EQ(without(kCopied | 0x50001, 1), ExtendedL2Entry::FromRaw(kCopied | 0x50000, 1));
+  EXPECT_EQ(without(1, 0), ExtendedL2Entry());
+  // Bit 0 belongs to the place of a compressed cluster.
+  EXPECT_EQ(without(kCompressed | 0x50001, 0x180000000),
+            ExtendedL2Entry::FromRaw(kCompressed | 0x50001, 0));
+  EXPECT_EQ(without(kCopied | 0x50000, kMixed.raw()),
+            ExtendedL2Entry::FromRaw(kCopied | 0x50000, kMixed.raw()));
+}
+
 TEST(ExtendedL2EntryTest, ACompressedClusterIsOneRun) {
   constexpr auto kEntry = ExtendedL2Entry::Compressed(L2Entry::FromRaw(kCompressed | 0x50123));
   EXPECT_EQ(kEntry.bitmap().raw(), 0u);

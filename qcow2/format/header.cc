@@ -169,7 +169,9 @@ absl::Status ReadRefcountTable(const Parsing& parsing, HeaderChecks checks, Head
                              .entries = header.refcount_table_clusters,
                              .entry_bytes = header.cluster_bytes(),
                              .max_bytes = kMaxRefcountTableBytes};
-  RETURN_IF_ERROR(CheckTable(table, header.cluster_bytes()));
+  const absl::Status valid = CheckTable(table, header.cluster_bytes());
+  const bool is_in_header = for_io && table.offset == 0 && !absl::IsOutOfRange(valid);
+  if (!is_in_header) RETURN_IF_ERROR(valid);
   return for_io ? CheckTableInFile(table, parsing.file_size) : absl::OkStatus();
 }
 

@@ -88,7 +88,7 @@ absl::StatusOr<uint64_t> ReadClusterBytes(std::span<const std::byte> prefix);
 //   OutOfRange       a table or the image larger than the limits
 // in QEMU's words where it has them. Does not refuse known features this build lacks: that is
 // CheckSupported. HeaderChecks::kForRepair leaves the refcount table and the snapshot table out of
-// this promise.
+// this promise, and kForIo a refcount table at offset 0, where the header is: as QEMU lets it.
 absl::StatusOr<Header> ParseHeader(std::span<const std::byte> header_cluster, uint64_t file_size,
                                    HeaderChecks checks = HeaderChecks::kForIo);
 

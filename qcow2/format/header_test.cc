@@ -222,6 +222,13 @@ TEST(HeaderTest, RepairMayLookAtBrokenRefcountAndSnapshotTables) {
   }
 }
 
+TEST(HeaderTest, WhoseRefcountTableIsItselfCanBeRead) {
+  std::vector<std::byte> bytes = Serialize(FreshHeader());
+  Apply({Patch64(offsetof(HeaderOnDisk, refcount_table_offset), 0)}, bytes);
+  EXPECT_TRUE(ParseHeader(bytes, kFreshFileBytes, HeaderChecks::kForIo).ok());
+  EXPECT_FALSE(ParseHeader(bytes, kFreshFileBytes, HeaderChecks::kForRepair).ok());
+}
+
 TEST(HeaderTest, LargestTablesAreAccepted) {
   Header header = FreshHeader();
   header.virtual_size = uint64_t{1} << 51;

@@ -76,6 +76,8 @@ class L2Entry {
     return L2Entry((raw_ & ~kCopied) | (copied ? kCopied : 0));
   }
 
+  constexpr L2Entry WithoutZero() const { return L2Entry(raw_ & ~kZero); }
+
   // The host cluster of kNormal and kZeroAllocated; nothing for the other kinds.
   constexpr std::optional<HostOffset> host_offset() const {
     if ((raw_ & kCompressed) != 0 || !has_cluster()) return std::nullopt;
