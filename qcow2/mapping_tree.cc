@@ -67,12 +67,14 @@ Task<absl::Status> MappingTree::GoThroughL2Table(HostOffset l2_table, Walk& walk
 }
 
 Task<absl::Status> MappingTree::PassEntry(const TablePin& slice, uint64_t slot, Walk& walk) {
+  const absl::StatusOr<ExtendedL2Entry> entry = ValidL2Slot(metadata_, slice, slot);
+  return entry.ok() ? PassValidEntry(slice, slot, *entry, walk)
+                    : CannotPass(slice, slot, walk.step, entry.status());
+}
+
+Task<absl::Status> MappingTree::PassValidEntry(const TablePin& slice, uint64_t slot,
+                                               ExtendedL2Entry entry, Walk& walk) {
   const Geometry& geometry = metadata_.geometry;
-  const absl::StatusOr<ExtendedL2Entry> valid = ValidL2Slot(metadata_, slice, slot);
-  if (!valid.ok() && walk.step == Step::kAdd) {
-    co_return co_await CannotAdd(slice, slot, valid.status());
-  }
-  CO_ASSIGN_OR_RETURN(const ExtendedL2Entry entry, valid);
   if (walk.step == Step::kAdd || walk.step == Step::kRemove) {
     co_return co_await PassClusters(ClustersOf(geometry, entry.entry()), false, walk);
   }
@@ -85,7 +87,9 @@ Task<absl::Status> MappingTree::PassEntry(const TablePin& slice, uint64_t slot, 
   co_return absl::OkStatus();
 }
 
-Task<absl::Status> MappingTree::CannotAdd(const TablePin& slice, uint64_t slot, absl::Status why) {
+Task<absl::Status> MappingTree::CannotPass(const TablePin& slice, uint64_t slot, Step step,
+                                           absl::Status why) {
+  if (step != Step::kAdd) co_return why;
   const Geometry& geometry = metadata_.geometry;
   const uint64_t word = geometry.extended_l2() ? 2 * slot : slot;
   const std::optional<HostOffset> host =

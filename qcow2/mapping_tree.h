@@ -55,10 +55,12 @@ class MappingTree {
   Task<absl::Status> Go(std::span<const L1Entry> l1, Walk& walk);
   Task<absl::Status> GoThroughL2Table(HostOffset l2_table, Walk& walk);
   Task<absl::Status> PassEntry(const TablePin& slice, uint64_t slot, Walk& walk);
-  // `why` the entry is wrong, with the errno that keeps the cluster that it names from having a
-  // refcount, as QEMU's search for that ends: EFBIG where no refcount table could reach it, EAGAIN
-  // where no refcount block is.
-  Task<absl::Status> CannotAdd(const TablePin& slice, uint64_t slot, absl::Status why);
+  Task<absl::Status> PassValidEntry(const TablePin& slice, uint64_t slot, ExtendedL2Entry entry,
+                                    Walk& walk);
+  // `why` the entry is wrong; where a reference was to be added with the errno that keeps the
+  // cluster that it names from having a refcount, as QEMU's search for that ends: EFBIG where no
+  // refcount table could reach it, EAGAIN where no refcount block is.
+  Task<absl::Status> CannotPass(const TablePin& slice, uint64_t slot, Step step, absl::Status why);
   Task<absl::Status> PassClusters(ClusterRun run, bool is_l2_table, Walk& walk);
   Task<absl::Status> RemoveReference(ClusterIndex cluster, bool is_l2_table, Walk& walk);
   Task<absl::StatusOr<bool>> CopiedFor(HostOffset cluster, Step step);
