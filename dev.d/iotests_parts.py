@@ -35,6 +35,16 @@ PARTS = {
                    (r'^\n=== Discarding with an unaligned', r'^\n=== Discarding an out-of'),
                    (r'^\n=== Discarding a refblock covered', r'^\*\*\* done')],
     },
+    # What a kill leaves with lazy refcounts, which are never wrong here; and an amend that is refused
+    # has not changed the size before.
+    '061': {
+        'script': [(r'^echo\necho "=== Testing dirty version downgrade', r'^echo\necho "=== Testing version downgrade'),
+                   (r'^\$QEMU_IMG amend -o "compat=0.10,size=32M" "\$TEST_IMG" &&$', r'^\$QEMU_IMG snapshot -a bar'),
+                   (r'^echo\necho "=== Testing dirty lazy', r'^echo\necho "=== Testing backing file')],
+        'output': [(r'^\n=== Testing dirty version downgrade', r'^\n=== Testing version downgrade'),
+                   (r'^qemu-img: Internal snapshots prevent', r'^version +3\nsize +134217728'),
+                   (r'^\n=== Testing dirty lazy', r'^\n=== Testing backing file')],
+    },
     '065': {
         'script': [(r'^class TestQCow3NotLazyQMP', r'^TestImageInfoSpecific = None')],
         'cases': 6,
@@ -71,6 +81,15 @@ PARTS = {
                     r'^\n=== bdrv_co_block_status'),
                    (r'^\n=== Preallocation with data-file-raw',
                     r'^\n--- Giving a backing file at runtime')],
+    },
+    # A part of a compressed cluster becomes zero without the whole request written as data, and
+    # clusters that are given up are not used again before the next flush.
+    '271': {
+        'script': [(r'^    echo\n    echo "### Writing zeroes 3', r'^done$'),
+                   (r'^    echo\n    echo "### Zero \+ unmap 2', r'^done$')],
+        'output': 2 * [(r'^\n### Writing zeroes 3',
+                        r'^\n### (Writing zeroes 1: .*no\)|Zero \+ unmap 1)')]
+                  + 2 * [(r'^\n### Zero \+ unmap 2', r'^\n### (Zero \+ unmap 1|Discarding clusters)')],
     },
     '298': {
         'script': [(r'^class TestPreallocateFilter', r'^class TestTruncate')],

@@ -61,6 +61,7 @@ Task<absl::StatusOr<AllocatedRun>> Allocator::TakeCounted(uint64_t count,
   for (;;) {
     CO_ASSIGN_OR_RETURN(const AllocatedRun run, co_await free_space_.Take(count, begin));
     metadata_.Announce(DebugEvent::kRefblockAlloc);
+    metadata_.Announce(DebugEvent::kRefblockLoad);
     if (run.is_counted) co_return run;
     absl::StatusOr<bool> is_counted = co_await CountOrAddBlock(run);
     if (is_counted.ok() && *is_counted) co_return run;

@@ -222,9 +222,11 @@ Task<absl::Status> PrepareAmend(Disk& disk, Image& image, AmendOptions options) 
     CO_RETURN_IF_ERROR(co_await image.Resize(*options.virtual_size, Preallocation::kOff));
   }
   if (!downgrades) co_return absl::OkStatus();
-  CO_RETURN_IF_ERROR(co_await image.ExpandSnapshotZeroes());
   uint64_t of_snapshots = 0;  // L2 tables, at most
   for (const Snapshot& snapshot : image.snapshots()) of_snapshots += snapshot.l1_entries;
+  const uint64_t of_image = image.geometry().l1_entries();
+  CO_RETURN_IF_ERROR(co_await image.ExpandSnapshotZeroes(
+      [&](uint64_t done) { progress(done, of_snapshots + of_image); }));
   co_return co_await ExpandZeroClusters(image, [&](uint64_t done, uint64_t all) {
     progress(of_snapshots + done, of_snapshots + all);
   });

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -147,7 +148,7 @@ class Image final : public GuestDisk {
   // All snapshots say what version 3 demands of them, and old versions of QEMU did not write.
   Task<absl::Status> CompleteSnapshots();
   // No snapshot has zero clusters that version 2 cannot do without (see SnapshotZeroes).
-  Task<absl::Status> ExpandSnapshotZeroes();
+  Task<absl::Status> ExpandSnapshotZeroes(std::function<void(uint64_t)> on_progress = nullptr);
 
   // The state of a virtual machine, which lies beside the disk and goes with it into snapshots:
   // `position` is in bytes from its beginning, and as large as one likes. What was never written

@@ -56,10 +56,10 @@ Task<absl::Status> Image::CompleteSnapshots() {
   co_return co_await parts_->RunOnSnapshots(parts_->snapshots.Complete());
 }
 
-Task<absl::Status> Image::ExpandSnapshotZeroes() {
+Task<absl::Status> Image::ExpandSnapshotZeroes(std::function<void(uint64_t)> on_progress) {
   SnapshotZeroes zeroes(parts_->metadata, parts_->allocator, parts_->snapshots,
                         parts_->backing != nullptr);
-  co_return co_await parts_->RunOnSnapshots(zeroes.Expand());
+  co_return co_await parts_->RunOnSnapshots(zeroes.Expand(std::move(on_progress)));
 }
 
 Task<absl::Status> Image::Resize(uint64_t virtual_size, Preallocation preallocation) {

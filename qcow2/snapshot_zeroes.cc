@@ -17,15 +17,20 @@ bool IsZeroCluster(ExtendedL2Entry entry) {
 
 }  // namespace
 
-Task<absl::Status> SnapshotZeroes::Expand() {
-  std::set<HostOffset> tables;
+Task<absl::Status> SnapshotZeroes::Expand(std::function<void(uint64_t)> on_progress) {
+  std::set<HostOffset> expanded;
+  uint64_t done = 0;
   for (size_t i = 0; i < snapshots_.all().size(); ++i) {
     CO_ASSIGN_OR_RETURN(const std::vector<L1Entry> l1, co_await snapshots_.ReadL1(i));
     for (const L1Entry& entry : l1) {
-      if (const std::optional<HostOffset> table = entry.l2_table()) tables.insert(*table);
+      const std::optional<HostOffset> table = entry.l2_table();
+      if (table.has_value() && expanded.insert(*table).second) {
+        CO_RETURN_IF_ERROR(co_await ExpandIn(*table));
+      }
+      ++done;
+      if (on_progress) on_progress(done);
     }
   }
-  for (const HostOffset table : tables) CO_RETURN_IF_ERROR(co_await ExpandIn(table));
   co_return absl::OkStatus();
 }
 

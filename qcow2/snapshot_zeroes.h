@@ -2,6 +2,7 @@
 #define RINGCOW_QCOW2_SNAPSHOT_ZEROES_H_
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -30,8 +31,9 @@ class SnapshotZeroes {
         snapshots_(snapshots),
         has_backing_(has_backing) {}
 
-  // Runs alone, as what Snapshots does; of an image without subclusters.
-  Task<absl::Status> Expand();
+  // Runs alone, as what Snapshots does; of an image without subclusters. `on_progress` hears how many
+  // L1 entries of all snapshots are done.
+  Task<absl::Status> Expand(std::function<void(uint64_t)> on_progress);
 
  private:
   struct Change {

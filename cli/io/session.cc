@@ -81,18 +81,11 @@ bool Session::Say(const absl::Status& status) const {
   return status.ok();
 }
 
-// As QEMU does before it closes an image, whether there is anything to be flushed or not.
-Task<absl::Status> Session::FlushImage() {
-  const ImageChain& chain = target_->chain();
-  if (chain.image() == nullptr || options_.read_only) co_return absl::OkStatus();
-  CO_RETURN_IF_ERROR(co_await disk().Flush());
-  co_return co_await chain.file().disk().Fdatasync();
-}
-
 Task<absl::Status> Session::Close() {
   (void)co_await in_background_.Join();  // each said itself how it ended
   if (!target_.has_value()) co_return absl::OkStatus();
-  const absl::Status flushed = co_await FlushImage();
+  absl::Status flushed;
+  if (target_->chain().image() != nullptr) flushed = co_await disk().Flush();
   const absl::Status status = co_await disk().Close();
   target_.reset();
   // QEMU's allocations are refused when their refcounts are written, too. It says so at once,

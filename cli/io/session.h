@@ -61,7 +61,6 @@ class Session {
 
  private:
   Task<absl::Status> OpenTarget(std::string name, TargetOptions options);
-  Task<absl::Status> FlushImage();
 
   const Program& program_;
   Host& host_;

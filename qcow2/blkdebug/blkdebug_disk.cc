@@ -25,8 +25,6 @@ std::optional<DebugEvent> EventOfRead(Content content) {
       return DebugEvent::kL2Load;
     case Content::kRefcountTable:
       return DebugEvent::kReftableLoad;
-    case Content::kRefcountBlock:
-      return DebugEvent::kRefblockLoad;
     default:
       return std::nullopt;
   }

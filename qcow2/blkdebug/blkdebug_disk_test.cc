@@ -66,7 +66,6 @@ TEST_F(BlkdebugDiskTest, TellsEventsByWhatIsReadAndWritten) {
       {DebugEvent::kReadAio, [&] { return Read(0); }},
       {DebugEvent::kL2Load, [&] { return Read(0, kBlock, Content::kL2); }},
       {DebugEvent::kReftableLoad, [&] { return Read(0, kBlock, Content::kRefcountTable); }},
-      {DebugEvent::kRefblockLoad, [&] { return Read(0, kBlock, Content::kRefcountBlock); }},
       {DebugEvent::kWriteAio, [&] { return Write(0); }},
       {DebugEvent::kL1Update, [&] { return Write(0, kBlock, Content::kL1); }},
       {DebugEvent::kL2Update, [&] { return Write(0, kBlock, Content::kL2); }},
