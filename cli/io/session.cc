@@ -12,6 +12,7 @@
 #include "cli/temporary_overlay.h"
 #include "engine/errno_status.h"
 #include "engine/status_macros.h"
+#include "qcow2/corruption.h"
 
 namespace ringcow {
 namespace {
@@ -69,7 +70,7 @@ Task<absl::Status> Session::Close() {
   const absl::Status status = co_await disk().Close();
   target_.reset();
   // Of an image that was marked as corrupt, which was told when it was.
-  co_return ErrnoOf(status) == ENOMEDIUM ? absl::OkStatus() : status;
+  co_return WasTold(status) && ErrnoOf(status) == ENOMEDIUM ? absl::OkStatus() : status;
 }
 
 Task<absl::Status> Session::Reopen(TargetOptions options) {
