@@ -1,12 +1,12 @@
 #include "cli/program.h"
 
-#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "engine/errno_status.h"
 #include "qcow2/corruption.h"
 
 namespace ringcow {
@@ -39,7 +39,7 @@ void Program::SayWhereHelpIs() const {
 }
 
 std::string MessageOf(const absl::Status& status) {
-  return WasTold(status) ? std::strerror(EIO) : std::string(status.message());
+  return WasTold(status) ? std::strerror(ErrnoOf(status)) : std::string(status.message());
 }
 
 }  // namespace ringcow

@@ -37,8 +37,8 @@ class Program {
   std::string subcommand_;
 };
 
-// The status's message; of damage that was told of (see CorruptionNotice) only that it is an I/O
-// error. absl::string_view and absl::Status disagree about whose view it is.
+// The status's message; of damage that was told of (see CorruptionNotice) only the errno.
+// absl::string_view and absl::Status disagree about whose view it is.
 std::string MessageOf(const absl::Status& status);
 
 }  // namespace ringcow

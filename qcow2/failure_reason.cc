@@ -9,11 +9,10 @@
 namespace ringcow {
 
 std::string FailureReason(const absl::Status& status) {
-  if (WasTold(status)) return std::strerror(EIO);
   const int error = ErrnoOf(status);
   // An EIO of the host's makes a status of code kUnknown.
   const bool of_the_host = error != EIO || absl::IsUnknown(status);
-  if (of_the_host || absl::IsOutOfRange(status)) return std::strerror(error);
+  if (of_the_host || absl::IsOutOfRange(status) || WasTold(status)) return std::strerror(error);
   return std::string(status.message());
 }
 

@@ -110,8 +110,8 @@ Task<absl::Status> Image::Parts::Failed(Request request, absl::Status status) {
                       disk.name(), what));
   is_marked = true;
   metadata.TellCorruption(what, CorruptionListener::Image::kIsMarked);
-  CO_RETURN_IF_ERROR(co_await metadata.MarkCorrupt(
-      ErrnoStatus(ENOMEDIUM, absl::StrFormat("'%s' was marked as corrupt", disk.name()))));
+  CO_RETURN_IF_ERROR(co_await metadata.MarkCorrupt(metadata.AfterCorruption(
+      ErrnoStatus(ENOMEDIUM, absl::StrFormat("'%s' was marked as corrupt", disk.name())))));
   co_return metadata.AfterCorruption(why);
 }
 

@@ -31,8 +31,8 @@ class SnapshotZeroes {
         snapshots_(snapshots),
         has_backing_(has_backing) {}
 
-  // Runs alone, as what Snapshots does; of an image without subclusters. `on_progress` hears how many
-  // L1 entries of all snapshots are done.
+  // Runs alone, as what Snapshots does; of an image without subclusters. `on_progress` hears how
+  // many L1 entries of all snapshots are done.
   Task<absl::Status> Expand(std::function<void(uint64_t)> on_progress);
 
  private:

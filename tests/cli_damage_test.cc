@@ -178,6 +178,17 @@ TEST_F(DamageTest, ThatIsMetWhileAnotherCopies) {
   ExpectSameHeaders();
 }
 
+// What a corrupt image answers with, but of the host.
+TEST_F(DamageTest, OfTheMediumIsNoCorruption) {
+  MakeImage({"write 0 64k"});
+  const Outcome outcome = Ringcow(
+      ours_.path(), {"qemu-io", "-c", "write 64k 64k",
+                     "json:{'driver':'qcow2','file':{'driver':'blkdebug','image.filename':'a',"
+                     "'inject-error':{'event':'write_aio','iotype':'flush','errno':123}}}"});
+  EXPECT_EQ(outcome.status, 1) << outcome;
+  EXPECT_NE(outcome.err.find("fdatasync failed"), std::string::npos) << outcome;
+}
+
 TEST_F(DamageTest, ThatADowngradeMeets) {
   const struct {
     uint64_t place = 0;

@@ -12,6 +12,7 @@
 #include "cli/temporary_overlay.h"
 #include "engine/errno_status.h"
 #include "engine/status_macros.h"
+#include "qcow2/corruption.h"
 #include "qcow2/failure_reason.h"
 #include "qcow2/overlap_guard.h"
 
@@ -94,7 +95,9 @@ Task<absl::Status> Session::Close() {
     absl::FPrintF(stderr, "%s: %s\n", program_.name(), NotFlushed("refcount block", unguarded_));
   }
   // Marked as corrupt, or not to be flushed: that was told when it was met.
-  if (has_failed_flush_ || ErrnoOf(status) == ENOMEDIUM) co_return absl::OkStatus();
+  if (has_failed_flush_ || (WasTold(status) && ErrnoOf(status) == ENOMEDIUM)) {
+    co_return absl::OkStatus();
+  }
   if (flushed.ok()) co_return status;
   const std::string why = FailureReason(flushed);
   co_return absl::Status(flushed.code(),
