@@ -20,7 +20,9 @@
 #include "cli/target.h"
 #include "engine/status_macros.h"
 #include "qcow2/chain_extent.h"
+#include "qcow2/failure_reason.h"
 #include "qcow2/format/full_size.h"
+#include "qcow2/reworded.h"
 
 namespace ringcow {
 namespace {
@@ -61,10 +63,14 @@ struct Measured {
 Task<absl::StatusOr<uint64_t>> DataBytes(const ImageChain& source, uint64_t cluster_bytes) {
   uint64_t bytes = 0;
   for (uint64_t at = 0; at < source.size();) {
-    CO_ASSIGN_OR_RETURN(const ChainExtent found,
-                        co_await FindInChain(source, GuestOffset(at), source.size() - at));
-    uint64_t next = at + found.extent.bytes;
-    if (found.is_data()) {
+    const absl::StatusOr<ChainExtent> found =
+        co_await FindInChain(source, GuestOffset(at), source.size() - at);
+    if (!found.ok()) {
+      co_return Reworded(found.status(), absl::StrCat("Unable to get block status: ",
+                                                      FailureReason(found.status())));
+    }
+    uint64_t next = at + found->extent.bytes;
+    if (found->is_data()) {
       next = AlignUp(next, cluster_bytes);
       bytes += next - AlignDown(at, cluster_bytes);
     }

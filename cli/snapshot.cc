@@ -94,7 +94,11 @@ Task<absl::Status> ApplyOne(const Program& program, Image* image, const Settings
     co_return absl::Status(usable.code(),
                            absl::StrCat("Failed to load snapshot: ", MessageOf(usable)));
   }
-  co_return co_await image->ApplySnapshot(*index);
+  const absl::Status applied = co_await image->ApplySnapshot(*index);
+  if (!IsLeaking(applied)) co_return applied;
+  program.Error(absl::StrCat("What was before is given up, but for clusters that are leaked: ",
+                             FailureReason(applied)));
+  co_return absl::OkStatus();
 }
 
 Task<absl::Status> DeleteOne(Image* image, const Settings& settings) {

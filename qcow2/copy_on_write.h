@@ -44,8 +44,10 @@ class CopyOnWrite {
     HostOffset host_of_data() const { return host + head.length; }
   };
 
-  // For `length` > 0 bytes at `offset`, inside `filled`. `mapping` is how all of them are mapped as
-  // yet; the guest clusters are not changed by anybody else until Fill has ended.
+  // For `length` > 0 bytes at `offset`, inside `filled`. `mapping` is how they are mapped as yet,
+  // or says of several kinds what matters: zero only where none of them is anything else, but for
+  // those that keep their place. The guest clusters are not changed by anybody else until Fill has
+  // ended.
   Task<absl::StatusOr<Filling>> Prepare(FilledRun filled, Mapping mapping, GuestOffset offset,
                                         uint64_t length);
 

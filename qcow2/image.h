@@ -141,7 +141,8 @@ class Image final : public GuestDisk {
   Task<absl::Status> CreateSnapshot(Snapshot snapshot);
   // The guest's disk becomes what it was, with the size it had. `index` is that in snapshots() when
   // it is this operation's turn; NotFound when there is none, FailedPrecondition while there are
-  // bitmaps, which do not know what differs.
+  // bitmaps, which do not know what differs. IsLeaking where it has become so, and clusters of what
+  // was before could not be given up.
   Task<absl::Status> ApplySnapshot(size_t index);
   // A failure behind which the snapshot is gone, but some of its clusters are not free, IsLeaking.
   Task<absl::Status> DeleteSnapshot(size_t index);

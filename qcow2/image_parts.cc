@@ -9,6 +9,7 @@
 #include "engine/errno_status.h"
 #include "engine/status_macros.h"
 #include "qcow2/corruption.h"
+#include "qcow2/leak.h"
 
 namespace ringcow {
 namespace {
@@ -102,6 +103,7 @@ Task<absl::Status> Image::Parts::Failed(Request request, absl::Status status) {
   if (read_only || !metadata.write_back.failure().ok()) {
     co_return metadata.AfterCorruption(std::move(status));
   }
+  const bool is_leaking = IsLeaking(status);
   const std::string& what = request == Request::kChange ? met->told_to_writers : met->what;
   const absl::Status why(
       status.code(),
@@ -112,12 +114,14 @@ Task<absl::Status> Image::Parts::Failed(Request request, absl::Status status) {
   metadata.TellCorruption(what, CorruptionListener::Image::kIsMarked);
   CO_RETURN_IF_ERROR(co_await metadata.MarkCorrupt(metadata.AfterCorruption(
       ErrnoStatus(ENOMEDIUM, absl::StrFormat("'%s' was marked as corrupt", disk.name())))));
-  co_return metadata.AfterCorruption(why);
+  co_return metadata.AfterCorruption(is_leaking ? Leaking(why) : why);
 }
 
 Task<absl::Status> Image::Parts::EndChange() {
-  if (EndsWithFlush()) co_return co_await FlushAndReserve();
-  co_return absl::OkStatus();
+  if (!EndsWithFlush()) co_return absl::OkStatus();
+  absl::Status status = co_await FlushAndReserve();
+  if (!status.ok()) status = co_await Failed(Request::kChange, std::move(status));
+  co_return status;
 }
 
 Task<absl::Status> Image::Parts::Flush() {

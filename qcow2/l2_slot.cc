@@ -41,10 +41,6 @@ std::string PlaceOf(const TablePin& table, uint64_t slot) {
   return absl::StrFormat("(L2 offset: %#x, L2 index: %#x)", table.offset().value(), slot);
 }
 
-bool IsAligned(const Geometry& geometry, L2Entry entry) {
-  return geometry.IsClusterAligned(entry.host_offset().value_or(HostOffset(0)));
-}
-
 // QEMU minds offsets that are not aligned, zeroes before version 3, and bitmaps that mean nothing.
 absl::Status InvalidSlot(const Metadata& metadata, const TablePin& table, uint64_t slot,
                          ExtendedL2Entry stored, const absl::Status& why) {
@@ -59,6 +55,14 @@ absl::Status InvalidSlot(const Metadata& metadata, const TablePin& table, uint64
   return ToldToWriters(CorruptEntry(metadata.disk, absl::InvalidArgumentError(absl::StrCat(
                                                        "Invalid cluster entry found  ", place))),
                        absl::StrCat("Invalid cluster entry found ", place));
+}
+
+std::optional<ExtendedL2Entry> WithoutSubclusters(const Metadata& metadata, L2Entry entry) {
+  if (entry.kind() == L2Entry::Kind::kCompressed || entry.reserved_bits() != 0) return std::nullopt;
+  const std::optional<HostOffset> host = entry.host_offset();
+  if (!host.has_value()) return ExtendedL2Entry::WithoutCluster(SubclusterBitmap::AllZero());
+  if (!metadata.IsPlace(*host, metadata.geometry.cluster_bytes())) return std::nullopt;
+  return ExtendedL2Entry::InCluster(*host, entry.copied(), SubclusterBitmap::AllZero());
 }
 
 // As stored: without extended L2 entries all of it is in entry().
@@ -115,11 +119,18 @@ absl::StatusOr<ExtendedL2Entry> ValidL2Slot(const Metadata& metadata, const Tabl
   return entry;
 }
 
-std::optional<ExtendedL2Entry> UnalignedL2Slot(const Metadata& metadata, const TablePin& table,
+bool IsAligned(const Geometry& geometry, L2Entry entry) {
+  return geometry.IsClusterAligned(entry.host_offset().value_or(HostOffset(0)));
+}
+
+std::optional<ExtendedL2Entry> RemovableL2Slot(const Metadata& metadata, const TablePin& table,
                                                uint64_t slot) {
   const Geometry& geometry = metadata.geometry;
   const ExtendedL2Entry stored = LoadStored(metadata, table.bytes(), slot);
-  if (metadata.has_data_file() || IsAligned(geometry, stored.entry())) return std::nullopt;
+  if (metadata.has_data_file()) return std::nullopt;
+  if (IsAligned(geometry, stored.entry())) {
+    return geometry.extended_l2() ? WithoutSubclusters(metadata, stored.entry()) : std::nullopt;
+  }
   const uint64_t aligned = stored.entry().raw() & ~(geometry.cluster_bytes() - kSectorBytes);
   const ExtendedL2Entry valid = ExtendedL2Entry::FromRaw(aligned, stored.bitmap().raw());
   const bool is_valid =

@@ -30,10 +30,12 @@ void StoreL2Slot(const Geometry& geometry, std::span<std::byte> table, uint64_t 
 absl::StatusOr<ExtendedL2Entry> ValidL2Slot(const Metadata& metadata, const TablePin& table,
                                             uint64_t slot);
 
-// The entry, where nothing is wrong with it but that its host cluster is not aligned: for who takes
-// it out of the table. Nothing in images with an external data file.
-std::optional<ExtendedL2Entry> UnalignedL2Slot(const Metadata& metadata, const TablePin& table,
+// The entry, where nothing is wrong with it but that its host cluster is not aligned, or that its
+// subclusters mean nothing, which are zeroes then: for who changes all of the guest cluster.
+// Nothing in images with an external data file.
+std::optional<ExtendedL2Entry> RemovableL2Slot(const Metadata& metadata, const TablePin& table,
                                                uint64_t slot);
+bool IsAligned(const Geometry& geometry, L2Entry entry);
 
 }  // namespace ringcow
 

@@ -117,8 +117,8 @@ absl::StatusOr<ExtendedL2Entry> Mapper::EntryAt(const L2Slice& slice, uint64_t i
           host->value(), guest.value(), slice.table.offset().value(), slice.first_entry + i)));
 }
 
-std::optional<ExtendedL2Entry> Mapper::UnalignedEntryAt(const L2Slice& slice, uint64_t i) const {
-  return UnalignedL2Slot(metadata_, slice.table, slice.first_entry + i);
+std::optional<ExtendedL2Entry> Mapper::RemovableEntryAt(const L2Slice& slice, uint64_t i) const {
+  return RemovableL2Slot(metadata_, slice.table, slice.first_entry + i);
 }
 
 std::optional<absl::StatusOr<Mapping>> Mapper::TryFind(GuestOffset offset, uint64_t bytes) const {
@@ -202,8 +202,8 @@ Mapping Mapper::MappingOf(ExtendedL2Entry entry, L2Entry::Kind kind, GuestOffset
 
 absl::Status Mapper::ToldToWriterAt(GuestOffset offset, const L2Slice& slice, uint64_t i,
                                     absl::Status status) const {
-  const std::optional<ExtendedL2Entry> unaligned = UnalignedEntryAt(slice, i);
-  if (!unaligned.has_value()) return status;
+  const std::optional<ExtendedL2Entry> unaligned = RemovableEntryAt(slice, i);
+  if (!unaligned.has_value() || IsAligned(metadata_.geometry, unaligned->entry())) return status;
   const GuestOffset cluster = slice.first_cluster + i * metadata_.geometry.cluster_bytes();
   const bool is_zero = unaligned->bitmap().zero() != 0;
   return ToldToWriters(std::move(status),
@@ -226,7 +226,7 @@ absl::StatusOr<Mapping> Mapper::MappingIn(const L2Slice& slice, GuestOffset offs
   const uint64_t wanted = std::min(slice.entries, geometry.ClustersFor(in_cluster + bytes));
   for (uint64_t i = 1; i < wanted && end == i * geometry.cluster_bytes(); ++i) {
     const absl::StatusOr<ExtendedL2Entry> next = EntryAt(slice, i);
-    if (!next.ok()) return ToldToWriterAt(offset, slice, i, next.status());
+    if (!next.ok()) break;  // the request ends there when it has come there
     if (Continues(first, kind, *next, i, geometry)) end += RunEnd(*next, 0, geometry);
   }
   return MappingOf(first, kind, offset, std::min(bytes, end - in_cluster));

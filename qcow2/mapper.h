@@ -83,12 +83,12 @@ class Mapper {
 
   // The valid entry in slot first_entry + i.
   absl::StatusOr<ExtendedL2Entry> EntryAt(const L2Slice& slice, uint64_t i) const;
-  // Where EntryAt fails: see UnalignedL2Slot.
-  std::optional<ExtendedL2Entry> UnalignedEntryAt(const L2Slice& slice, uint64_t i) const;
+  // Where EntryAt fails: see RemovableL2Slot.
+  std::optional<ExtendedL2Entry> RemovableEntryAt(const L2Slice& slice, uint64_t i) const;
   // Puts `next` into slot first_entry + i. The clusters that the old entry, a valid one, referred
-  // to and `next` does not lose a reference; `was` says what they were. (One that is not aligned
-  // stays leaked, and whoever listens is told.) Dependencies of the slice
-  // are declared before.
+  // to and `next` does not lose a reference; `was` says what they were. (One that is not
+  // aligned stays leaked, and whoever listens is told.) Dependencies of the slice are declared
+  // before.
   void Replace(const L2Slice& slice, uint64_t i, ExtendedL2Entry next,
                DeferredFrees::Was was = DeferredFrees::Was::kData);
 

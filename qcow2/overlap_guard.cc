@@ -66,7 +66,7 @@ const char* OverlapGuard::WhatTablesAreIn(Range range, Own own) const {
       AnyClusterOf(range, [&l1](HostOffset cluster) { return l1.Names(cluster); })) {
     return "active L2 table";
   }
-  if (check_.Has(OverlapCheck::kRefcountTable) &&
+  if (check_.Has(OverlapCheck::kRefcountTable) && own != Own::kRefcountTable &&
       Overlap(range, {refcounts.offset(), refcounts.end()})) {
     return "refcount table";
   }

@@ -70,7 +70,7 @@ inline constexpr OverlapCheck OverlapCheck::kAll = kCached.With(kInactiveL2, tru
 class OverlapGuard {
  public:
   // What is written: a table may be where it is.
-  enum class Own : uint8_t { kNothing, kL1, kL2, kRefcountBlock, kBitmapDirectory };
+  enum class Own : uint8_t { kNothing, kL1, kL2, kRefcountTable, kRefcountBlock, kBitmapDirectory };
 
   // `metadata`, which it is part of, has the tables.
   OverlapGuard(const Metadata& metadata, OverlapCheck check) : metadata_(metadata), check_(check) {}

@@ -157,8 +157,9 @@ Task<absl::Status> Rebase::WriteDifferences(Piece piece) {
 }
 
 Task<absl::Status> Rebase::Compare(Piece piece) {
-  CO_ASSIGN_OR_RETURN(const bool stays_zero, co_await StaysZero(piece));
-  if (stays_zero) co_return absl::OkStatus();
+  const absl::StatusOr<bool> stays_zero = co_await StaysZero(piece);
+  CO_RETURN_IF_ERROR(While("error while reading image metadata", stays_zero.status()));
+  if (*stays_zero) co_return absl::OkStatus();
   const std::span<std::byte> now = old_.span().first(piece.bytes);
   CO_RETURN_IF_ERROR(While("error while reading from old backing file",
                            co_await image_.Read(GuestOffset(piece.offset), now)));

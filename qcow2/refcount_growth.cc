@@ -190,6 +190,8 @@ Task<absl::Status> RefcountGrowth::MoveTable(Area area, std::optional<TableEntry
   const uint64_t length = geometry.OffsetOf(area.clusters.end()) - begin;
   co_await metadata_.refcount_table_cache.Drop(begin, length);
   co_await metadata_.refcount_block_cache.Drop(begin, length);
+  status.Update(co_await refcounts_.Set(DescribedByOthers(area), 0));
+  free_space_.Return(area.clusters);
   co_return status;
 }
 
@@ -242,8 +244,8 @@ Task<absl::Status> RefcountGrowth::SwitchTo(ResidentTable table, const Area& are
   // Its slices must leave the cache before somebody else has their clusters.
   co_await metadata_.refcount_table_cache.Drop(old_begin, old_bytes);
   const ClusterRun freed{geometry.ClusterOf(old_begin), geometry.ClustersFor(old_bytes)};
-  CO_RETURN_IF_ERROR(co_await refcounts_.Set(freed, 0));
-  free_space_.Return(freed);
+  // Where that fails it is leaked, which is no failure of who needed the new one.
+  if ((co_await refcounts_.Set(freed, 0)).ok()) free_space_.Return(freed);
   co_return absl::OkStatus();
 }
 

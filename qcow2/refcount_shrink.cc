@@ -12,6 +12,7 @@ namespace ringcow {
 
 Task<absl::Status> RefcountShrink::CheckBlocks() {
   CO_RETURN_IF_ERROR(CheckAligned());
+  CO_RETURN_IF_ERROR(refcounts_.CheckBlocksDiffer());
   ResidentTable& table = metadata_.refcount_table;
   absl::Status status;
   for (uint64_t i = 0; i < table.entries(); ++i) {
@@ -20,7 +21,12 @@ Task<absl::Status> RefcountShrink::CheckBlocks() {
     const bool is_outside = block.has_value() && *block >= metadata_.clusters_end;
     if (!is_outside || entry.reserved_bits() != 0) continue;
     const absl::Status counted = CheckCounted(*block);
-    if (!counted.ok()) table.Set(i, 0);
+    if (counted.ok()) continue;
+    // A damaged header may call something else its refcount table.
+    CO_RETURN_IF_ERROR(metadata_.guard.BeforeWrite(table.offset() + i * kTableEntryBytes,
+                                                   kTableEntryBytes,
+                                                   OverlapGuard::Own::kRefcountTable));
+    table.Set(i, 0);
     status.Update(counted);
   }
   if (!status.ok()) CO_RETURN_IF_ERROR(co_await metadata_.write_back.Flush());
@@ -44,7 +50,10 @@ absl::Status RefcountShrink::CheckCounted(HostOffset block) const {
   const Geometry& geometry = metadata_.geometry;
   const ResidentTable& table = metadata_.refcount_table;
   const uint64_t index = geometry.RefcountTableIndex(geometry.ClusterOf(block));
-  if (index < table.entries() && table.Get(index) != 0) return absl::OkStatus();
+  if (index < table.entries()) {
+    const auto counting = RefcountTableEntry::FromRaw(table.Get(index)).block();
+    if (counting.has_value() && *counting < metadata_.clusters_end) return absl::OkStatus();
+  }
   return CorruptEntry(
       metadata_.disk,
       absl::InvalidArgumentError(absl::StrFormat(

@@ -11,6 +11,7 @@
 #include "engine/status_macros.h"
 #include "engine/zeroes.h"
 #include "qcow2/active_l1.h"
+#include "qcow2/corruption.h"
 #include "qcow2/preallocate.h"
 
 namespace ringcow {
@@ -105,11 +106,24 @@ Task<absl::Status> Resize::GrowDataFile(uint64_t old_size, uint64_t new_size, bo
                                                 disk.name(), disk.size(), new_size));
 }
 
+// What cannot be cut off is met before anything is. (Entries of which the image is to be marked as
+// corrupt may be ones that can be taken out.)
+Task<absl::Status> Resize::CheckCut(uint64_t begin, uint64_t end) {
+  const uint64_t cluster = metadata_.geometry.cluster_bytes();
+  while (begin < end) {
+    const absl::StatusOr<Mapping> mapping = co_await mapper_.Find(GuestOffset(begin), end - begin);
+    if (!mapping.ok() && !CorruptionOf(mapping.status()).has_value()) co_return mapping.status();
+    begin += mapping.ok() ? mapping->bytes : cluster - begin % cluster;
+  }
+  co_return absl::OkStatus();
+}
+
 Task<absl::Status> Resize::Shrink(Geometry shrunk) {
   const uint64_t end = AlignUp(shrunk.virtual_size(), shrunk.cluster_bytes());
   const uint64_t old_end = metadata_.geometry.virtual_size();
   // A raw data file must read as the guest does also when the power fails before the new size is
   // durable, and clusters that are unmapped by then read as zeroes.
+  CO_RETURN_IF_ERROR(co_await CheckCut(end, old_end));
   const uint64_t zero_end = metadata_.has_raw_data_file() ? old_end : std::min(end, old_end);
   if (zero_end > shrunk.virtual_size()) {
     CO_RETURN_IF_ERROR(

@@ -45,6 +45,7 @@ class Resize {
   Task<absl::Status> FillNew(uint64_t old_size, uint64_t backing_bytes,
                              Preallocation preallocation);
   Task<absl::Status> Shrink(Geometry shrunk);
+  Task<absl::Status> CheckCut(uint64_t begin, uint64_t end);
   // Changes nothing where zeroes are read already.
   Task<absl::Status> MakeZero(GuestOffset begin, GuestOffset end);
   Task<absl::Status> GrowDataFile(uint64_t old_size, uint64_t new_size, bool must_be_zero);

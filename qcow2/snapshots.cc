@@ -171,10 +171,11 @@ Task<absl::Status> Snapshots::Apply(size_t index) {
     if (!has_switched) status.Update(co_await tree_.RemoveReferences(l1));
     co_return status;
   }
-  CO_RETURN_IF_ERROR(co_await tree_.RemoveReferences(old_l1));
+  const absl::Status left = co_await tree_.RemoveReferences(old_l1);
   CO_RETURN_IF_ERROR(co_await Flush());
   CO_RETURN_IF_ERROR(co_await RefreshCopied());
-  co_return co_await Flush();
+  CO_RETURN_IF_ERROR(co_await Flush());
+  co_return Leaking(left);
 }
 
 Task<absl::Status> Snapshots::ClearCopied() {

@@ -46,7 +46,8 @@ class Snapshots {
   // OutOfRange when a refcount cannot become larger, or there are too many snapshots.
   Task<absl::Status> Create(Snapshot snapshot);
   // NotFound in both when there is no such snapshot, any more.
-  // The active state becomes that of snapshot `index`, its virtual size too.
+  // The active state becomes that of snapshot `index`, its virtual size too. IsLeaking when it has,
+  // and clusters of the earlier one could not be given up.
   Task<absl::Status> Apply(size_t index);
   // A failure to free what only a deleted snapshot had is Leaking.
   Task<absl::Status> Delete(size_t index);

@@ -92,8 +92,11 @@ Task<absl::StatusOr<Mapping>> WritePath::WithNext(Mapping mapping, GuestOffset o
   const uint64_t table = metadata_.geometry.bytes_per_l2_table();
   bytes = std::min(bytes, AlignDown(offset, table) + table - offset);
   while (mapping.bytes < bytes) {
-    CO_ASSIGN_OR_RETURN(const Mapping next,
-                        co_await mapper_.Find(offset + mapping.bytes, bytes - mapping.bytes));
+    const absl::StatusOr<Mapping> found =
+        co_await mapper_.Find(offset + mapping.bytes, bytes - mapping.bytes);
+    // The request fails there when it has come there.
+    if (!found.ok()) break;
+    const Mapping& next = *found;
     if (NeedsNewCluster(next) != NeedsNewCluster(mapping)) break;
     if (!NeedsNewCluster(next)) {
       if (next.host != mapping.host + mapping.bytes) break;

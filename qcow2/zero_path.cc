@@ -9,6 +9,7 @@
 #include "engine/errno_status.h"
 #include "engine/status_macros.h"
 #include "engine/zeroes.h"
+#include "qcow2/l2_slot.h"
 
 namespace ringcow {
 namespace {
@@ -229,17 +230,20 @@ Task<absl::Status> ZeroPath::ChangeCluster(const Mapper::L2Slice& slice, uint64_
                                            NextEntry next) {
   const absl::StatusOr<ExtendedL2Entry> valid = mapper_.EntryAt(slice, i);
   const std::optional<ExtendedL2Entry> entry =
-      valid.ok() ? std::optional(*valid) : mapper_.UnalignedEntryAt(slice, i);
+      valid.ok() ? std::optional(*valid) : mapper_.RemovableEntryAt(slice, i);
   if (!entry.has_value()) co_return valid.status();
-  const GuestOffset cluster = metadata_.geometry.ClusterStart(units.begin);
-  const std::optional<ExtendedL2Entry> changed =
-      next(*entry, SubclustersIn(metadata_.geometry, cluster, units.begin, units.end));
-  // One that is not valid has to go.
-  if (!valid.ok() && (!changed.has_value() || changed->host_offset().has_value())) {
+  const Geometry& geometry = metadata_.geometry;
+  const SubclusterRange subclusters =
+      SubclustersIn(geometry, geometry.ClusterStart(units.begin), units.begin, units.end);
+  const std::optional<ExtendedL2Entry> changed = next(*entry, subclusters);
+  // What is not valid has to go, as a whole.
+  const bool is_good = changed.has_value() && IsAligned(geometry, changed->entry());
+  if (!valid.ok() && (!is_good || subclusters.count < kSubclustersPerCluster)) {
     co_return valid.status();
   }
   if (!changed.has_value()) co_return co_await WriteZeroBytes(units);
-  if (*changed != *entry) mapper_.Replace(slice, i, *changed, DeferredFrees::Was::kDiscarded);
+  if (!valid.ok() || *changed != *entry)
+    mapper_.Replace(slice, i, *changed, DeferredFrees::Was::kDiscarded);
   co_return absl::OkStatus();
 }
 

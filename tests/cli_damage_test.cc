@@ -230,5 +230,73 @@ TEST_F(DamageTest, ThatShrinkingMeets) {
   }
 }
 
+// What cannot be cut off is met before anything is, and a damaged table is no reason to write to
+// what something else needs.
+TEST_F(DamageTest, AShrinkThatFailsLeavesEverythingAsItWas) {
+  const struct {
+    uint64_t offset;
+    uint64_t value;
+  } cases[] = {
+      {kL2 + 8 * 9, kCopied | (kData + 9 * kCluster) | uint64_t{1} << 56},  // reserved bits
+      {kRefcountTableField, kL1},
+      {kRefcountTableField, kL2},
+      {kRefcountTable + 8, kRefcountBlock},     // two entries of one block
+      {kRefcountTable + 8, uint64_t{1} << 31},  // a block that counts itself, behind the file
+  };
+  for (const auto& [offset, value] : cases) {
+    SCOPED_TRACE(testing::Message() << offset << " " << value);
+    MakeImage({"write -P 7 0 1M"});
+    Put64(offset, value);
+    const std::string before = ReadBytes(ours_.File("a"));
+    EXPECT_EQ(Ringcow(ours_.path(), {"qemu-img", "resize", "--shrink", "a", "128k"}).status, 1);
+    std::string after = ReadBytes(ours_.File("a"));
+    after.replace(72, 8, before.substr(72, 8));  // it may have been marked
+    if (offset == kRefcountTable + 8) after.replace(offset, 8, before.substr(offset, 8));
+    EXPECT_TRUE(after == before);
+  }
+}
+
+// Subclusters that mean nothing are no loss.
+TEST_F(DamageTest, ADiscardTakesOutWhatMeansNothing) {
+  for (const uint64_t bitmap : {uint64_t{0x1ffffffff}, uint64_t{0xffffffffffffffff}}) {
+    for (const char* const command : {"discard 64k 64k", "write -z -u 64k 64k"}) {
+      SCOPED_TRACE(testing::Message() << bitmap << " " << command);
+      MakeImage({"write 0 256k"}, "extended_l2=on");
+      Put64(kL2 + 16 + 8, bitmap);
+      EXPECT_EQ(
+          Ringcow(ours_.path(), {"qemu-io", "-c", command, "-c", "read -P 0 64k 64k", "a"}).status,
+          0);
+      EXPECT_EQ(Qemu(ours_.path(), {"qemu-img", "check", "a"}).status, 0);
+    }
+  }
+}
+
+// The guest has the snapshot then, whatever the state before it was like.
+TEST_F(DamageTest, OfWhatASnapshotReplacesLeaks) {
+  MakeImage({"write -P 7 0 256k"});
+  Make({"qemu-img", "snapshot", "-c", "s", "a"});
+  Make({"qemu-io", "-c", "write -P 8 0 256k", "a"});
+  const std::string bytes = ReadBytes(ours_.File("a"));
+  uint64_t l2 = 0;
+  for (int i = 1; i < 8; ++i) l2 = l2 << 8 | static_cast<uint8_t>(bytes[kL1 + i]);
+  Put64(l2 + 16, kCopied | (kData + kCluster) | uint64_t{1} << 56);
+  const Outcome applied = Ringcow(ours_.path(), {"qemu-img", "snapshot", "-a", "s", "a"});
+  EXPECT_EQ(applied.status, 0) << applied;
+  EXPECT_NE(applied.err.find("leaked"), std::string::npos) << applied;
+  EXPECT_EQ(Qemu(ours_.path(), {"qemu-io", "-r", "-c", "read -P 7 0 256k", "a"}).status, 0);
+  EXPECT_EQ(Qemu(ours_.path(), {"qemu-img", "check", "-r", "leaks", "a"}).status, 0);
+}
+
+// A flush at the end of each request meets it.
+TEST_F(DamageTest, OfRefcountBlocksEndsARequestThatGivesUpClusters) {
+  MakeImage({"write -P 7 0 512k"});
+  Put64(kRefcountTable, kRefcountBlock + 0x200);
+  const Outcome outcome =
+      Ringcow(ours_.path(), {"qemu-io", "-c", "discard 0 128k", "-c", "read 256k 4k", "a"});
+  EXPECT_NE(outcome.out.find("read failed: No medium found"), std::string::npos) << outcome;
+  EXPECT_NE(Qemu(ours_.path(), {"qemu-img", "info", "a"}).out.find("corrupt: true"),
+            std::string::npos);
+}
+
 }  // namespace
 }  // namespace ringcow

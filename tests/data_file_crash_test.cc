@@ -75,8 +75,12 @@ std::vector<Scenario> Scenarios() {
   scenarios.back().create.cluster_size = 16384;
   scenarios.back().create.extended_l2 = true;
   scenarios.push_back(Base("HiddenClustersRaw", true));
+  // What is shown and what is hidden in one write.
+  scenarios.push_back(scenarios[scenarios.size() - 2]);
+  scenarios.back().name = "HiddenInPartRaw";
+  scenarios.back().mix = {{&kWrite, 4}, {&kWriteLarge, 6}, {&kFlush, 2}};
   // Workers meet in clusters.
-  for (auto hidden = scenarios.end() - 2; hidden != scenarios.end(); ++hidden) {
+  for (auto hidden = scenarios.end() - 3; hidden != scenarios.end(); ++hidden) {
     hidden->group_units = 12;
   }
   return scenarios;

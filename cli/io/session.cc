@@ -60,7 +60,7 @@ Task<absl::Status> Session::OpenTarget(std::string name, TargetOptions options) 
                                       : co_await Target::Open(host_, name, options);
   CO_RETURN_IF_ERROR(target.status());
   target_.emplace(*std::move(target));
-  has_failed_flush_ = false;
+  failed_flush_ = absl::OkStatus();
   unguarded_.clear();
   name_ = std::move(name);
   options_ = std::move(options);
@@ -73,7 +73,7 @@ std::string Session::Explain(const absl::Status& status) {
 }
 
 bool Session::HasFlushed(const absl::Status& status) {
-  has_failed_flush_ |= !status.ok();
+  failed_flush_ = status;
   return status.ok();
 }
 
@@ -86,7 +86,9 @@ Task<absl::Status> Session::Close() {
   (void)co_await in_background_.Join();  // each said itself how it ended
   if (!target_.has_value()) co_return absl::OkStatus();
   absl::Status flushed;
-  if (target_->chain().image() != nullptr) flushed = co_await disk().Flush();
+  const Image* const image = target_->chain().image();
+  const bool has_data_file = image != nullptr && image->header().external_data();
+  if (image != nullptr) flushed = co_await disk().Flush();
   const absl::Status status = co_await disk().Close();
   target_.reset();
   // QEMU's allocations are refused when their refcounts are written, too. It says so at once,
@@ -94,11 +96,11 @@ Task<absl::Status> Session::Close() {
   if (!unguarded_.empty()) {
     absl::FPrintF(stderr, "%s: %s\n", program_.name(), NotFlushed("refcount block", unguarded_));
   }
-  // Marked as corrupt, or not to be flushed: that was told when it was met.
-  if (has_failed_flush_ || (WasTold(status) && ErrnoOf(status) == ENOMEDIUM)) {
-    co_return absl::OkStatus();
-  }
+  // Marked as corrupt, which was told when it was met.
+  if (WasTold(status) && ErrnoOf(status) == ENOMEDIUM) co_return absl::OkStatus();
   if (flushed.ok()) co_return status;
+  // QEMU's caches know nothing of a data file.
+  if (has_data_file && !failed_flush_.ok()) co_return absl::OkStatus();
   const std::string why = FailureReason(flushed);
   co_return absl::Status(flushed.code(),
                          absl::StrCat(NotFlushed("L2 table", why), "\n", program_.name(), ": ",

@@ -36,8 +36,8 @@ class Session {
   // Why a request failed, as QEMU says it.
   std::string Explain(const absl::Status& status);
 
-  // Whether a flush went well. That it did not is told by the exit status alone, as with QEMU, and
-  // what cannot be written when the image is closed is the same once more.
+  // Whether a flush went well. That it did not is told by the exit status, as with QEMU, and when
+  // the image is closed.
   bool HasFlushed(const absl::Status& status);
 
   // Says on the terminal what is wrong, if anything is; whether all is well.
@@ -68,8 +68,8 @@ class Session {
   std::string name_;
   TargetOptions options_;
   bool quit_ = false;
-  bool has_failed_flush_ = false;  // of the image that is open
-  std::string unguarded_;  // why requests of this image were refused whose place nobody knows
+  absl::Status failed_flush_;  // the last one of the image that is open, if it failed
+  std::string unguarded_;      // why requests of this image were refused whose place nobody knows
   Scope in_background_;
 };
 

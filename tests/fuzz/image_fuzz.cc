@@ -35,8 +35,9 @@ void Overlay(GuestOffset offset, std::span<const std::byte> data, Seen& seen) {
 }
 
 // Acknowledged writes are read back, and nothing else changes in what was `seen`. One that failed
-// may have been done in part: then only the written bytes are looked at. Where was written.
-std::vector<GuestOffset> WriteAndRead(Loop& loop, GuestDisk& image, std::vector<Seen> seen,
+// may have been done in part: then only the written bytes are looked at. An image that was found to
+// be corrupt on the way is not read any more. Where was written.
+std::vector<GuestOffset> WriteAndRead(Loop& loop, Image& image, std::vector<Seen> seen,
                                       bool was_clean) {
   const std::vector<std::byte> data(3000, std::byte{0x5a});
   std::vector<std::byte> buffer(data.size());
@@ -56,6 +57,7 @@ std::vector<GuestOffset> WriteAndRead(Loop& loop, GuestDisk& image, std::vector<
   if (!was_clean || !all_written) return written;
   const std::vector<Seen> now = ReadAllOver(loop, image);
   for (size_t i = 0; i < now.size(); ++i) {
+    if (!now[i].bytes.has_value() && image.header().corrupt()) break;
     FUZZ_EXPECT(!seen[i].bytes.has_value() || seen[i].bytes == now[i].bytes);
   }
   return written;
