@@ -242,8 +242,8 @@ Task<absl::Status> ZeroPath::ChangeCluster(const Mapper::L2Slice& slice, uint64_
     co_return valid.status();
   }
   if (!changed.has_value()) co_return co_await WriteZeroBytes(units);
-  if (!valid.ok() || *changed != *entry)
-    mapper_.Replace(slice, i, *changed, DeferredFrees::Was::kDiscarded);
+  if (valid.ok() && *changed == *entry) co_return absl::OkStatus();
+  mapper_.Replace(slice, i, *changed, DeferredFrees::Was::kDiscarded);
   co_return absl::OkStatus();
 }
 
