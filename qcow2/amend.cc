@@ -81,7 +81,7 @@ absl::Status CheckDowngrade(const Image& image, uint64_t virtual_size) {
            snapshot.virtual_size.value_or(virtual_size) == virtual_size;
   });
   if (!all_alike) return UnimplementedError("Internal snapshots prevent downgrade of image");
-  if (header.incompatible_features != 0) {
+  if ((header.incompatible_features & ~kIncompatibleCompressionType) != 0) {
     return UnimplementedError(
         absl::StrFormat("Cannot downgrade an image with incompatible features %#x set",
                         header.incompatible_features));
@@ -125,8 +125,25 @@ void Apply(const AmendOptions& options, Header& header) {
     if (!options.data_file->empty()) header.extensions.external_data_file = options.data_file;
   }
   if (header.version >= 3) return;
+  header.incompatible_features &= ~kIncompatibleCompressionType;
+  header.compression_type = CompressionType::kZlib;
   header.compatible_features = 0;
   header.autoclear_features = 0;
+}
+
+// Version 2 has clusters that zlib has compressed. Those of snapshots are not looked for.
+Task<absl::Status> CheckCompressed(Image& image) {
+  if (image.header().compression_type == CompressionType::kZlib) co_return absl::OkStatus();
+  bool may_have = !image.snapshots().empty();
+  for (uint64_t offset = 0; offset < image.size() && !may_have;) {
+    CO_ASSIGN_OR_RETURN(const GuestExtent extent,
+                        co_await image.Find(GuestOffset(offset), image.size() - offset));
+    may_have = extent.compressed;
+    offset += extent.bytes;
+  }
+  if (!may_have) co_return absl::OkStatus();
+  co_return UnimplementedError(
+      "Cannot downgrade an image with zstd compression type and existing compressed clusters");
 }
 
 absl::Status CannotExpand(const absl::Status& why) {
@@ -210,7 +227,10 @@ Task<absl::Status> UpdateHeaderAndRefcounts(Disk& disk, const Header& now, Heade
 Task<absl::Status> PrepareAmend(Disk& disk, Image& image, AmendOptions options) {
   CO_RETURN_IF_ERROR(Check(image, options));
   const bool downgrades = Downgrades(image.header(), options);
-  if (downgrades) CO_RETURN_IF_ERROR(co_await CheckSound(disk, image));
+  if (downgrades) {
+    CO_RETURN_IF_ERROR(co_await CheckCompressed(image));
+    CO_RETURN_IF_ERROR(co_await CheckSound(disk, image));
+  }
   const PartProgress progress = ProgressOf(options, 0, LongParts(image.header(), options));
   if (options.version.value_or(0) > image.header().version) {
     CO_RETURN_IF_ERROR(co_await image.CompleteSnapshots());

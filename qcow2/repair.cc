@@ -136,6 +136,12 @@ Task<absl::StatusOr<CheckResult>> RepairImage(Disk& disk, RepairScope scope, Che
     findings.Report(absl::StrFormat("ERROR: %s", status.message()));
     findings.Stop(ErrnoOf(status));
   }
+  // What was written to the header has made another one of it.
+  if (scope == RepairScope::kAll && header.nb_snapshots > 0 &&
+      header.snapshots_offset.value() < header.cluster_bytes()) {
+    findings.Report("ERROR: the snapshot table is said to be in the header's cluster");
+    ++findings.result.check_errors;
+  }
   co_return findings.result;
 }
 

@@ -167,6 +167,16 @@ TEST_F(AmendTest, DoesNotDowngradeADamagedImage) {
   EXPECT_EQ(ReadBytes(ours_.File("image")), bytes);
 }
 
+TEST_F(AmendTest, DowngradesWhatZstdHasNotCompressed) {
+  for (const char* const write : {"write 0 64k", "write -c 0 64k"}) {
+    RunBoth(
+        {"qemu-img", "create", "-q", "-f", "qcow2", "-o", "compression_type=zstd", "image", "4M"});
+    RunBoth({"qemu-io", "-c", write, "-c", "write -z 1M 64k", "image"});
+    EXPECT_EQ(Amend({"-o", "compat=0.10", "image"}).status == 0, !absl::StrContains(write, "-c"));
+    ExpectSameImages();
+  }
+}
+
 TEST_F(AmendTest, NamesAnotherDataFile) {
   RunBoth({"qemu-img", "create", "-q", "-f", "qcow2", "-o", "data_file=data", "image", "1M"});
   RunBoth({"qemu-io", "-c", "write -P 1 0 64k", "image"});
