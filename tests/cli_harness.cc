@@ -189,7 +189,7 @@ bool Exists(const std::string& path) { return std::filesystem::exists(path); }
 
 std::string WithoutTimes(const std::string& text) {
   static const std::regex kRates(
-      R"([0-9:.]+ sec \([0-9.]+ [KMGT]?i?B?(bytes)?/sec and [0-9.]+ ops/sec\))");
+      R"([0-9:.]+( sec)? \([0-9.]+ [KMGT]?i?B?(bytes)?/sec and [0-9.]+ ops/sec\))");
   static const std::regex kCommas(R"(,[0-9:.]+,[0-9.]+,[0-9.]+\n)");
   static const std::regex kSeconds(R"(completed in [0-9]+\.[0-9]{3} seconds)");
   std::string plain = std::regex_replace(text, kRates, "T sec (R)");
