@@ -142,6 +142,12 @@ BrokenImages Snapshots() {
                    "$ qemu-img snapshot -c two FILE"},
       .damages = {
           {"L1 table not aligned", [](ImageFile& f) { OrWith64(f, f.snapshots(), 512); }},
+          {"L1 table not aligned, and a zero byte in the name",
+           [](ImageFile& f) {
+             OrWith64(f, f.snapshots(), 512);
+             const uint64_t id_and_name = f.snapshots() + 64;
+             f.Put64(id_and_name, f.Get64(id_and_name) & ~(uint64_t{0xff} << 40));
+           }},
           {"L1 table too large", [](ImageFile& f) { f.Put32(f.snapshots() + 8, 0x7fffffff); }},
           {"L1 table beyond the file", [](ImageFile& f) { f.Put64(f.snapshots(), 1ULL << 50); }},
           {"L1 table at a negative offset",

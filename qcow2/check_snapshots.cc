@@ -93,7 +93,9 @@ void ReportBadSnapshots(const SnapshotTable& table, const Geometry& geometry, bo
   }
   for (const Snapshot& snapshot : table.snapshots) {
     if (SnapshotL1Table(snapshot, geometry)) continue;
-    const std::string who = StrFormat("ERROR snapshot %s (%s)", snapshot.id, snapshot.name);
+    // QEMU's strings end at a zero byte.
+    const std::string who =
+        StrFormat("ERROR snapshot %s (%s)", snapshot.id.c_str(), snapshot.name.c_str());
     if (!geometry.IsClusterAligned(snapshot.l1_table_offset)) {
       findings.Corruption(
           StrFormat("%s l1_offset=%#x: L1 table is not cluster aligned; snapshot "
