@@ -72,10 +72,7 @@ Task<absl::StatusOr<size_t>> LookForBase(Host& host, const Settings& settings) {
 Task<absl::Status> EmptyIfWanted(const Settings& settings, const Target& target) {
   Image* const image = target.chain().image();
   if (settings.drops || settings.base.has_value() || image == nullptr) co_return absl::OkStatus();
-  const absl::Status status = co_await image->Empty();
-  if (status.ok()) co_return status;
-  co_return absl::Status(status.code(), absl::StrFormat("Failed to empty %s: %s", settings.name,
-                                                        FailureReason(status)));
+  co_return FailureOf(absl::StrCat("Failed to empty ", settings.name), co_await image->Empty());
 }
 
 Task<absl::Status> CommitTo(const Program& program, const Settings& settings, const Target& target,
@@ -93,7 +90,7 @@ Task<absl::Status> CommitTo(const Program& program, const Settings& settings, co
   if (status.ok()) progress.Finish();
   progress.End();
   if (status.ok()) co_return co_await EmptyIfWanted(settings, target);
-  co_return absl::Status(status.code(), absl::StrCat("Block job failed: ", FailureReason(status)));
+  co_return FailureOf("Block job failed", status);
 }
 
 Task<absl::Status> OpenAndCommit(const Program& program, Host& host, const Settings& settings) {

@@ -78,18 +78,10 @@ Task<absl::Status> Copy(GuestDisk& input, GuestDisk& output, Part part, uint64_t
   CO_ASSIGN_OR_RETURN(const IoMemory memory, IoMemory::Allocate(std::min(at_once, part.bytes)));
   for (uint64_t at = 0; at < part.bytes; at += at_once) {
     const auto bytes = memory.span().first(std::min(at_once, part.bytes - at));
-    absl::Status status = co_await input.Read(GuestOffset(part.begin + at), bytes);
-    if (!status.ok()) {
-      co_return absl::Status(status.code(), absl::StrCat("error while reading from input image "
-                                                         "file: ",
-                                                         FailureReason(status)));
-    }
-    status = co_await output.Write(GuestOffset(at), bytes);
-    if (!status.ok()) {
-      co_return absl::Status(status.code(), absl::StrCat("error while writing to output image "
-                                                         "file: ",
-                                                         FailureReason(status)));
-    }
+    CO_RETURN_IF_ERROR(FailureOf("error while reading from input image file",
+                                 co_await input.Read(GuestOffset(part.begin + at), bytes)));
+    CO_RETURN_IF_ERROR(FailureOf("error while writing to output image file",
+                                 co_await output.Write(GuestOffset(at), bytes)));
   }
   co_return absl::OkStatus();
 }

@@ -22,7 +22,6 @@
 #include "qcow2/chain_extent.h"
 #include "qcow2/failure_reason.h"
 #include "qcow2/format/full_size.h"
-#include "qcow2/reworded.h"
 
 namespace ringcow {
 namespace {
@@ -65,10 +64,7 @@ Task<absl::StatusOr<uint64_t>> DataBytes(const ImageChain& source, uint64_t clus
   for (uint64_t at = 0; at < source.size();) {
     const absl::StatusOr<ChainExtent> found =
         co_await FindInChain(source, GuestOffset(at), source.size() - at);
-    if (!found.ok()) {
-      co_return Reworded(found.status(), absl::StrCat("Unable to get block status: ",
-                                                      FailureReason(found.status())));
-    }
+    CO_RETURN_IF_ERROR(FailureOf("Unable to get block status", found.status()));
     uint64_t next = at + found->extent.bytes;
     if (found->is_data()) {
       next = AlignUp(next, cluster_bytes);

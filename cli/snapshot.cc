@@ -15,10 +15,10 @@
 #include "cli/target.h"
 #include "engine/errno_status.h"
 #include "engine/status_macros.h"
+#include "qcow2/corruption.h"
 #include "qcow2/failure_reason.h"
 #include "qcow2/format/snapshot_table.h"
 #include "qcow2/leak.h"
-#include "qcow2/reworded.h"
 
 namespace ringcow {
 namespace {
@@ -108,10 +108,11 @@ Task<absl::Status> DeleteOne(Image* image, const Settings& settings) {
   CO_RETURN_IF_ERROR(ValidateSnapshotL1Table(image->snapshots()[*index], image->geometry()));
   const absl::Status status = co_await image->DeleteSnapshot(*index);
   if (!IsLeaking(status)) co_return status;
-  const std::string reason = FailureReason(status);
-  // The function of QEMU's that says so.
-  absl::FPrintF(stderr, "qcow2_free_clusters failed: %s\n", reason);
-  co_return Reworded(status, absl::StrCat("Failed to free the cluster and L1 table: ", reason));
+  // The function of QEMU's that says so, but of a corruption, which was told.
+  if (!WasTold(status)) {
+    absl::FPrintF(stderr, "qcow2_free_clusters failed: %s\n", FailureReason(status));
+  }
+  co_return FailureOf("Failed to free the cluster and L1 table", status);
 }
 
 Task<absl::Status> Act(const Program& program, Image* image, const Settings& settings) {

@@ -5,7 +5,6 @@
 #include <functional>
 #include <utility>
 
-#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/status_macros.h"
 #include "qcow2/check.h"
@@ -131,42 +130,34 @@ void Apply(const AmendOptions& options, Header& header) {
   header.autoclear_features = 0;
 }
 
+// Whether the guest's disk has any. What is damaged on the way through its tables is met.
+Task<absl::StatusOr<bool>> HasCompressed(Image& image) {
+  bool has_any = false;
+  for (uint64_t offset = 0; offset < image.size();) {
+    CO_ASSIGN_OR_RETURN(const GuestExtent extent,
+                        co_await image.Find(GuestOffset(offset), image.size() - offset));
+    has_any = has_any || extent.compressed;
+    offset += extent.bytes;
+  }
+  co_return has_any;
+}
+
 // Version 2 has clusters that zlib has compressed. Those of snapshots are not looked for.
 Task<absl::Status> CheckCompressed(Image& image) {
   if (image.header().compression_type == CompressionType::kZlib) co_return absl::OkStatus();
-  bool may_have = !image.snapshots().empty();
-  for (uint64_t offset = 0; offset < image.size() && !may_have;) {
-    CO_ASSIGN_OR_RETURN(const GuestExtent extent,
-                        co_await image.Find(GuestOffset(offset), image.size() - offset));
-    may_have = extent.compressed;
-    offset += extent.bytes;
-  }
-  if (!may_have) co_return absl::OkStatus();
+  CO_ASSIGN_OR_RETURN(const bool has_compressed, co_await HasCompressed(image));
+  if (!has_compressed && image.snapshots().empty()) co_return absl::OkStatus();
   co_return UnimplementedError(
       "Cannot downgrade an image with zstd compression type and existing compressed clusters");
-}
-
-absl::Status CannotExpand(const absl::Status& why) {
-  return absl::Status(why.code(),
-                      absl::StrCat("Failed to turn zero into data clusters: ", FailureReason(why)));
-}
-
-// The image is marked for what QEMU would meet on its way through the tables.
-Task<absl::Status> LookForCorruption(Image& image) {
-  for (uint64_t offset = 0; offset < image.size();) {
-    const absl::StatusOr<GuestExtent> extent =
-        co_await image.Find(GuestOffset(offset), image.size() - offset);
-    if (!extent.ok()) co_return CannotExpand(extent.status());
-    offset += extent->bytes;
-  }
-  co_return absl::OkStatus();
 }
 
 // Entries are changed in tables that nothing else may claim.
 Task<absl::Status> CheckSound(Disk& disk, Image& image) {
   CO_ASSIGN_OR_RETURN(const CheckResult result, co_await CheckImage(disk, CheckOptions()));
   if (result.corruptions == 0 && result.check_errors == 0) co_return absl::OkStatus();
-  CO_RETURN_IF_ERROR(co_await LookForCorruption(image));
+  // The image is marked for what QEMU would meet while it expands zeroes.
+  const absl::StatusOr<bool> met = co_await HasCompressed(image);
+  CO_RETURN_IF_ERROR(FailureOf("Failed to turn zero into data clusters", met.status()));
   co_return absl::FailedPreconditionError("Cannot downgrade a damaged image: check it first");
 }
 

@@ -10,7 +10,6 @@
 #include "engine/scope.h"
 #include "engine/status_macros.h"
 #include "engine/zeroes.h"
-#include "qcow2/corruption.h"
 #include "qcow2/failure_reason.h"
 #include "qcow2/reworded.h"
 #include "qcow2/sparse_run.h"
@@ -19,9 +18,7 @@ namespace ringcow {
 namespace {
 
 absl::Status AtByte(const char* what, uint64_t offset, const absl::Status& status) {
-  if (status.ok()) return status;
-  return Reworded(Untold(status),
-                  absl::StrFormat("error while %s %d: %s", what, offset, FailureReason(status)));
+  return FailureOf(absl::StrFormat("error while %s %d", what, offset), status);
 }
 
 }  // namespace

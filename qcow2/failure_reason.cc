@@ -3,8 +3,10 @@
 #include <cerrno>
 #include <cstring>
 
+#include "absl/strings/str_cat.h"
 #include "engine/errno_status.h"
 #include "qcow2/corruption.h"
+#include "qcow2/reworded.h"
 
 namespace ringcow {
 
@@ -14,6 +16,11 @@ std::string FailureReason(const absl::Status& status) {
   const bool of_the_host = error != EIO || absl::IsUnknown(status);
   if (of_the_host || absl::IsOutOfRange(status) || WasTold(status)) return std::strerror(error);
   return std::string(status.message());
+}
+
+absl::Status FailureOf(absl::string_view what, const absl::Status& status) {
+  if (status.ok()) return status;
+  return Reworded(Untold(status), absl::StrCat(what, ": ", FailureReason(status)));
 }
 
 }  // namespace ringcow

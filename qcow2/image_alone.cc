@@ -8,7 +8,6 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "engine/errno_status.h"
 #include "engine/status_macros.h"
@@ -75,10 +74,8 @@ Task<absl::Status> Image::Resize(uint64_t virtual_size, Preallocation preallocat
 
 Task<absl::Status> Image::Parts::CheckShrinkable() {
   absl::Status status = co_await allocator.CheckBlocks();
-  if (status.ok()) co_return status;
-  status = co_await Failed(Request::kChange, std::move(status));
-  co_return absl::Status(
-      status.code(), absl::StrCat("Failed to discard unused refblocks: ", FailureReason(status)));
+  if (!status.ok()) status = co_await Failed(Request::kChange, std::move(status));
+  co_return FailureOf("Failed to discard unused refblocks", status);
 }
 
 Task<absl::Status> Image::Parts::ResizeTo(uint64_t virtual_size, Preallocation preallocation) {

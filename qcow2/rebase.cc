@@ -20,11 +20,6 @@ namespace {
 
 constexpr uint64_t kBytesAtOnce = 2 << 20;  // whole clusters of any size
 
-absl::Status While(const char* what, const absl::Status& status) {
-  if (status.ok()) return status;
-  return absl::Status(status.code(), absl::StrFormat("%s: %s", what, FailureReason(status)));
-}
-
 // What comes behind the end of a backing file reads as zeroes.
 Task<absl::Status> ReadPadded(GuestDisk& disk, uint64_t offset, std::span<std::byte> into) {
   const uint64_t there = disk.size() - std::min(offset, disk.size());
@@ -158,18 +153,18 @@ Task<absl::Status> Rebase::WriteDifferences(Piece piece) {
 
 Task<absl::Status> Rebase::Compare(Piece piece) {
   const absl::StatusOr<bool> stays_zero = co_await StaysZero(piece);
-  CO_RETURN_IF_ERROR(While("error while reading image metadata", stays_zero.status()));
+  CO_RETURN_IF_ERROR(FailureOf("error while reading image metadata", stays_zero.status()));
   if (*stays_zero) co_return absl::OkStatus();
   const std::span<std::byte> now = old_.span().first(piece.bytes);
-  CO_RETURN_IF_ERROR(While("error while reading from old backing file",
-                           co_await image_.Read(GuestOffset(piece.offset), now)));
+  CO_RETURN_IF_ERROR(FailureOf("error while reading from old backing file",
+                               co_await image_.Read(GuestOffset(piece.offset), now)));
   const std::span<std::byte> then = new_.span().first(piece.bytes);
   std::memset(then.data(), 0, then.size());
   if (options_.backing != nullptr) {
-    CO_RETURN_IF_ERROR(While("error while reading from new backing file",
-                             co_await ReadPadded(*options_.backing, piece.offset, then)));
+    CO_RETURN_IF_ERROR(FailureOf("error while reading from new backing file",
+                                 co_await ReadPadded(*options_.backing, piece.offset, then)));
   }
-  co_return While("Error while writing to COW image", co_await WriteDifferences(piece));
+  co_return FailureOf("Error while writing to COW image", co_await WriteDifferences(piece));
 }
 
 Task<absl::Status> Rebase::Run() {
@@ -177,7 +172,7 @@ Task<absl::Status> Rebase::Run() {
     Piece piece;
     absl::StatusOr<uint64_t> skipped = co_await FindPiece(offset, piece);
     if (skipped.ok() && *skipped == 0) skipped = co_await SharedBytes(piece);
-    CO_RETURN_IF_ERROR(While("error while reading image metadata", skipped.status()));
+    CO_RETURN_IF_ERROR(FailureOf("error while reading image metadata", skipped.status()));
     if (*skipped == 0) CO_RETURN_IF_ERROR(co_await Compare(piece));
     offset += *skipped == 0 ? piece.bytes : *skipped;
     if (options_.on_progress) options_.on_progress(offset, image_.size());

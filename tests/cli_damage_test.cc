@@ -230,6 +230,35 @@ TEST_F(DamageTest, ThatShrinkingMeets) {
   }
 }
 
+TEST_F(DamageTest, OfSnapshotsRefusesWhatTheyMayBeIn) {
+  for (const char* const command : {"discard 0 64k", "write 0 64k", "write -z -u 0 64k"}) {
+    SCOPED_TRACE(command);
+    MakeImage({"write 0 256k"});
+    Make({"qemu-img", "snapshot", "-c", "s", "a"});
+    const std::string bytes = ReadBytes(ours_.File("a"));
+    uint64_t snapshots = 0;
+    for (int i = 64; i < 72; ++i) snapshots = snapshots << 8 | static_cast<uint8_t>(bytes[i]);
+    Put64(snapshots, kL1 + 0x200);
+    CopyToThem("a");
+    ExpectSame({"qemu-io", "-c", "open -o overlap-check.inactive-l2=on a", "-c", command});
+  }
+}
+
+// Told, it is still said what could not be done for it.
+TEST_F(DamageTest, EndsWhatIsDoneInItsOwnWords) {
+  MakeImage({"write 0 256k"});
+  Put64(kL2 + 8, kCopied | (kData + kCluster + 0x2a00));
+  CopyToThem("a");
+  ExpectSame({"qemu-img", "measure", "-O", "qcow2", "a"});
+  ExpectSame({"qemu-img", "rebase", "-b", "", "a"});
+  MakeImage({"write 0 256k"});
+  Make({"qemu-img", "snapshot", "-c", "s", "a"});
+  Make({"qemu-io", "-c", "write 0 256k", "a"});
+  Put64(kL2 + 8, kData + kCluster + 0x2a00);
+  CopyToThem("a");
+  ExpectSame({"qemu-img", "snapshot", "-d", "s", "a"});
+}
+
 // What cannot be cut off is met before anything is, and a damaged table is no reason to write to
 // what something else needs.
 TEST_F(DamageTest, AShrinkThatFailsLeavesEverythingAsItWas) {

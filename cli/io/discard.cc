@@ -4,7 +4,6 @@
 #include "cli/io/arguments.h"
 #include "cli/io/report.h"
 #include "cli/io/session.h"
-#include "qcow2/failure_reason.h"
 
 namespace ringcow {
 namespace {
@@ -49,7 +48,7 @@ Task<bool> RunDiscard(Session& session, std::vector<std::string> words) {
       co_await session.disk().Discard(GuestOffset(request->offset), request->bytes);
   const auto elapsed = std::chrono::steady_clock::now() - begin;
   if (!status.ok()) {
-    absl::PrintF("discard failed: %s\n", FailureReason(status));
+    absl::PrintF("discard failed: %s\n", session.Explain(status));
     co_return false;
   }
   if (request->quiet) co_return true;
