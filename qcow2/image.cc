@@ -104,7 +104,7 @@ Task<absl::Status> Image::Write(GuestOffset offset, std::span<const std::byte> f
   if (!status.ok()) {
     co_return co_await parts_->Failed(Parts::Request::kChange, std::move(status));
   }
-  if (parts_->EndsWithFlush()) co_return co_await parts_->FlushAndReserve();
+  if (parts_->EndsWithFlush()) co_return co_await parts_->FlushForGuest();
   co_return absl::OkStatus();
 }
 
@@ -235,12 +235,7 @@ std::optional<StoredBytes> Image::TryLocate(GuestOffset offset, uint64_t length)
   return parts_->reader.TryLocate(offset, length);
 }
 
-Task<absl::Status> Image::Flush() {
-  if (parts_->read_only) co_return absl::OkStatus();
-  absl::Status status = co_await parts_->FlushAndReserve();
-  if (!status.ok()) status = co_await parts_->Failed(Parts::Request::kChange, std::move(status));
-  co_return status;
-}
+Task<absl::Status> Image::Flush() { return parts_->FlushForGuest(); }
 
 Task<absl::Status> Image::Close() {
   if (parts_->read_only) co_return absl::OkStatus();

@@ -118,10 +118,8 @@ Task<absl::Status> Image::Parts::Failed(Request request, absl::Status status) {
 }
 
 Task<absl::Status> Image::Parts::EndChange() {
-  if (!EndsWithFlush()) co_return absl::OkStatus();
-  absl::Status status = co_await FlushAndReserve();
-  if (!status.ok()) status = co_await Failed(Request::kChange, std::move(status));
-  co_return status;
+  if (EndsWithFlush()) co_return co_await FlushForGuest();
+  co_return absl::OkStatus();
 }
 
 Task<absl::Status> Image::Parts::Flush() {
@@ -141,9 +139,12 @@ Task<absl::Status> Image::Parts::Close() {
   co_return given_back;
 }
 
-Task<absl::Status> Image::Parts::FlushAndReserve() {
+Task<absl::Status> Image::Parts::FlushForGuest() {
+  if (read_only) co_return absl::OkStatus();
   co_await allocator.ReserveAhead();
-  co_return co_await Flush();
+  absl::Status status = co_await Flush();
+  if (!status.ok()) status = co_await Failed(Request::kChange, std::move(status));
+  co_return status;
 }
 
 Task<absl::Status> Image::Parts::RunAlone(Task<absl::Status> operation) {

@@ -60,8 +60,8 @@ struct Image::Parts {
   Task<absl::Status> EndChange();
   Task<absl::Status> Flush();
   Task<absl::Status> Close();
-  // The same in the midst of guest writes, of which more will follow.
-  Task<absl::Status> FlushAndReserve();
+  // In the midst of guest writes, of which more will follow: the image is marked for what it meets.
+  Task<absl::Status> FlushForGuest();
   Task<absl::Status> Empty();
   // What becomes of a request that ended with `status`, not OK: where it met a corruption, the
   // image is marked, and no more writes are accepted.

@@ -42,10 +42,6 @@ bool Continues(ExtendedL2Entry first, L2Entry::Kind kind, ExtendedL2Entry next, 
   return next.host_offset() == *host + clusters * geometry.cluster_bytes();
 }
 
-uint32_t SubclusterOf(GuestOffset offset, const Geometry& geometry) {
-  return geometry.OffsetInCluster(offset) * kSubclustersPerCluster / geometry.cluster_bytes();
-}
-
 // Where, in its cluster, the run of like subclusters around `subcluster` ends.
 uint64_t RunEnd(ExtendedL2Entry entry, uint32_t subcluster, const Geometry& geometry) {
   return (subcluster + entry.RunLength(subcluster)) * geometry.cluster_bytes() /
@@ -53,6 +49,10 @@ uint64_t RunEnd(ExtendedL2Entry entry, uint32_t subcluster, const Geometry& geom
 }
 
 }  // namespace
+
+uint32_t SubclusterOf(GuestOffset offset, const Geometry& geometry) {
+  return geometry.OffsetInCluster(offset) * kSubclustersPerCluster / geometry.cluster_bytes();
+}
 
 SubclusterRange SubclustersIn(const Geometry& geometry, GuestOffset cluster, GuestOffset begin,
                               GuestOffset end) {
@@ -202,14 +202,14 @@ Mapping Mapper::MappingOf(ExtendedL2Entry entry, L2Entry::Kind kind, GuestOffset
 
 absl::Status Mapper::ToldToWriterAt(GuestOffset offset, const L2Slice& slice, uint64_t i,
                                     absl::Status status) const {
-  const std::optional<ExtendedL2Entry> unaligned = RemovableEntryAt(slice, i);
-  if (!unaligned.has_value() || IsAligned(metadata_.geometry, unaligned->entry())) return status;
+  const std::optional<ExtendedL2Entry> entry = RemovableEntryAt(slice, i);
+  if (!entry.has_value() || IsAligned(metadata_.geometry, entry->entry())) return status;
   const GuestOffset cluster = slice.first_cluster + i * metadata_.geometry.cluster_bytes();
-  const bool is_zero = unaligned->bitmap().zero() != 0;
+  const bool is_zero = entry->bitmap().zero() != 0;
   return ToldToWriters(std::move(status),
                        absl::StrFormat("%s cluster offset %#x unaligned (guest offset: %#x)",
                                        is_zero ? "Preallocated zero" : "Data",
-                                       unaligned->host_offset().value_or(HostOffset(0)).value(),
+                                       entry->host_offset().value_or(HostOffset(0)).value(),
                                        std::max(offset, cluster).value()));
 }
 

@@ -34,8 +34,9 @@ struct FilledRun {
   GuestOffset end;
 };
 
-// The part of [begin, end), whole subclusters, that lies in the guest cluster at `cluster`. Without
-// extended L2 entries a cluster is all 32 of its subclusters.
+// Without extended L2 entries a cluster is all 32 of its subclusters.
+uint32_t SubclusterOf(GuestOffset offset, const Geometry& geometry);
+// The part of [begin, end), whole subclusters, that lies in the guest cluster at `cluster`.
 SubclusterRange SubclustersIn(const Geometry& geometry, GuestOffset cluster, GuestOffset begin,
                               GuestOffset end);
 

@@ -6,8 +6,6 @@
 #include "engine/errno_status.h"
 #include "engine/status_macros.h"
 #include "qcow2/corruption.h"
-#include "qcow2/format/big_endian.h"
-#include "qcow2/format/limits.h"
 #include "qcow2/l2_slot.h"
 
 namespace ringcow {
@@ -91,16 +89,14 @@ Task<absl::Status> MappingTree::CannotPass(const TablePin& slice, uint64_t slot,
                                            absl::Status why) {
   if (step != Step::kAdd) co_return why;
   const Geometry& geometry = metadata_.geometry;
-  const uint64_t word = geometry.extended_l2() ? 2 * slot : slot;
-  const std::optional<HostOffset> host =
-      L2Entry::FromRaw(LoadBe64At(slice.bytes(), word)).host_offset();
+  const std::optional<HostOffset> host = LoadL2Slot(metadata_, slice.bytes(), slot).host_offset();
   if (!host.has_value() || CorruptionOf(why).has_value()) co_return why;
   const ClusterIndex cluster = geometry.ClusterOf(*host);
   CO_ASSIGN_OR_RETURN(const std::optional<ClusterIndex> missing,
                       co_await allocator_.refcounts().FirstWithoutBlock({cluster, 1}));
   if (!missing.has_value()) co_return why;
-  const uint64_t end_of_table = kMaxRefcountTableBytes / kTableEntryBytes;
-  const bool is_too_far = geometry.RefcountTableIndex(cluster) >= end_of_table;
+  const bool is_too_far =
+      geometry.RefcountTableIndex(cluster) >= geometry.max_refcount_table_entries();
   co_return ErrnoStatus(is_too_far ? EFBIG : EAGAIN, why.message());
 }
 

@@ -68,30 +68,9 @@ Task<int64_t> PreallocatingDisk::ResultOf(Request& request) {
 }
 
 Task<int64_t> PreallocatingDisk::Forward(const Request& request) {
-  const HostOffset offset = request.offset;
-  const auto result = [&request](const absl::Status& status) {
-    return status.ok() ? static_cast<int64_t>(request.length) : -ErrnoOf(status);
-  };
-  switch (request.op) {
-    case Op::kRead:
-      co_return co_await ReadInside(request);
-    case Op::kWrite: {
-      absl::Status status = co_await below_.WriteV(offset, request.memory(), request.content);
-      if (status.ok() && request.dsync) status = co_await below_.Fdatasync();
-      co_return result(status);
-    }
-    case Op::kFdatasync:
-      co_return -ErrnoOf(co_await below_.Fdatasync());
-    case Op::kWriteZeroes:
-      co_return result(co_await below_.WriteZeroes(offset, request.length, request.content));
-    case Op::kPunch:
-      co_return result(co_await below_.Punch(offset, request.length));
-    case Op::kAllocate:
-      co_return result(co_await below_.Allocate(offset, request.length));
-    case Op::kTruncate:
-      co_return -ErrnoOf(co_await below_.Truncate(offset.value()));
-  }
-  co_return -EOPNOTSUPP;
+  if (request.op == Op::kRead) co_return co_await ReadInside(request);
+  const absl::Status status = co_await ForwardChange(below_, request);
+  co_return status.ok() ? static_cast<int64_t>(request.length) : -ErrnoOf(status);
 }
 
 Task<int64_t> PreallocatingDisk::ReadInside(const Request& request) {

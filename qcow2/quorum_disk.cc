@@ -130,35 +130,11 @@ absl::StatusOr<std::span<const std::byte>> QuorumDisk::Winner(const Ballot& ball
 
 Task<int64_t> QuorumDisk::Change(const Request& request) {
   Scope changes(loop());
-  for (Disk* const child : children_) changes.Spawn(ChangeOne(*child, request));
+  for (Disk* const child : children_) changes.Spawn(ForwardChange(*child, request));
   const absl::Status status = co_await changes.Join();
   if (status.ok()) co_return static_cast<int64_t>(request.length);
   FollowSize(LongestChild());
   co_return -ErrnoOf(status);
-}
-
-Task<absl::Status> QuorumDisk::ChangeOne(Disk& child, const Request& request) {
-  const HostOffset offset = request.offset;
-  switch (request.op) {
-    case Op::kWrite: {
-      CO_RETURN_IF_ERROR(co_await child.WriteV(offset, request.memory(), request.content));
-      if (!request.dsync) co_return absl::OkStatus();
-      co_return co_await child.Fdatasync();
-    }
-    case Op::kFdatasync:
-      co_return co_await child.Fdatasync();
-    case Op::kWriteZeroes:
-      co_return co_await child.WriteZeroes(offset, request.length, request.content);
-    case Op::kPunch:
-      co_return co_await child.Punch(offset, request.length);
-    case Op::kAllocate:
-      co_return co_await child.Allocate(offset, request.length);
-    case Op::kTruncate:
-      co_return co_await child.Truncate(offset.value());
-    case Op::kRead:
-      break;
-  }
-  co_return ErrnoStatus(EOPNOTSUPP, "quorum");
 }
 
 // A request that failed on some may have made others longer.

@@ -48,7 +48,6 @@ class QuorumDisk final : public StackedDisk {
   Task<int64_t> ResultOf(Request& request) override;
   Task<int64_t> Read(const Request& request);
   Task<int64_t> Change(const Request& request);
-  Task<absl::Status> ChangeOne(Disk& child, const Request& request);
   Task<absl::Status> CastVote(size_t child, Ballot& ballot);
   // The one that has enough like it, or EIO.
   absl::StatusOr<std::span<const std::byte>> Winner(const Ballot& ballot) const;

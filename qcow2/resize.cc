@@ -121,9 +121,9 @@ Task<absl::Status> Resize::CheckCut(uint64_t begin, uint64_t end) {
 Task<absl::Status> Resize::Shrink(Geometry shrunk) {
   const uint64_t end = AlignUp(shrunk.virtual_size(), shrunk.cluster_bytes());
   const uint64_t old_end = metadata_.geometry.virtual_size();
+  CO_RETURN_IF_ERROR(co_await CheckCut(end, old_end));
   // A raw data file must read as the guest does also when the power fails before the new size is
   // durable, and clusters that are unmapped by then read as zeroes.
-  CO_RETURN_IF_ERROR(co_await CheckCut(end, old_end));
   const uint64_t zero_end = metadata_.has_raw_data_file() ? old_end : std::min(end, old_end);
   if (zero_end > shrunk.virtual_size()) {
     CO_RETURN_IF_ERROR(

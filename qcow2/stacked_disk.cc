@@ -3,6 +3,9 @@
 #include <cerrno>
 #include <optional>
 
+#include "engine/errno_status.h"
+#include "engine/status_macros.h"
+
 namespace ringcow {
 
 StackedDisk::StackedDisk(Loop& loop, const Properties& properties)
@@ -45,6 +48,30 @@ Task<void> StackedDisk::CarryOutMembers(Chain& chain) {
         result < 0 || (member.is_transfer() && static_cast<uint64_t>(result) < member.length);
     Finish(member, result);
   }
+}
+
+Task<absl::Status> StackedDisk::ForwardChange(Disk& below, const Request& request) {
+  const HostOffset offset = request.offset;
+  switch (request.op) {
+    case Op::kWrite: {
+      CO_RETURN_IF_ERROR(co_await below.WriteV(offset, request.memory(), request.content));
+      if (!request.dsync) co_return absl::OkStatus();
+      co_return co_await below.Fdatasync();
+    }
+    case Op::kFdatasync:
+      co_return co_await below.Fdatasync();
+    case Op::kWriteZeroes:
+      co_return co_await below.WriteZeroes(offset, request.length, request.content);
+    case Op::kPunch:
+      co_return co_await below.Punch(offset, request.length);
+    case Op::kAllocate:
+      co_return co_await below.Allocate(offset, request.length);
+    case Op::kTruncate:
+      co_return co_await below.Truncate(offset.value());
+    case Op::kRead:
+      break;
+  }
+  co_return ErrnoStatus(EOPNOTSUPP, "no change");
 }
 
 void StackedDisk::FollowSize(uint64_t bytes) {

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "absl/status/status.h"
 #include "engine/chain.h"
 #include "engine/disk.h"
 #include "engine/loop.h"
@@ -25,6 +26,9 @@ class StackedDisk : public Disk {
 
   // Carries out one request. Gives what Finish takes: bytes, or a negative errno.
   virtual Task<int64_t> ResultOf(Request& request) = 0;
+
+  // Carries out a request, any but a read, on a disk below.
+  static Task<absl::Status> ForwardChange(Disk& below, const Request& request);
 
   // The disk is at least so long, though the request that made it so has failed.
   void FollowSize(uint64_t bytes);

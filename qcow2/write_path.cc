@@ -24,9 +24,7 @@ uint64_t EndOfData(ExtendedL2Entry entry, const Geometry& geometry) {
 }
 
 bool IsNormal(ExtendedL2Entry entry, const Geometry& geometry, GuestOffset offset) {
-  const uint64_t subcluster =
-      geometry.OffsetInCluster(offset) / (geometry.cluster_bytes() / kSubclustersPerCluster);
-  return entry.kind(subcluster) == L2Entry::Kind::kNormal;
+  return entry.kind(SubclusterOf(offset, geometry)) == L2Entry::Kind::kNormal;
 }
 
 }  // namespace
@@ -61,8 +59,7 @@ Task<absl::Status> WritePath::WritePieces(GuestOffset offset, std::span<const st
   absl::StatusOr<Mapping> mapping = first;
   Part part = Part::kFirst;
   for (;;) {
-    mapping = co_await WithNext(*mapping, offset, from.size());
-    if (!mapping.ok()) break;
+    mapping = WithNext(*mapping, offset, from.size());
     pieces.Spawn(WritePiece(offset, from.first(mapping->bytes), *mapping, part));
     if (!MayWriteInPlace(*mapping)) part = Part::kNext;
     offset += mapping->bytes;
@@ -86,17 +83,16 @@ Task<absl::Status> WritePath::WritePiece(GuestOffset offset, std::span<const std
 // One allocation and one write for clusters of all kinds, where all need new ones, or none does and
 // they are neighbours. Guest bytes among those that have their place already are written there
 // while the lock is held, which others who write to them do not ask for.
-Task<absl::StatusOr<Mapping>> WritePath::WithNext(Mapping mapping, GuestOffset offset,
-                                                  uint64_t bytes) {
-  if (metadata_.has_raw_data_file()) co_return mapping;
+Mapping WritePath::WithNext(Mapping mapping, GuestOffset offset, uint64_t bytes) const {
+  if (metadata_.has_raw_data_file()) return mapping;
   const uint64_t table = metadata_.geometry.bytes_per_l2_table();
   bytes = std::min(bytes, AlignDown(offset, table) + table - offset);
   while (mapping.bytes < bytes) {
-    const absl::StatusOr<Mapping> found =
-        co_await mapper_.Find(offset + mapping.bytes, bytes - mapping.bytes);
-    // The request fails there when it has come there.
-    if (!found.ok()) break;
-    const Mapping& next = *found;
+    const auto found = mapper_.TryFind(offset + mapping.bytes, bytes - mapping.bytes);
+    // Where a table has to be read for it, or a damaged entry fails the request, it is not one
+    // piece with this.
+    if (!found.has_value() || !found->ok()) break;
+    const Mapping& next = **found;
     if (NeedsNewCluster(next) != NeedsNewCluster(mapping)) break;
     if (!NeedsNewCluster(next)) {
       if (next.host != mapping.host + mapping.bytes) break;
@@ -109,7 +105,7 @@ Task<absl::StatusOr<Mapping>> WritePath::WithNext(Mapping mapping, GuestOffset o
     }
     mapping.bytes += next.bytes;
   }
-  co_return mapping;
+  return mapping;
 }
 
 bool WritePath::NeedsNewCluster(const Mapping& mapping) {
@@ -175,9 +171,7 @@ Task<absl::StatusOr<WritePath::Placed>> WritePath::Place(GuestOffset offset,
     CO_RETURN_IF_ERROR(co_await ShowRawData(offset, mapping.bytes));
     CO_ASSIGN_OR_RETURN(mapping, co_await mapper_.Find(offset, from.size()));
   }
-  if (mapping.bytes < from.size()) {
-    CO_ASSIGN_OR_RETURN(mapping, co_await WithNext(mapping, offset, from.size()));
-  }
+  mapping = WithNext(mapping, offset, from.size());
   if (!mapping.is_writable()) {
     co_return co_await Allocate(offset, from.first(mapping.bytes), mapping, part);
   }

@@ -49,7 +49,7 @@ class WritePath {
                                 Mapping mapping, Part part);
   // `mapping` of `offset`, and what follows it in up to `bytes` bytes of its L2 table and can be
   // written with it. Its kind is that of a part that is neither zero nor, in its place, normal.
-  Task<absl::StatusOr<Mapping>> WithNext(Mapping mapping, GuestOffset offset, uint64_t bytes);
+  Mapping WithNext(Mapping mapping, GuestOffset offset, uint64_t bytes) const;
   static bool NeedsNewCluster(const Mapping& mapping);
   bool MayWriteInPlace(const Mapping& mapping) const;
   // Whether all that ShowRawData has entered is durable: until then nothing is written in place.

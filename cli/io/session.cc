@@ -60,7 +60,7 @@ Task<absl::Status> Session::OpenTarget(std::string name, TargetOptions options) 
                                       : co_await Target::Open(host_, name, options);
   CO_RETURN_IF_ERROR(target.status());
   target_.emplace(*std::move(target));
-  failed_flush_ = absl::OkStatus();
+  has_flushed_ = true;
   unguarded_.clear();
   name_ = std::move(name);
   options_ = std::move(options);
@@ -73,8 +73,8 @@ std::string Session::Explain(const absl::Status& status) {
 }
 
 bool Session::HasFlushed(const absl::Status& status) {
-  failed_flush_ = status;
-  return status.ok();
+  has_flushed_ = status.ok();
+  return has_flushed_;
 }
 
 bool Session::Say(const absl::Status& status) const {
@@ -100,7 +100,7 @@ Task<absl::Status> Session::Close() {
   if (WasTold(status) && ErrnoOf(status) == ENOMEDIUM) co_return absl::OkStatus();
   if (flushed.ok()) co_return status;
   // QEMU's caches know nothing of a data file.
-  if (has_data_file && !failed_flush_.ok()) co_return absl::OkStatus();
+  if (has_data_file && !has_flushed_) co_return absl::OkStatus();
   const std::string why = FailureReason(flushed);
   co_return absl::Status(flushed.code(),
                          absl::StrCat(NotFlushed("L2 table", why), "\n", program_.name(), ": ",

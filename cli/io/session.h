@@ -68,8 +68,8 @@ class Session {
   std::string name_;
   TargetOptions options_;
   bool quit_ = false;
-  absl::Status failed_flush_;  // the last one of the image that is open, if it failed
-  std::string unguarded_;      // why requests of this image were refused whose place nobody knows
+  bool has_flushed_ = true;  // the last time, if it was to
+  std::string unguarded_;    // why requests of this image were refused whose place nobody knows
   Scope in_background_;
 };
 

@@ -16,7 +16,6 @@
 #include "cli/sizes.h"
 #include "engine/errno_status.h"
 #include "engine/status_macros.h"
-#include "qcow2/failure_reason.h"
 #include "qcow2/format/limits.h"
 
 namespace ringcow {

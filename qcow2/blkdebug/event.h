@@ -39,7 +39,7 @@ enum class DebugEvent : uint8_t {
   kL1GrowWriteTable,
   kL1GrowActivateTable,
   kL2AllocWrite,
-  kRefblockLoad,
+  kRefblockLoad,  // a refcount is about to be raised, and its block may be in its cache already
   kReftableGrow,
   kRefblockAlloc,
   kRefblockAllocHookup,
